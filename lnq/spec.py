@@ -1,0 +1,177 @@
+"""What a shipped model needs to be run: `model/spec.json` as a frozen dataclass, and the check of its weight files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+FORMAT_VERSION = 1
+SPEC_NAME = "spec.json"
+WEIGHTS_NAME = "weights.safetensors"  # for torch
+ONNX_NAME = "model.onnx"  # for the CPU runtime
+
+Triple = tuple[float, float, float]
+IntTriple = tuple[int, int, int]
+
+
+class BundleError(Exception):
+    """A model bundle that cannot be used; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Shape of the encoder and of one decoder (METHOD section 3), one entry per level, finest first."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    kernels: tuple[IntTriple, ...] = ((1, 3, 3), *((3, 3, 3),) * 5)
+    strides: tuple[IntTriple, ...] = ((1, 2, 2), *((2, 2, 2),) * 4)  # between level i and i + 1
+    dropout: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 0.0)  # element-wise, in the encoder's blocks
+    in_channels: int = 1
+    classes: int = 2
+
+    def __post_init__(self) -> None:
+        levels = len(self.channels)
+        if not (len(self.kernels) == len(self.dropout) == levels and len(self.strides) == levels - 1):
+            raise ValueError(
+                f"A network of {levels} channel counts needs {levels} kernels and dropout rates and {levels - 1} "
+                f"strides, not {len(self.kernels)}, {len(self.dropout)} and {len(self.strides)}"
+            )
+
+    @property
+    def divisor(self) -> IntTriple:
+        """What a patch's size must be a multiple of, per axis (z, y, x)."""
+        product = [1, 1, 1]
+        for stride in self.strides:
+            product = [p * s for p, s in zip(product, stride, strict=True)]
+        return (product[0], product[1], product[2])
+
+
+@dataclass(frozen=True)
+class CropSpec:
+    """How the lungs' box and the mediastinal region are taken (METHOD sections 2 and 7)."""
+
+    margin_mm: float = 10.0  # around the lungs' bounding box
+    region_margin_mm: float = 15.0  # by which the space between the lungs is widened
+    use_region: bool = True  # report no node outside the mediastinal region
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """`zscore`: zero mean and unit variance per volume. `ct`: clip to `clip_hu`, subtract `mean`, divide by `std`."""
+
+    kind: str = "zscore"
+    clip_hu: tuple[float, float] | None = None
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("zscore", "ct"):
+            raise ValueError(f"Normalisation must be 'zscore' or 'ct', not {self.kind!r}")
+        if self.kind == "ct" and (self.clip_hu is None or not self.std > 0):
+            raise ValueError("Normalisation 'ct' needs clip_hu and a positive std")
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """Rules in physical units (METHOD section 7). The defaults are the paper's."""
+
+    border_mm: Triple = (9.0, 2.4, 2.4)  # 3 voxels of 3.0 x 0.8 x 0.8 mm; z, y, x
+    hu_range: tuple[float, float] = (-54.0, 235.5)
+    min_volume_mm3: float = 175.0
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The contents of `spec.json`. Sizes and spacings are in z, y, x order."""
+
+    network: NetworkSpec
+    patch: IntTriple
+    spacing_mm: Triple
+    normalisation: Normalisation
+    threshold: float = 0.5
+    crop: CropSpec = CropSpec()
+    postprocess: PostProcessing = PostProcessing()
+    window_step: float = 0.5  # fraction of the patch between two windows
+    provenance: dict[str, Any] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if any(p % d for p, d in zip(self.patch, self.network.divisor, strict=True)):
+            raise ValueError(f"Patch must be a multiple of {self.network.divisor}, not {self.patch}")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"Threshold must lie between 0 and 1, not {self.threshold}")
+        if not 0 < self.window_step <= 1:
+            raise ValueError(f"Window step must be above 0 and at most 1, not {self.window_step}")
+
+    @staticmethod
+    def load(bundle: Path) -> ModelSpec:
+        """Read `bundle/spec.json`. Raises BundleError where it is missing, too new or not a valid specification."""
+        path = Path(bundle) / SPEC_NAME
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise BundleError(f"No model bundle in {bundle}: {SPEC_NAME} is missing") from None
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} cannot be read: {error}") from None
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if not isinstance(version, int):
+            raise BundleError(f"{path} is not a model specification: it has no format_version")
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"The model bundle has format version {version}, this program reads up to {FORMAT_VERSION}: update it"
+            )
+        try:
+            return _from_plain(ModelSpec, data)
+        except (TypeError, ValueError, KeyError) as error:
+            raise BundleError(f"{path} is not a valid model specification: {error}") from None
+
+    def save(self, bundle: Path) -> None:
+        """Write `bundle/spec.json` atomically."""
+        path = Path(bundle) / SPEC_NAME
+        temporary = path.with_name(f".{SPEC_NAME}.{os.getpid()}")
+        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        os.replace(temporary, path)
+
+    def verified_file(self, bundle: Path, name: str) -> Path:
+        """Path of a weight file whose SHA-256 is the specification's. Raises BundleError otherwise."""
+        path = Path(bundle) / name
+        if name not in self.sha256:
+            raise BundleError(f"The model bundle in {bundle} does not list {name}: export the model again")
+        if not path.is_file():
+            raise BundleError(f"The model bundle in {bundle} is incomplete: {name} is missing")
+        if file_sha256(path) != self.sha256[name]:
+            raise BundleError(f"{path} was altered: its SHA-256 is not the one in {SPEC_NAME}")
+        return path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_plain(cls: type, data: dict[str, Any]) -> Any:
+    """Build a (nested) dataclass from what JSON gave: lists become tuples, unknown keys are an error."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(set(data) - names)
+    if unknown:
+        raise ValueError(f"unknown entry {unknown[0]!r}")
+    hints = get_type_hints(cls)
+    values = {}
+    for name, value in data.items():
+        nested = hints[name]
+        if dataclasses.is_dataclass(nested):
+            values[name] = _from_plain(nested, value)  # type: ignore[arg-type]
+        else:
+            values[name] = _tuples(value) if isinstance(value, list) else value
+    return cls(**values)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
