@@ -1,0 +1,1 @@
+"""Synthetic chest CTs with lymph nodes: complete truth and partial annotation, deterministic by seed."""
