@@ -1,0 +1,201 @@
+"""A CT or mask with its geometry, read and written. The only file that knows SimpleITK's x, y, z order.
+
+Everywhere else arrays are [Z, Y, X] and positions are (L, P, S) in mm, DICOM's and ITK's patient axes, which
+grow to the patient's Left, Posterior and Superior.
+"""
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lnq.integrity import damage
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+WRITABLE = (".mha", ".nrrd", ".nii", ".nii.gz")  # formats of one file, which can be put in place at once
+_ROTATION_TOLERANCE = 1e-3  # of the products of direction columns; headers with 4 decimals still pass
+
+
+class ImageError(ValueError):
+    """The image cannot be segmented. Its message is one sentence for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An array [Z, Y, X] and `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> its centre (L, P, S, 1) in mm."""
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3:
+            raise ValueError(f"A volume's array must be [Z, Y, X], not of shape {self.array.shape}")
+        if self.affine.shape != (4, 4):
+            raise ValueError(f"A volume's affine must be [4, 4], not of shape {self.affine.shape}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.array.shape  # type: ignore[return-value]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        z, y, x = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        return float(np.prod(self.spacing_mm))
+
+    @property
+    def direction(self) -> np.ndarray:
+        """[3, 3], unit columns z, y, x: where in (L, P, S) each array axis points (NaN where spacing is 0)."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.affine[:3, :3] / np.array(self.spacing_mm)
+
+    def with_array(self, array: np.ndarray) -> "Volume":
+        """The same geometry for another array; its shape must agree."""
+        if array.shape != self.shape:
+            raise ValueError(f"The array's shape {array.shape} does not fit the volume's {self.shape}")
+        return Volume(array, self.affine)
+
+    def crop(self, box: tuple[slice, slice, slice]) -> "Volume":
+        """The part within `box` (slices of step 1), as a view, at its place in the patient."""
+        ranges = [s.indices(n) for s, n in zip(box, self.shape, strict=True)]
+        if any(step != 1 for _, _, step in ranges):
+            raise ValueError(f"A volume can only be cropped by slices of step 1, not {box}")
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [start for start, _, _ in ranges]
+        return Volume(self.array[box], affine)
+
+
+def make_affine(
+    spacing_mm: Sequence[float],
+    origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
+    direction: np.ndarray | None = None,
+) -> np.ndarray:
+    """Affine of a grid: spacing (z, y, x), (L, P, S) of voxel 0, direction as unit columns z, y, x (default LPS)."""
+    if direction is None:
+        direction = np.eye(3)[::-1]  # z -> S, y -> P, x -> L
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(direction, dtype=np.float64) * np.asarray(spacing_mm, dtype=np.float64)
+    affine[:3, 3] = origin_mm
+    return affine
+
+
+def read_volume(path: Path | str) -> Volume:
+    """Read a 3-D image of one number per voxel: .mha, .mhd, .nrrd, .nii, .nii.gz and what else ITK knows.
+
+    Integer files give int16 where all values fit (8-bit unsigned ones stay uint8), everything else float32.
+    Raises ImageError for a file that is missing, truncated, damaged, no image, 2-D, 4-D, RGB or sheared.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path.name}: there is no such file")
+    problem = damage(path)
+    if problem:
+        raise ImageError(f"{path.name} cannot be read: {problem}")
+    image = _read_itk(path)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    if not np.abs(direction.T @ direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
+        raise ImageError(f"{path.name} cannot be used: its orientation matrix is no rotation")
+    return from_sitk(image)
+
+
+def _read_itk(path: Path) -> "sitk.Image":
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        _check_layout(path.name, reader)
+        return reader.Execute()
+    except RuntimeError as error:
+        raise ImageError(f"{path.name} cannot be read: {_itk_reason(str(error))}") from error
+
+
+def _check_layout(name: str, reader: "sitk.ImageFileReader") -> None:
+    import SimpleITK as sitk
+
+    if reader.GetNumberOfComponents() > 1:
+        raise ImageError(
+            f"{name} cannot be used: it is a colour or vector image, a CT has one value per voxel"
+        )
+    dimension = reader.GetDimension()
+    if dimension != 3:
+        raise ImageError(f"{name} cannot be used: it has {dimension} dimensions, a CT volume has 3")
+    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise ImageError(f"{name} cannot be used: its voxels are complex numbers, not HU")
+
+
+def _itk_reason(message: str) -> str:
+    """The sentence for an ITK error, whose own text is many lines of file names and addresses."""
+    for sign, reason in (
+        ("Bad direction", "its orientation matrix is no rotation"),
+        ("Zero-valued spacing", "its voxel spacing is zero or not a number"),
+        ("Unable to determine ImageIO", "it is no medical image, or of a format that is not known"),
+    ):
+        if sign in message:
+            return reason
+    return "it is truncated, damaged or no medical image"
+
+
+def from_sitk(image: "sitk.Image") -> Volume:
+    """A 3-D SimpleITK image as a Volume."""
+    import SimpleITK as sitk
+
+    direction = np.array(image.GetDirection()).reshape(3, 3)[:, ::-1]  # columns x, y, z -> z, y, x
+    affine = make_affine(image.GetSpacing()[::-1], image.GetOrigin(), direction)
+    return Volume(_compact(sitk.GetArrayFromImage(image)), affine)
+
+
+def to_sitk(volume: Volume) -> "sitk.Image":
+    """The volume as a SimpleITK image of the same geometry; bool becomes uint8."""
+    import SimpleITK as sitk
+
+    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin([float(v) for v in volume.affine[:3, 3]])
+    image.SetDirection([float(v) for v in volume.direction[:, ::-1].ravel()])
+    return image
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    if array.dtype in (np.uint8, np.int16):
+        return array
+    if np.issubdtype(array.dtype, np.integer):
+        limits = np.iinfo(np.int16)
+        if array.size and limits.min <= array.min() and array.max() <= limits.max:
+            return array.astype(np.int16)
+    return array.astype(np.float32, copy=False)
+
+
+def write_volume(volume: Volume, path: Path | str, compress: bool = True) -> None:
+    """Write to .mha, .nrrd, .nii or .nii.gz; the file appears complete or not at all.
+
+    The geometry is exact to 1e-9, but for NIfTI, which holds it in float32. Raises ValueError for another
+    format and OSError where it cannot be written.
+    """
+    import SimpleITK as sitk
+
+    path = Path(path)
+    suffix = next((s for s in reversed(WRITABLE) if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise ValueError(f"A volume is written as one of {', '.join(WRITABLE)}, not as {path.name}")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path.parent} does not exist or cannot be written to")
+    part = path.with_name(f".{secrets.token_hex(6)}.part{suffix}")
+    try:
+        sitk.WriteImage(to_sitk(volume), str(part), useCompression=compress)
+        part.replace(path)
+    except RuntimeError as error:
+        raise OSError(f"{path} could not be written; is the disk full?") from error
+    finally:
+        part.unlink(missing_ok=True)
