@@ -1,1 +1,3 @@
-"""Segmentation library: a chest CT in, a mask of its mediastinal lymph nodes out. Knows nothing of training."""
+"""Segmentation of mediastinal lymph nodes: a chest CT in, a mask out. Knows nothing of training."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,97 @@
+"""What an image must be to be segmented, and what is said about one that is unusual."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lnq.volume import ImageError, Volume
+
+if TYPE_CHECKING:
+    from lnq.crop import Crop
+
+SPACING_MM = (0.2, 15.0)  # what a chest CT's voxels can be
+_ROTATION_TOLERANCE = 1e-3
+_TISSUE_HU = -200  # below it air and lung, above it everything else
+_LEAST_TISSUE = 1e-3  # part of the voxels
+_THICK_SLICE_MM = 5.0
+_CONTRAST_HU = 85.0  # blood: 30 to 60 HU without contrast medium, over 100 with it
+
+
+def check_image(volume: Volume, name: str = "The image") -> None:
+    """Raise ImageError, one sentence that begins with `name`, for a volume that is no usable CT."""
+    problem = _geometry_problem(volume) or _voxel_problem(volume.array)
+    if problem:
+        raise ImageError(f"{name} cannot be used: {problem}")
+
+
+def _geometry_problem(volume: Volume) -> str | None:
+    if min(volume.shape) == 0:
+        return "it has no voxels"
+    if min(volume.shape) == 1:
+        return "it is a single slice, a CT volume is needed"
+    if not np.isfinite(volume.affine).all():
+        return "its position or spacing is no number"
+    low, high = SPACING_MM
+    if not all(low <= s <= high for s in volume.spacing_mm):
+        z, y, x = volume.spacing_mm
+        return f"its voxel spacing {x:.4g} x {y:.4g} x {z:.4g} mm lies outside {low:g}-{high:g} mm"
+    cosines = volume.direction.T @ volume.direction
+    if np.abs(cosines - np.eye(3)).max() > _ROTATION_TOLERANCE:
+        return "its orientation matrix is no rotation"
+    return None
+
+
+def _voxel_problem(array: np.ndarray) -> str | None:
+    if array.dtype.itemsize == 1:
+        return "its voxels have 8 bits, CT values in HU need 16"
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return "it holds NaN or infinite values"
+    if array.min() >= _TISSUE_HU:
+        return f"its values are not HU, none lies below {_TISSUE_HU}"
+    if np.count_nonzero(array > _TISSUE_HU) < _LEAST_TISSUE * array.size:
+        return "it shows only air"
+    return None
+
+
+def warnings_for(volume: Volume, crop: Crop) -> tuple[str, ...]:
+    """What makes the volume unlike the training data, one sentence each, beside what the crop itself says.
+
+    `volume` as it was read, `crop` as found on it in LPS orientation.
+    """
+    found = []
+    thickness = max(volume.spacing_mm)
+    if thickness > _THICK_SLICE_MM:
+        found.append(f"Slices are {thickness:g} mm apart: nodes smaller than that may be missed.")
+    blood = blood_hu(volume, crop)
+    if crop.lungs_found and blood is not None and blood < _CONTRAST_HU:
+        found.append(
+            f"No contrast medium seen (blood at about {blood:.0f} HU): nodes look much like vessels."
+        )
+    return tuple(found)
+
+
+def blood_hu(volume: Volume, crop: Crop) -> float | None:
+    """Typical HU of the heart and the great vessels: the median of soft tissue deep in the mediastinum.
+
+    Of the crop's region the front two thirds are taken, which leaves out the spine, and what lies well inside
+    soft tissue on a grid of about 2 mm. None where there is too little of it.
+    """
+    from scipy import ndimage
+
+    from lnq.resample import reorient_to_lps
+
+    lps, _ = reorient_to_lps(volume)
+    cropped = crop.apply(lps)
+    step = tuple(slice(None, None, max(1, round(2.0 / s))) for s in cropped.spacing_mm)
+    hu = cropped.array[step]
+    region = crop.region[step]
+    rows = np.flatnonzero(region.any(axis=(0, 2)))
+    if rows.size == 0:
+        return None
+    region = region.copy()
+    region[:, rows[0] + 2 * rows.size // 3 :] = False
+    smooth = ndimage.uniform_filter(np.clip(hu, -200, 600).astype(np.float32), (1, 5, 5))
+    deep = ndimage.binary_erosion(smooth > 0, np.ones((1, 3, 3)), iterations=2) & region
+    return float(np.median(smooth[deep])) if np.count_nonzero(deep) >= 500 else None

@@ -1,0 +1,143 @@
+"""The grand-challenge interface: CTs in /input, one mask for each in /output.
+
+evalutils' SegmentationAlgorithm gives the frame: load, validate, process the cases, save. Its loading skips
+unreadable files, reads every image twice and refuses equal ones; its saving keeps the input's extension and
+leaves no results.json after an error. So these steps are redefined here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalutils import SegmentationAlgorithm
+from evalutils.io import ImageLoader
+from pandas import DataFrame
+
+from lnq.cases import EXTENSIONS, VOXEL_FILES, Case, StartError, attempt, name_cases, read_case, segment_case
+from lnq.files import write_text
+from lnq.spec import BundleError
+from lnq.volume import Volume, write_volume
+
+if TYPE_CHECKING:
+    from lnq.backends import Model
+
+INPUT = Path("/input")
+OUTPUT = Path("/output")
+INPUT_SLUG = "mediastinal-ct"
+OUTPUT_SLUG = "mediastinal-lymph-node-segmentation"
+RESULTS = "results.json"
+
+logger = logging.getLogger(__name__)
+
+
+class CTLoader(ImageLoader):
+    """Reads and checks a CT at its case's turn: one bad file does not keep the others from their masks."""
+
+    @staticmethod
+    def load_image(fname: Path) -> Volume:
+        return read_case(fname)
+
+
+class LymphNodeAlgorithm(SegmentationAlgorithm):
+    """Segments every CT of the input folder; `failures` holds one sentence for each that could not be."""
+
+    def __init__(self, cases: list[Case], model: Model, output: Path) -> None:
+        super().__init__(
+            file_loaders={"input_image": CTLoader()},
+            validators={},
+            output_path=output / "images" / OUTPUT_SLUG,
+            output_file=output / RESULTS,
+        )
+        self.failures: list[str] = []
+        self._inputs = cases
+        self._model = model
+
+    def load(self) -> None:
+        self._cases = {"input_image": DataFrame([{"name": c.name, "path": c.path} for c in self._inputs])}
+
+    def process_cases(self, file_loader_key: str | None = None) -> None:
+        self._case_results = []
+        for index, case in self._cases[file_loader_key or self._index_key].iterrows():
+            self._case_results.append(self.process_case(idx=index, case=case))
+            self.save()  # a killed container leaves what was done
+
+    def process_case(self, *, idx: int, case: Any) -> dict[str, Any]:
+        result = _result(case["path"])
+        error = attempt(case["path"], lambda: self._segment_into(result, case["name"], case["path"]))
+        if error:
+            logger.error("%s", error)
+            self.failures.append(error)
+            result["error_messages"].append(error)
+        return result
+
+    def _segment_into(self, result: dict[str, Any], name: str, path: Path) -> None:
+        volume = self._file_loaders["input_image"].load_image(path)
+        mask, result["warnings"] = self.predict(input_image=volume)
+        for warning in result["warnings"]:
+            logger.warning("%s: %s", path.name, warning)
+        self._output_path.mkdir(parents=True, exist_ok=True)
+        write_volume(mask, self._output_path / f"{name}.mha")
+        result["outputs"].append({"type": "metaio_image", "filename": f"{name}.mha"})
+        logger.info("%s: segmented, %d voxels marked", path.name, int(mask.array.sum()))
+
+    def predict(self, *, input_image: Volume) -> tuple[Volume, list[str]]:
+        """The mask, on the CT's own grid, and the warnings."""
+        segmentation, warnings = segment_case(input_image, self._model)
+        return segmentation.mask, warnings
+
+    def save(self) -> None:
+        _write_results(Path(self._output_file), self._case_results)
+
+
+def run_container(load_model: Callable[[], Model], source: Path = INPUT, output: Path = OUTPUT) -> list[str]:
+    """Segment every CT in `source`/images/mediastinal-ct; one sentence for each that failed.
+
+    results.json says the same, whatever happens. Raises StartError or BundleError where nothing could start.
+    """
+    folder = source / "images" / INPUT_SLUG
+    cases = find_inputs(folder)
+    try:
+        if not cases:
+            raise StartError(f"No CT found in {folder}: one image file is needed there")
+        model = load_model()
+    except (StartError, BundleError) as error:
+        blank = [_result(c.path) for c in cases] or [_result(None)]
+        _save_start_error(output, [r | {"error_messages": [str(error)]} for r in blank])
+        raise
+    algorithm = LymphNodeAlgorithm(cases, model, output)
+    try:
+        algorithm.process()
+    except OSError as error:
+        raise StartError(f"{output} cannot be written: {error.strerror or error}") from None
+    return algorithm.failures
+
+
+def find_inputs(folder: Path) -> list[Case]:
+    """Every file below `folder` but hidden ones and the voxel files of a header beside them."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    headers = {p.with_suffix("") for p in files if p.name.lower().endswith(EXTENSIONS)}
+    return name_cases(
+        p for p in files if not (p.name.lower().endswith(VOXEL_FILES) and p.with_suffix("") in headers)
+    )
+
+
+def _result(path: Path | None) -> dict[str, Any]:
+    """An entry of results.json for an input of which nothing is known yet."""
+    inputs = [] if path is None else [{"type": "metaio_image", "filename": path.name}]
+    return {"outputs": [], "inputs": inputs, "error_messages": [], "warnings": []}
+
+
+def _write_results(path: Path, results: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(results, indent=2) + "\n")
+
+
+def _save_start_error(output: Path, results: list[dict[str, Any]]) -> None:
+    try:
+        _write_results(output / RESULTS, results)
+    except OSError as error:
+        logger.error("%s cannot be written: %s", output / RESULTS, error.strerror or error)

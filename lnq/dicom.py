@@ -1,0 +1,176 @@
+"""Choose the CT series of a DICOM folder and read it. Headers by pydicom, pixels by SimpleITK's GDCM."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from lnq.volume import ImageError, Volume
+
+_TAGS = (
+    "SeriesInstanceUID",
+    "Modality",
+    "ImageType",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+)
+_GAP_TOLERANCE = 0.1  # slice gaps may differ by this part of their median: scanners round positions
+_TILT_DEGREES = 0.1  # between the stack's direction and the slices' normal: 0.5 mm over a chest
+_ANGLE_TOLERANCE = 1e-3  # of direction cosines between slices
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where one CT slice lies: position and direction cosines in patient coordinates (L, P, S), in mm."""
+
+    path: Path
+    position: np.ndarray  # [3], centre of the first voxel
+    row: np.ndarray  # [3], unit, along which the column index grows
+    column: np.ndarray  # [3], unit, along which the row index grows
+    pixel_mm: tuple[float, float]  # between rows, between columns
+    size: tuple[int, int]  # rows, columns
+
+    @property
+    def normal(self) -> np.ndarray:
+        return np.cross(self.row, self.column)
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file carries DICOM's preamble."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def is_dicom_folder(path: Path) -> bool:
+    """Whether a folder holds a DICOM file itself (not in a folder below it)."""
+    return path.is_dir() and any(is_dicom_file(file) for file in _files(path))
+
+
+def read_dicom_series(folder: Path) -> Volume:
+    """HU of the folder's CT series, slices sorted along their normal, with the geometry of the headers.
+
+    Of several CT series the one with most slices is taken, scout views left out. Raises ImageError where
+    there is no CT, or one whose slices differ in size or direction, are missing, doubled, unevenly spaced or
+    tilted.
+    """
+    folder = Path(folder)
+    try:
+        slices = _sorted_slices(_ct_series(folder))
+        affine = _affine(slices)
+        return Volume(_read_pixels([s.path for s in slices]), affine)
+    except ImageError as error:
+        raise ImageError(f"{folder.name} cannot be used: {error}") from None
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (p for p in sorted(folder.iterdir()) if p.is_file() and p.name.upper() != "DICOMDIR")
+
+
+def _ct_series(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
+    """Files and headers of the largest CT series that is no scout view."""
+    modalities: Counter[str] = Counter()
+    series: dict[str, list[tuple[Path, pydicom.Dataset]]] = defaultdict(list)
+    for path in _files(folder):
+        if not is_dicom_file(path):
+            continue
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        except (InvalidDicomError, OSError, ValueError, EOFError) as error:
+            raise ImageError(f"its file {path.name} is damaged ({error})") from None
+        modality = str(header.get("Modality", "unknown"))
+        modalities[modality] += 1
+        if modality == "CT" and "LOCALIZER" not in [str(v).upper() for v in header.get("ImageType", [])]:
+            series[str(header.get("SeriesInstanceUID", ""))].append((path, header))
+    if series:
+        return max(series.values(), key=len)
+    if modalities.get("CT"):
+        raise ImageError("its only CT images are scout views")
+    if not modalities:
+        raise ImageError("it holds no DICOM file")
+    raise ImageError(f"it holds {' and '.join(sorted(modalities))} images, no CT")
+
+
+def _sorted_slices(files: list[tuple[Path, pydicom.Dataset]]) -> list[Slice]:
+    slices = [_slice(path, header) for path, header in files]
+    if len({s.size for s in slices}) > 1 or len({s.pixel_mm for s in slices}) > 1:
+        raise ImageError("its series mixes slices of different size or pixel spacing")
+    first = slices[0]
+    for other in slices:
+        if np.abs([other.row - first.row, other.column - first.column]).max() > _ANGLE_TOLERANCE:
+            raise ImageError("its series mixes slices of different orientation")
+    return sorted(slices, key=lambda s: float(s.position @ first.normal))
+
+
+def _slice(path: Path, header: pydicom.Dataset) -> Slice:
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise ImageError("it is an enhanced (multi-frame) CT, convert it to one file per slice")
+    if int(header.get("SamplesPerPixel") or 1) != 1:
+        raise ImageError("it holds colour images, not CT slices in HU")
+    try:
+        position = np.array(header.ImagePositionPatient, dtype=np.float64)
+        cosines = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+        pixel_mm = (float(header.PixelSpacing[0]), float(header.PixelSpacing[1]))
+        size = (int(header.Rows), int(header.Columns))
+    except (AttributeError, TypeError, ValueError, IndexError):
+        raise ImageError(f"its slice {path.name} has no usable position, orientation or spacing") from None
+    row = cosines[0] / np.linalg.norm(cosines[0])
+    column = cosines[1] - row * (row @ cosines[1])  # headers round the cosines: make them exactly orthogonal
+    length = float(np.linalg.norm(column))
+    if not abs(length - 1) < _ANGLE_TOLERANCE:
+        raise ImageError(f"the orientation of its slice {path.name} is no rotation")
+    return Slice(path, position, row, column / length, pixel_mm, size)
+
+
+def _affine(slices: list[Slice]) -> np.ndarray:
+    """Index (z, y, x, 1) -> patient (L, P, S, 1) in mm, from the first and last slice's position."""
+    if len(slices) < 2:
+        raise ImageError("it is a single slice, a CT volume is needed")
+    first = slices[0]
+    positions = np.array([s.position for s in slices])
+    gaps = np.diff(positions @ first.normal)
+    usual = float(np.median(gaps))
+    if gaps.min() < 0.01:
+        raise ImageError("it has two slices at the same position")
+    if gaps.max() > (1 + 5 * _GAP_TOLERANCE) * usual:
+        raise ImageError(f"slices are missing, the gaps are {usual:.2f} and {gaps.max():.2f} mm")
+    if np.abs(gaps - usual).max() > _GAP_TOLERANCE * usual:
+        raise ImageError(f"its slices are unevenly spaced, {gaps.min():.2f} to {gaps.max():.2f} mm apart")
+    step = (positions[-1] - positions[0]) / (len(slices) - 1)
+    cosine = float(step @ first.normal) / float(np.linalg.norm(step))
+    if cosine < np.cos(np.radians(_TILT_DEGREES)):
+        tilt = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+        raise ImageError(f"it was taken with a gantry tilt of {tilt:.1f} degrees")
+    affine = np.eye(4)
+    affine[:3, 0] = first.normal * float(step @ first.normal)
+    affine[:3, 1] = first.column * first.pixel_mm[0]
+    affine[:3, 2] = first.row * first.pixel_mm[1]
+    affine[:3, 3] = first.position
+    return affine
+
+
+def _read_pixels(paths: list[Path]) -> np.ndarray:
+    """[Z, Y, X] int16 HU (rescale slope and intercept applied), clamped to what int16 holds."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageSeriesReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileNames([str(p) for p in paths])
+    try:
+        array = sitk.GetArrayFromImage(reader.Execute())
+    except RuntimeError:
+        raise ImageError("the pixels of its slices cannot be read, files may be cut off") from None
+    return np.clip(np.rint(array), -32768, 32767).astype(np.int16)

@@ -1,0 +1,179 @@
+"""The one entry point: the grand-challenge container (no arguments), `batch` and `info`.
+
+Exit status: 0 all done, 1 some case failed, 2 nothing could start. The last line on
+stderr is one sentence that says which and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lnq import __version__
+from lnq.batch import FORMATS, MANIFEST, BatchOptions, Entry, prepare_output, run_batch
+from lnq.cases import StartError, find_cases
+from lnq.spec import BundleError, ModelSpec
+
+if TYPE_CHECKING:
+    from lnq.backends import Model
+
+MOUNTED_BUNDLE = Path("/opt/ml/model")  # where the platform puts a model that was uploaded on its own
+OWN_BUNDLE = Path(__file__).resolve().parent / "model"
+DONE, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit status."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        status, sentence = options.command(options)
+    except (StartError, BundleError) as error:
+        status, sentence = NOT_STARTED, str(error)
+    except KeyboardInterrupt:
+        status, sentence = (
+            INTERRUPTED,
+            "Interrupted: finished cases are kept, the same command goes on from there",
+        )
+    print(sentence, file=sys.stderr, flush=True)
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Without a command it is the container's."""
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", type=Path, metavar="DIR", help="model bundle (default: the shipped one)")
+    model.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+    top = argparse.ArgumentParser(
+        prog="process.py",
+        parents=[model],
+        description="Segment mediastinal lymph nodes in chest CTs. Without a command: every CT in "
+        "INPUT/images/mediastinal-ct, as a grand-challenge container does.",
+    )
+    top.add_argument(
+        "--input", type=Path, default=Path("/input"), help="the container's input (default: /input)"
+    )
+    top.add_argument(
+        "--output", type=Path, default=Path("/output"), help="the container's output (default: /output)"
+    )
+    top.add_argument("--version", action="version", version=f"lnq {__version__}")
+    top.set_defaults(command=container)
+    commands = top.add_subparsers(metavar="COMMAND")
+
+    batch_ = commands.add_parser("batch", parents=[model], help="segment files and DICOM folders")
+    batch_.add_argument(
+        "inputs", type=Path, nargs="+", metavar="IN", help="image file, DICOM series, folder of them"
+    )
+    batch_.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results"
+    )
+    batch_.add_argument("--format", choices=FORMATS, default="mha", help="of the masks (default: mha)")
+    batch_.add_argument(
+        "--truth", type=Path, metavar="DIR", help="masks named as the cases: print Dice and ASSD"
+    )
+    batch_.add_argument("--overwrite", action="store_true", help="segment finished cases again")
+    batch_.add_argument("--no-preview", action="store_true", help="leave the pictures out")
+    batch_.set_defaults(command=batch)
+
+    info_ = commands.add_parser("info", parents=[model], help="bundle, backend, device and versions")
+    info_.set_defaults(command=info)
+    return top
+
+
+def container(options: argparse.Namespace) -> tuple[int, str]:
+    """Segment what grand-challenge mounted."""
+    from lnq.container import run_container
+
+    failures = run_container(lambda: _load(options), options.input, options.output)
+    if failures:
+        return SOME_FAILED, _count(failures)
+    return DONE, f"All done: masks and results.json are in {options.output}"
+
+
+def batch(options: argparse.Namespace) -> tuple[int, str]:
+    """Segment many cases into one folder."""
+    if options.truth is not None and not options.truth.is_dir():
+        raise StartError(f"--truth {options.truth} is no folder")
+    cases = find_cases(options.inputs, leave_out=options.output)
+    prepare_output(options.output)
+    model = _load(options)
+    settings = BatchOptions(
+        options.output, options.format, options.truth, options.overwrite, not options.no_preview
+    )
+    failures = []
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
+        task = progress.add_task("Segmenting", total=len(cases))
+        for entry in run_batch(cases, model, settings):
+            progress.advance(task)
+            print(_line(entry), flush=True)
+            if entry["status"] == "failed":
+                failures.append(entry["error"])
+    manifest = options.output / MANIFEST
+    if failures:
+        return SOME_FAILED, f"{_count(failures)} (the rest is done, see {manifest})"
+    return DONE, f"All done: results are in {options.output}, listed in {manifest.name}"
+
+
+def info(options: argparse.Namespace) -> tuple[int, str]:
+    """What would segment, and with which versions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    bundle = _bundle(options)
+    spec, model = ModelSpec.load(bundle), _load(options)
+    print(f"lnq         {__version__}, Python {sys.version.split()[0]}")
+    print(f"bundle      {bundle}")
+    for name, digest in spec.sha256.items():
+        print(f"            {name} sha256 {digest[:16]}")
+    print(f"network     channels {spec.network.channels}, patch {spec.patch}, spacing {spec.spacing_mm} mm")
+    print(f"threshold   {spec.threshold}")
+    print(f"backend     {model.backend} on {model.device}")
+    for package in ("numpy", "scipy", "SimpleITK", "pydicom", "openvino", "torch", "evalutils"):
+        try:
+            print(f"{package:<11} {version(package)}")
+        except PackageNotFoundError:
+            print(f"{package:<11} not installed")
+    return DONE, "The model bundle is complete and loads"
+
+
+def _bundle(options: argparse.Namespace) -> Path:
+    """The bundle asked for, else the mounted one if it holds anything, else the one that came along."""
+    if options.model is not None:
+        return options.model
+    mounted = MOUNTED_BUNDLE.is_dir() and any(not p.name.startswith(".") for p in MOUNTED_BUNDLE.iterdir())
+    return MOUNTED_BUNDLE if mounted else OWN_BUNDLE
+
+
+def _load(options: argparse.Namespace) -> Model:
+    from lnq.backends import load_model
+
+    return load_model(_bundle(options), options.device)
+
+
+def _line(entry: Entry) -> str:
+    """One line of the terminal for one manifest entry."""
+    text = f"{entry['case']}: {entry['status']} in {entry['seconds']:.1f} s"
+    if entry["status"] == "failed":
+        return f"{text}: {entry['error']}"
+    if entry.get("dice") is not None:
+        distance = "none" if entry["assd_mm"] is None else f"{entry['assd_mm']:.2f} mm"
+        text += f", Dice {entry['dice']:.3f}, ASSD {distance}"
+    return "\n".join([text, *(f"  warning: {w}" for w in entry["warnings"])])
+
+
+def _count(failures: Sequence[str]) -> str:
+    if len(failures) == 1:
+        return failures[0]
+    return f"{len(failures)} cases failed, the first: {failures[0]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
