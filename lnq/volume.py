@@ -28,7 +28,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An array [Z, Y, X] and `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> its centre (L, P, S, 1) in mm."""
+    """An array [Z, Y, X]; `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> its centre (L, P, S, 1), mm."""
 
     array: np.ndarray
     affine: np.ndarray
@@ -54,7 +54,7 @@ class Volume:
 
     @property
     def direction(self) -> np.ndarray:
-        """[3, 3], unit columns z, y, x: where in (L, P, S) each array axis points (NaN where spacing is 0)."""
+        """[3, 3], unit columns z, y, x: where in (L, P, S) each array axis points (NaN if spacing is 0)."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.affine[:3, :3] / np.array(self.spacing_mm)
 
@@ -79,7 +79,7 @@ def make_affine(
     origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
     direction: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Affine of a grid: spacing (z, y, x), (L, P, S) of voxel 0, direction as unit columns z, y, x (default LPS)."""
+    """Affine of a grid: spacing (z, y, x), (L, P, S) of voxel 0, unit columns z, y, x (default LPS)."""
     if direction is None:
         direction = np.eye(3)[::-1]  # z -> S, y -> P, x -> L
     affine = np.eye(4)

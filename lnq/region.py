@@ -1,0 +1,54 @@
+"""The mediastinal region: what lies between the lungs (METHOD section 7)."""
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
+_SLIVER_MM = 8.0  # half-width below which a gap between lung and hull is the lung's own uneven outline
+
+
+def region_between(
+    lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float = 15.0
+) -> np.ndarray:
+    """Per axial slice the convex hull of both lungs less the lungs, then all widened by `margin_mm` in 3-D.
+
+    `lungs`: bool [Z, Y, X] with z along the body. Vessels inside the lungs are closed first; slivers between
+    the hull and the lungs' outline are dropped, and so is what does not hang together with the largest piece:
+    a tumour at the chest wall. Bool, same shape; empty for empty lungs.
+    """
+    between = np.zeros(lungs.shape, bool)
+    for z in np.flatnonzero(lungs.any(axis=(1, 2))):
+        closed = ndimage.binary_fill_holes(_close(lungs[z], spacing_mm[1:], _SLIVER_MM))
+        between[z] = _open(hull(lungs[z]) & ~closed, spacing_mm[1:], _SLIVER_MM)
+    labels, count = ndimage.label(between, np.ones((3, 3, 3)))
+    if count == 0:
+        return between
+    between = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    return ndimage.distance_transform_edt(~between, spacing_mm) <= margin_mm
+
+
+def hull(mask: np.ndarray) -> np.ndarray:
+    """Pixels of a 2-D mask's convex hull (of the pixels' corners); empty for an empty mask."""
+    rows, columns = np.nonzero(mask)
+    if len(rows) == 0:
+        return np.zeros(mask.shape, bool)
+    corners = [(rows + dy, columns + dx) for dy in (-0.5, 0.5) for dx in (-0.5, 0.5)]
+    points = np.concatenate([np.stack(c, axis=1) for c in corners])
+    edges = ConvexHull(points).equations  # [edges, 3]: normal and offset, negative inside
+    inside = np.ones(mask.shape, bool)
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    for normal_y, normal_x, offset in edges:
+        inside &= normal_y * y + normal_x * x + offset <= 1e-9
+    return inside
+
+
+def _close(mask: np.ndarray, spacing_mm: tuple[float, ...], radius_mm: float) -> np.ndarray:
+    wide = ndimage.distance_transform_edt(~mask, spacing_mm) <= radius_mm
+    return ndimage.distance_transform_edt(wide, spacing_mm) > radius_mm
+
+
+def _open(mask: np.ndarray, spacing_mm: tuple[float, ...], radius_mm: float) -> np.ndarray:
+    core = ndimage.distance_transform_edt(mask, spacing_mm) > radius_mm
+    if not core.any():
+        return core
+    return mask & (ndimage.distance_transform_edt(~core, spacing_mm) <= radius_mm)
