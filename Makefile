@@ -1,6 +1,5 @@
 # `make demo` segments the sample CT, `make test` checks and tests everything. Both set up what they need.
-# On a machine without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu keeps CUDA packages away
-# from `make test`. `make demo` needs no torch at all.
+# `make demo` needs no torch. On a machine without a GPU, point pip at torch's CPU builds before `make test`.
 PYTHON ?= python3
 DEV := .venv
 DEMO := .venv-demo

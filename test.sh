@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Builds the image, runs it on test/input under the challenge's restrictions and compares with test/expected.
+# Usage: ./test.sh [ARGUMENTS OF docker build], e.g. ./test.sh --build-arg REQUIREMENTS=requirements-cpu.txt
+# Leaves the image `lnq` and the container's output under test-output/. Exit status 0 only if all agrees.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+IMAGE=lnq
+MEMORY=4g
+
+if ! docker info >/dev/null 2>&1; then
+    echo "test.sh needs Docker, and 'docker info' fails here: install or start it." >&2
+    echo "Without Docker, run: python process.py --input test/input --output test-output" >&2
+    exit 2
+fi
+
+docker build --platform=linux/amd64 -t "$IMAGE" "$@" .
+
+volume=lnq-output-$$
+docker volume create "$volume" >/dev/null
+trap 'docker volume rm --force "$volume" >/dev/null' EXIT
+
+gpus=()
+if command -v nvidia-smi >/dev/null && docker info 2>/dev/null | grep -qi 'runtimes.*nvidia'; then
+    gpus=(--gpus all)
+fi
+
+docker run --rm --platform=linux/amd64 "${gpus[@]}" \
+    --memory="$MEMORY" --memory-swap="$MEMORY" --shm-size=128m --pids-limit=256 \
+    --network=none --cap-drop=ALL --security-opt=no-new-privileges \
+    --volume "$PWD/test/input:/input:ro" --volume "$volume:/output" \
+    "$IMAGE"
+
+rm -rf test-output
+mkdir test-output
+docker run --rm --network=none --volume "$volume:/output:ro" --entrypoint tar "$IMAGE" -C /output -c . |
+    tar -x --no-same-owner -C test-output
+
+docker run --rm --network=none --volume "$volume:/output:ro" --volume "$PWD/test:/test:ro" \
+    --env PYTHONPATH=/opt/algorithm --entrypoint python "$IMAGE" \
+    /test/check_output.py /output /test/expected
