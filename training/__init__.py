@@ -1,0 +1,1 @@
+"""Training: everything that makes the weights which `lnq` runs."""

@@ -1,0 +1,61 @@
+"""Checkpoints: tensors and plain values in one dict, replaced atomically, read with nothing unpickled."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT_VERSION = 1
+
+Checkpoint = dict[str, Any]
+"""`format`, `stage`, `complete`, `step`, `config`, `facts`, `model`, `average` (None, or the averaged weights), and what
+resuming needs: `optimizer`, `precision`, `rng`, `sums`, `history`."""
+
+FREE_TO_CHANGE = ("config.workers", "config.threads", "config.sampling.cache")
+"""Settings in which a resumed run may differ: they change the speed, not the result."""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Replace the file at once. Raises OSError with a sentence where it cannot be written; the old one stays."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"Cannot write {path}: {error}. The last good checkpoint is kept.") from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint. Raises ValueError where the file is missing, no checkpoint, or of a newer format."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"There is no checkpoint at {path}") from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise ValueError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+    version = checkpoint.get("format") if isinstance(checkpoint, dict) else None
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ValueError(f"{path} is not a checkpoint that this program reads: format {version}")
+    return checkpoint
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Names of the settings in which two nested dicts differ, less those that a resumed run may change."""
+    names = []
+    for key in sorted(old.keys() | new.keys()):
+        name = f"{prefix}{key}"
+        a, b = old.get(key), new.get(key)
+        if name in FREE_TO_CHANGE:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += differences(a, b, f"{name}.")
+        elif a != b:
+            names.append(name)
+    return names

@@ -1,0 +1,175 @@
+"""Presets as values, with a reason beside each number, and the command line made from them.
+
+Arrays and sizes are in z, y, x order, spacings in mm. `paper` holds the paper's numbers; the reasons for where
+`compact` and `tiny` differ stand beside their values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from lnq.spec import IntTriple, NetworkSpec, Triple, _from_plain
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How patches are taken from a prepared case."""
+
+    node_every: int = 3  # one sample in so many is centred on an annotated node: a third, as in the paper
+    node_jitter: float = (
+        0.25  # and moved by up to this part of the patch, so that nodes appear off-centre too
+    )
+    region: bool = False  # centre the others in the mediastinal region: no node is reported outside it
+    cache: bool = True  # hold the decompressed cases in memory; off for data larger than that
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the nnU-Net-style augmentation; `strong` turns the intensity part up."""
+
+    rotation_deg: float = (
+        30.0  # about each axis, in physical space, so that anisotropic voxels are not sheared
+    )
+    scaling: tuple[float, float] = (0.7, 1.4)  # of the size of things; per patch, all axes alike
+    p_rotation: float = 0.2  # nnU-Net's
+    p_scaling: float = 0.2  # nnU-Net's
+    mirror: tuple[bool, bool, bool] = (True, True, True)  # z, y, x, each with p = 0.5
+    strong: bool = (
+        False  # wider and more frequent intensity changes: phantoms differ from real CTs in contrast
+    )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run: length and optimiser."""
+
+    epochs: int
+    iterations: int = 250  # per epoch, the paper's
+    batch: int = 2  # the paper's
+    lr: float = 0.01  # the paper's; the losses are scaled for it
+    momentum: float = 0.9  # Nesterov
+    weight_decay: float = 3e-5  # the paper's
+    poly_power: float = 0.9  # lr * (1 - epoch / epochs) ** power, the paper's
+    clip_norm: float = 12.0  # of the whole gradient, the paper's
+    ema: float = (
+        0.0  # decay of an averaged copy of the weights, used by export where above 0; the paper has none
+    )
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Parameters of METHOD section 5, the paper's values."""
+
+    gamma: float = 0.8  # of CE in the symmetric cross entropy
+    alpha: float = 0.4  # of false positives in Tversky: misses cost more
+    tau: float = 0.3  # sharpens the mixed pseudo label
+    final: float = 2.0  # lambda, the consensus loss's weight after the ramp
+    ramp: float = 1 / 3  # of the epochs until then: 100 of 300
+
+
+@dataclass(frozen=True)
+class Config:
+    """A preset: the network, what it sees, and how it is trained."""
+
+    network: NetworkSpec = NetworkSpec()
+    spacing_mm: Triple = (3.0, 0.8, 0.8)  # the median of LNQ2023
+    patch: IntTriple = (64, 128, 224)  # the paper prints x, y, z
+    normalisation: Literal["zscore", "ct"] = "zscore"
+    paper_postprocess: bool = (
+        False  # the paper's post-processing numbers instead of those of the training labels
+    )
+    sampling: Sampling = Sampling()
+    augmentation: Augmentation = Augmentation()
+    pretrain: Stage = Stage(epochs=1000, momentum=0.99)
+    finetune: Stage = Stage(epochs=300, momentum=0.9)
+    losses: Losses = Losses()
+    seed: int = 0
+    workers: int = 8  # loader processes; 0 loads between the steps
+    precision: Precision = "32-true"  # bf16 on a CPU without AMX or AVX-512 is hundreds of times slower
+    channels_last: bool = False  # memory layout of activations
+    threads: int = 0  # CPU threads of the training process; 0 leaves PyTorch's choice
+    devices: int = 1  # GPUs, or processes on a CPU
+
+
+ConfigArguments = Annotated[Config, tyro.conf.arg(name="")]
+"""A command's field that offers every entry of the configuration, as in `--finetune.epochs 3`."""
+
+
+def _network(channels: tuple[int, ...], dropout: tuple[float, ...]) -> NetworkSpec:
+    """The paper's pattern at another width and depth: in-plane first, then all three axes."""
+    levels = len(channels)
+    return NetworkSpec(
+        channels=channels,
+        kernels=((1, 3, 3), *((3, 3, 3),) * (levels - 1)),
+        strides=((1, 2, 2), *((2, 2, 2),) * (levels - 2)),
+        dropout=dropout,
+    )
+
+
+PAPER = Config(paper_postprocess=True)
+
+COMPACT = Config(
+    network=_network((12, 24, 48, 96, 128), (0.0, 0.05, 0.1, 0.2, 0.0)),  # a small net needs less dropout
+    spacing_mm=(3.0, 1.5, 1.5),  # a 5 mm node still spans three voxels, at a quarter of the work
+    patch=(32, 96, 96),  # 96 x 144 x 144 mm: the width of a mediastinum
+    normalisation="ct",  # soft tissue fills the range
+    sampling=Sampling(region=True),  # all steps go where nodes can be
+    augmentation=Augmentation(strong=True),
+    pretrain=Stage(epochs=10, iterations=50, momentum=0.99),  # as long as a CPU allows
+    finetune=Stage(epochs=40, iterations=50, momentum=0.9, ema=0.99),  # averaging steadies a short training
+    workers=1,  # a CPU's cores are for the steps
+)
+
+TINY = Config(
+    network=_network((4, 8, 8), (0.0, 0.0, 0.0)),
+    spacing_mm=(4.0, 3.0, 3.0),
+    patch=(8, 16, 16),  # seconds on one core: for tests
+    normalisation="ct",
+    pretrain=Stage(epochs=2, iterations=3, momentum=0.99),
+    finetune=Stage(epochs=2, iterations=3, momentum=0.9),
+    workers=0,
+)
+
+PRESETS: dict[str, Config] = {"paper": PAPER, "compact": COMPACT, "tiny": TINY}
+
+
+def preset(name: str) -> Config:
+    """The preset of that name. Raises ValueError with the known names otherwise."""
+    if name not in PRESETS:
+        raise ValueError(f"Preset must be one of {', '.join(PRESETS)}, not {name!r}")
+    return PRESETS[name]
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Plain nested dict, for JSON and checkpoints."""
+    return dataclasses.asdict(config)
+
+
+def config_from_dict(data: dict[str, Any]) -> Config:
+    """Undo `config_to_dict`, also after JSON turned tuples into lists. Raises ValueError on unknown entries."""
+    return _from_plain(Config, data)
+
+
+Command = TypeVar("Command")
+
+
+def parse(command: type[Command], arguments: list[str] | None = None) -> Command:
+    """Parse a command's dataclass with a field `config: ConfigArguments`, whose defaults are those of `--preset`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--preset", choices=list(PRESETS), default="compact")
+    chosen = early.parse_known_args(arguments)[0].preset
+    required = {
+        f.name: tyro.MISSING
+        for f in dataclasses.fields(command)  # type: ignore[arg-type]
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    return tyro.cli(command, args=arguments, default=command(**(required | {"config": PRESETS[chosen]})))

@@ -1,0 +1,96 @@
+"""What a run needs of the machine: memory settings, signals, loader workers, and what it ran on."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+
+# Parameters of glibc's mallopt, from malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def tune_cpu_memory() -> None:
+    """Let malloc keep freed memory instead of returning it: 1.8 x faster steps on a CPU. Only glibc has it."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 * 2**20)):
+        mallopt(parameter, value)
+
+
+def loader_worker(_worker: int) -> None:
+    """Set up a loader process: one thread, and signals left to the training process."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class StopSignal:
+    """Within this context the first SIGTERM or SIGINT only sets `received`; a second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._before[number] = signal.signal(number, self._receive)
+            except ValueError:  # not the main thread: nothing to catch there
+                break
+        return self
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self.received = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+
+def environment() -> dict[str, str]:
+    """Git commit, versions and machine, for config.json and the model's provenance."""
+    packages = ("torch", "lightning", "numpy", "batchgeneratorsv2", "blosc2")
+    facts = {"commit": git_commit(), "python": platform.python_version(), "machine": platform.machine()}
+    facts |= {name: importlib.metadata.version(name) for name in packages}
+    facts["device"] = (
+        torch.cuda.get_device_name(0)
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    return facts
+
+
+def git_commit() -> str:
+    """The commit of this source tree, with `+` where files differ from it; "unknown" outside a repository."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()

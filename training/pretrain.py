@@ -1,0 +1,63 @@
+"""Pre-train both decoders to reconstruct corrupted patches (Model Genesis, METHOD section 4).
+
+python -m training.pretrain --preset compact --data PREPARED -o RUN
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor, nn
+
+from training.cases import PreparedCase, case_folders, normalisation_for, read_dataset_info
+from training.command import run_command
+from training.config import COMPACT, Config, ConfigArguments, parse
+from training.dataset import PretrainDataset, Sample
+from training.loop import Position, Run, train
+from training.network import DualBranchNet
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Pre-train on prepared cases; annotations are not used. Run again, the same command resumes."""
+
+    data: Path  # folder that training.prepare wrote
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets pretrain.pt, metrics.csv and config.json
+    preset: str = "compact"  # paper, compact or tiny
+    config: ConfigArguments = COMPACT
+
+
+def reconstruction_step(model: nn.Module, batch: Sample, _position: Position) -> dict[str, Tensor]:
+    """MSE of both branches against the clean patch (Eq. 1)."""
+    main, auxiliary = model(batch["image"])
+    terms = {
+        "mse_main": F.mse_loss(main.float(), batch["clean"]),
+        "mse_aux": F.mse_loss(auxiliary.float(), batch["clean"]),
+    }
+    return {"loss": terms["mse_main"] + terms["mse_aux"], **terms}
+
+
+def pretrain(data: Path, output: Path, config: Config) -> bool:
+    """Pre-train on the prepared folder; returns whether the run is complete."""
+    cases = [PreparedCase(folder, config.sampling.cache) for folder in case_folders(data)]
+    normalisation = normalisation_for(config.normalisation, read_dataset_info(data))
+    torch.manual_seed(config.seed)
+    network = DualBranchNet(config.network, head_channels=1)
+    run = Run("pretrain", config.pretrain, config, output, {"cases": [c.info.case for c in cases]})
+    return train(run, network, PretrainDataset(cases, config, normalisation), reconstruction_step)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    command = parse(Pretrain, arguments)
+    return run_command(lambda: pretrain(command.data, command.output, command.config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
