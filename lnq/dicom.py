@@ -121,7 +121,7 @@ def _slice(path: Path, header: pydicom.Dataset) -> Slice:
     if int(header.get("SamplesPerPixel") or 1) != 1:
         raise ImageError("it holds colour images, not CT slices in HU")
     try:
-        position = np.array(header.ImagePositionPatient, dtype=np.float64)
+        position = np.array(header.ImagePositionPatient, dtype=np.float64).reshape(3)
         cosines = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
         pixel_mm = (float(header.PixelSpacing[0]), float(header.PixelSpacing[1]))
         size = (int(header.Rows), int(header.Columns))
@@ -142,7 +142,7 @@ def _affine(slices: list[Slice]) -> np.ndarray:
     first = slices[0]
     positions = np.array([s.position for s in slices])
     gaps = np.diff(positions @ first.normal)
-    usual = float(np.median(gaps))
+    usual = float(np.percentile(gaps, 50, method="lower"))
     if gaps.min() < 0.01:
         raise ImageError("it has two slices at the same position")
     if gaps.max() > (1 + 5 * _GAP_TOLERANCE) * usual:

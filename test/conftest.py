@@ -1,0 +1,132 @@
+"""Shared fixtures: a simple chest drawn with ellipsoids, and a bundle of a tiny untrained network."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from lnq.spec import (
+    ONNX_NAME,
+    WEIGHTS_NAME,
+    ModelSpec,
+    NetworkSpec,
+    Normalisation,
+    PostProcessing,
+    file_sha256,
+)
+from lnq.volume import Volume, make_affine
+
+SPACING_MM = (6.0, 5.0, 5.0)
+SIZE = (40, 56, 64)
+ORIGIN_MM = (-157.5, -137.5, -80.0)  # L, P, S of voxel 0: the body's axis runs through (0, 0)
+
+
+def draw_thorax(blood_hu: float = 160, lungs: int = 2, shift_s_mm: float = 0.0) -> Volume:
+    """A chest in LPS, 240 x 280 x 320 mm (z, y, x): a body with `lungs` lungs and a heart."""
+    affine = make_affine(SPACING_MM, ORIGIN_MM)
+    index = np.indices(SIZE).reshape(3, -1)
+    left, back, up = (affine[:3, :3] @ index + affine[:3, 3:]).reshape(3, *SIZE)
+    up = up - shift_s_mm
+
+    def ellipsoid(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
+        """Centre and radii in mm, in L, P, S order."""
+        parts = zip((left, back, up), centre, radii, strict=True)
+        return sum(((axis - c) / r) ** 2 for axis, c, r in parts) <= 1
+
+    hu = np.full(SIZE, -1000.0)
+    hu[(left / 140) ** 2 + (back / 105) ** 2 <= 1] = 50
+    hu[ellipsoid((0, 0, 30), (100, 80, 110))] = -100
+    for side in (1, -1)[:lungs]:
+        hu[ellipsoid((70 * side, 0, 30), (46, 75, 100))] = -850
+    hu[ellipsoid((0, -10, 20), (30, 50, 70))] = blood_hu
+    noise = np.random.default_rng(0).normal(0, 8, SIZE)
+    return Volume(np.clip(hu + noise, -1024, None).round().astype(np.int16), affine)
+
+
+@pytest.fixture
+def thorax() -> Volume:
+    return draw_thorax()
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete bundle around an untrained network of two levels: fast, and its masks mean nothing."""
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    from lnq.network import SegmentationNet
+
+    bundle = tmp_path_factory.mktemp("bundle")
+    network = NetworkSpec(
+        channels=(4, 8), kernels=((1, 3, 3), (3, 3, 3)), strides=((1, 2, 2),), dropout=(0.0, 0.0)
+    )
+    patch = (16, 32, 32)
+    torch.manual_seed(0)
+    net = SegmentationNet(network).eval()
+    save_file(net.state_dict(), bundle / WEIGHTS_NAME)
+    torch.onnx.export(
+        net,
+        (torch.zeros(2, 1, *patch),),
+        bundle / ONNX_NAME,
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+    ModelSpec(
+        network=network,
+        patch=patch,
+        spacing_mm=(6.0, 5.0, 5.0),
+        normalisation=Normalisation("ct", clip_hu=(-160.0, 240.0), mean=40.0, std=100.0),
+        postprocess=PostProcessing(min_volume_mm3=0.0),
+        sha256={name: file_sha256(bundle / name) for name in (WEIGHTS_NAME, ONNX_NAME)},
+    ).save(bundle)
+    return bundle
+
+
+@pytest.fixture
+def write_dicom() -> Callable[..., Path]:
+    """A function that writes a volume as a DICOM series, one file per slice, and returns the folder."""
+    return _write_dicom
+
+
+def _write_dicom(volume: Volume, folder: Path, modality: str = "CT", **tags: object) -> Path:
+    """`tags` replace those of every slice. Files are named against their order in space."""
+    folder.mkdir(parents=True, exist_ok=True)
+    series = generate_uid()
+    for z in range(len(volume.array)):
+        _write_slice(volume, z, folder / f"{len(volume.array) - z:04}.dcm", modality, series, tags)
+    return folder
+
+
+def _write_slice(
+    volume: Volume, z: int, path: Path, modality: str, series: str, tags: dict[str, object]
+) -> None:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
+    dataset.SeriesInstanceUID, dataset.StudyInstanceUID = series, "1.2.3"
+    dataset.Modality = modality
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    _, dataset.Rows, dataset.Columns = volume.shape
+    dataset.PixelSpacing = [f"{s:.6g}" for s in volume.spacing_mm[1:]]
+    dataset.ImageOrientationPatient = [f"{v:.8f}" for v in volume.direction[:, [2, 1]].T.ravel()]
+    dataset.ImagePositionPatient = [f"{v:.6f}" for v in (volume.affine @ [z, 0, 0, 1])[:3]]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.RescaleIntercept, dataset.RescaleSlope = -1024, 1
+    dataset.PixelData = (volume.array[z] + 1024).astype("<u2").tobytes()
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path, enforce_file_format=True)
