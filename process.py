@@ -155,7 +155,10 @@ def _bundle(options: argparse.Namespace) -> Path:
 def _load(options: argparse.Namespace) -> Model:
     from lnq.backends import load_model
 
-    return load_model(_bundle(options), options.device)
+    try:
+        return load_model(_bundle(options), options.device)
+    except ValueError as error:
+        raise StartError(str(error)) from None
 
 
 def _line(entry: Entry) -> str:

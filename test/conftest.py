@@ -19,8 +19,8 @@ from lnq.spec import (
 )
 from lnq.volume import Volume, make_affine
 
-SPACING_MM = (6.0, 5.0, 5.0)
-SIZE = (40, 56, 64)
+SPACING_MM = (5.0, 5.0, 5.0)
+SIZE = (48, 56, 64)
 ORIGIN_MM = (-157.5, -137.5, -80.0)  # L, P, S of voxel 0: the body's axis runs through (0, 0)
 
 
@@ -49,6 +49,11 @@ def draw_thorax(blood_hu: float = 160, lungs: int = 2, shift_s_mm: float = 0.0) 
 @pytest.fixture
 def thorax() -> Volume:
     return draw_thorax()
+
+
+@pytest.fixture
+def make_thorax() -> Callable[..., Volume]:
+    return draw_thorax
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,89 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lnq.checks import blood_hu, check_image, warnings_for
+from lnq.crop import find_crop
+from lnq.volume import ImageError, Volume, make_affine
+
+
+def chest(**changes) -> Volume:
+    """A box of tissue in air, 4 x 6 x 6 voxels."""
+    array = np.full((4, 6, 6), -1000, np.int16)
+    array[:, 2:4, 2:4] = 40
+    affine = make_affine((3.0, 1.0, 1.0))
+    return Volume(changes.get("array", array), changes.get("affine", affine))
+
+
+def replaced(dtype: type, value: float) -> np.ndarray:
+    array = chest().array.astype(dtype)
+    array[0, 0, 0] = value
+    return array
+
+
+def mirrored() -> np.ndarray:
+    affine = make_affine((3.0, 1.0, 1.0))
+    affine[:, 2] *= -1
+    return affine
+
+
+def sheared() -> np.ndarray:
+    affine = make_affine((3.0, 1.0, 1.0))
+    affine[:3, 0] += [0, 0.5, 0]
+    return affine
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"array": chest().array[:1]}, "it is a single slice, a CT volume is needed"),
+        ({"array": chest().array[:0]}, "it has no voxels"),
+        ({"affine": make_affine((3, 0, 1))}, "its voxel spacing 1 x 0 x 3 mm lies outside 0.2-15 mm"),
+        ({"affine": make_affine((3, 0.19, 1))}, "its voxel spacing 1 x 0.19 x 3 mm lies outside 0.2-15 mm"),
+        ({"affine": make_affine((15.1, 1, 1))}, "its voxel spacing 1 x 1 x 15.1 mm lies outside 0.2-15 mm"),
+        ({"affine": make_affine((3, np.nan, 1))}, "its position or spacing is no number"),
+        ({"affine": sheared()}, "its orientation matrix is no rotation"),
+        ({"array": replaced(np.float32, np.nan)}, "it holds NaN or infinite values"),
+        ({"array": replaced(np.float32, -np.inf)}, "it holds NaN or infinite values"),
+        ({"array": np.full((4, 6, 6), -1000, np.int16)}, "it shows only air"),
+        ({"array": chest().array.astype(np.int8)}, "its voxels have 8 bits"),
+        ({"array": np.clip(chest().array, -200, None)}, "its values are not HU, none lies below -200"),
+    ],
+)
+def test_unusable_image_is_refused(changes, sentence):
+    with pytest.raises(ImageError, match=f"^scan.mha cannot be used: {sentence}"):
+        check_image(chest(**changes), "scan.mha")
+
+
+@pytest.mark.parametrize("affine", [make_affine((15, 0.2, 0.2)), mirrored()])
+def test_unusual_but_sound_geometry_is_accepted(affine):
+    check_image(chest(affine=affine))
+
+
+def test_thorax_gives_no_warning(thorax):
+    assert warnings_for(thorax, find_crop(thorax)) == ()
+
+
+def test_blood_is_measured_in_the_heart(make_thorax):
+    for hu in (40, 160):
+        volume = make_thorax(blood_hu=hu)
+        assert blood_hu(volume, find_crop(volume)) == pytest.approx(hu, abs=10)
+
+
+def test_blood_is_unknown_without_soft_tissue(thorax):
+    crop = find_crop(thorax)
+    air = thorax.with_array(np.full_like(thorax.array, -1000))
+    assert blood_hu(air, crop) is None
+
+
+def test_missing_contrast_medium_is_warned_of(make_thorax):
+    volume = make_thorax(blood_hu=40)
+    (warning,) = warnings_for(volume, find_crop(volume))
+    assert warning.startswith("No contrast medium seen (blood at about 4")
+
+
+def test_thick_slices_are_warned_of():
+    volume = chest(affine=make_affine((5.5, 1, 1)))
+    crop = SimpleNamespace(lungs_found=0, apply=lambda v: v, region=np.ones(volume.shape, bool))
+    assert warnings_for(volume, crop) == ("Slices are 5.5 mm apart: nodes smaller than that may be missed.",)
