@@ -98,7 +98,7 @@ def _side_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def _body(coarse: Volume) -> np.ndarray:
-    """The patient's soft tissue and bone: the largest piece once thin things (table, clothes) are worn off."""
+    """The patient's tissue and bone: the largest piece once thin things (table, clothes) are worn off."""
     tissue = coarse.array > -250
     labels, count = ndimage.label(ndimage.binary_opening(tissue, _ball(6.0, coarse.spacing_mm)))
     if count == 0:

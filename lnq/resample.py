@@ -17,7 +17,7 @@ _PARALLEL = 1e-4  # cosine up to which two axes count as perpendicular
 
 @dataclass(frozen=True)
 class Orientation:
-    """How an array was brought to LPS: `axes[i]` is the source of LPS axis i, `flips` then reverse LPS axes."""
+    """How an array was brought to LPS: `axes[i]` is the source of LPS axis i, `flips` reverse LPS axes."""
 
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
@@ -72,7 +72,7 @@ def resample_label_to(label: Volume, grid: Volume) -> Volume:
 
 
 def resample_array_to(array: np.ndarray, source: Volume, target: Volume) -> np.ndarray:
-    """A float array on the grid of `source`, brought to that of `target`; beyond its edge the edge's value."""
+    """A float array on the grid of `source`, brought to that of `target`; beyond the edge, the edge's."""
     return _resample_to(source.with_array(array), target, outside_zero=False)
 
 

@@ -28,7 +28,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An array [Z, Y, X]; `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> its centre (L, P, S, 1), mm."""
+    """An array [Z, Y, X]; `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> centre (L, P, S, 1) in mm."""
 
     array: np.ndarray
     affine: np.ndarray

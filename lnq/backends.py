@@ -1,0 +1,131 @@
+"""A model bundle -> a callable on patches: OpenVINO on CPUs, torch on GPUs. Either is imported only when
+used."""
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from lnq.spec import ONNX_NAME, WEIGHTS_NAME, BundleError, ModelSpec
+
+DEVICES = ("auto", "cpu", "cuda", "cpu-torch")  # the last runs the GPU's code on a CPU
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without one of these nobody needs to wait for torch's import
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network ready to run. `predict`: float32 [B, 1, Z, Y, X] -> logits float32 [B, 2, Z, Y, X]."""
+
+    spec: ModelSpec
+    predict: Callable[[np.ndarray], np.ndarray]
+    backend: str  # "openvino" or "torch"
+    device: str  # "cpu", or the GPU's name
+    bundle: Path
+
+
+def load_model(bundle: Path | str, device: str = "auto", threads: int | None = None) -> Model:
+    """Load a bundle; `auto` takes a GPU where torch finds one, else the CPU.
+
+    `threads`: CPU threads, by default as many as this process may use. Raises BundleError for a missing,
+    altered or too new bundle, ValueError for a device that is not there.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"Device must be one of {', '.join(DEVICES)}, not {device!r}")
+    bundle = Path(bundle)
+    spec = ModelSpec.load(bundle)
+    threads = threads or available_cpus()
+    if device == "cuda" and not _has_gpu():
+        raise ValueError("A GPU was asked for, but there is none that PyTorch can use")
+    if device == "cuda" or (device == "auto" and _has_gpu()):
+        return _load_torch(bundle, spec, "cuda", threads)
+    if device == "cpu-torch" or find_spec("openvino") is None:
+        return _load_torch(bundle, spec, "cpu", threads)
+    return _load_openvino(bundle, spec, threads)
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use: its affinity, and the quota of its container (cgroup v2 or v1)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(count, math.ceil(_cgroup_cpus())))
+
+
+def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float:
+    try:
+        if (root / "cpu.max").is_file():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+            period = (root / "cpu/cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError):  # no quota: no file, "max" or -1
+        return math.inf
+
+
+def _has_gpu() -> bool:
+    if find_spec("torch") is None or not any(Path(driver).exists() for driver in _GPU_DRIVERS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _load_openvino(bundle: Path, spec: ModelSpec, threads: int) -> Model:
+    path = spec.verified_file(bundle, ONNX_NAME)
+    # Importing openvino reports home through this package; without it a stub takes its place.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results, and is far slower on CPUs without AMX
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,  # all threads on one window
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    try:
+        network = core.read_model(path)
+        network.reshape(
+            [1, spec.network.in_channels, *spec.patch]
+        )  # fixed sizes: less memory, faster kernels
+        request = core.compile_model(network, "CPU", settings).create_infer_request()
+    except RuntimeError as error:
+        raise BundleError(f"{path} is no network that OpenVINO can run") from error
+
+    def predict(patches: np.ndarray) -> np.ndarray:
+        outputs = []
+        for patch in patches:
+            request.infer([patch[None]])
+            outputs.append(request.get_output_tensor().data.copy())  # [1, C, Z, Y, X]
+        return np.concatenate(outputs)
+
+    return Model(spec, predict, "openvino", "cpu", bundle)
+
+
+def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Model:
+    path = spec.verified_file(bundle, WEIGHTS_NAME)
+    import torch
+    from safetensors.torch import load_file
+
+    from lnq.network import SegmentationNet
+
+    network = SegmentationNet(spec.network)
+    try:
+        network.load_state_dict(load_file(path))
+    except (RuntimeError, ValueError) as error:
+        raise BundleError(f"The weights of {path} do not fit the network of its specification") from error
+    network.to(device).eval()
+    if device == "cpu":
+        torch.set_num_threads(threads)
+
+    def predict(patches: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), torch.autocast(device, torch.float16, enabled=device == "cuda"):
+            logits = network(torch.from_numpy(patches).to(device))
+        return logits.float().cpu().numpy()
+
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    return Model(spec, predict, "torch", name, bundle)

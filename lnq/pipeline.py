@@ -1,0 +1,101 @@
+"""From a CT to a mask of its mediastinal lymph nodes. Reads like METHOD section 7."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from lnq.backends import Model
+from lnq.crop import PADDING_HU, Crop, find_crop
+from lnq.normalise import normalise
+from lnq.postprocess import postprocess
+from lnq.resample import (
+    Orientation,
+    reorient_to_lps,
+    resample_array_to,
+    resample_image,
+    resample_label_to,
+)
+from lnq.sliding_window import sliding_window
+from lnq.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A CT as the network sees it, but for the normalisation, and what leads back to the original grid."""
+
+    image: Volume  # HU, float32: LPS, cropped, at the target spacing
+    region: np.ndarray  # bool: the mediastinal region on the image's grid
+    cropped: Volume  # HU: LPS, cropped, at the CT's own spacing
+    crop: Crop
+    orientation: Orientation
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What was found in one CT."""
+
+    mask: Volume  # uint8, 0 and 1, on the CT's own grid
+    probability: np.ndarray | None  # float32 [Z, Y, X] on the CT's own grid, 0 outside the crop
+    crop: Crop
+    warnings: tuple[str, ...]  # sentences for the user
+    seconds: dict[str, float]  # per stage
+
+
+def prepare(
+    volume: Volume,
+    target_spacing_mm: tuple[float, float, float],
+    margin_mm: float = 10.0,
+    region_margin_mm: float = 15.0,
+) -> Prepared:
+    """Reorient, crop to the lungs and resample, alike for training and inference (METHOD section 2)."""
+    lps, orientation = reorient_to_lps(volume)
+    crop = find_crop(lps, margin_mm, region_margin_mm)
+    cropped = crop.apply(lps)
+    cropped = cropped.with_array(np.maximum(cropped.array, PADDING_HU))
+    image = resample_image(cropped, target_spacing_mm)
+    region = resample_label_to(cropped.with_array(crop.region), image).array.astype(bool)
+    return Prepared(image, region, cropped, crop, orientation)
+
+
+def segment(
+    volume: Volume, model: Model, mirror: bool = False, keep_probability: bool = False
+) -> Segmentation:
+    """Find the mediastinal lymph nodes of a CT in HU, of any orientation and spacing.
+
+    `mirror` averages over eight flips, at eight times the time. `keep_probability` returns the probability
+    too, which costs 4 bytes per voxel of the CT.
+    """
+    spec = model.spec
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "prepare"):
+        ready = prepare(volume, spec.spacing_mm, spec.crop.margin_mm, spec.crop.region_margin_mm)
+        image = normalise(ready.image.array, spec.normalisation)
+    with _timed(seconds, "network"):
+        region = ready.region if spec.crop.use_region else None
+        probability = sliding_window(image, model.predict, spec.patch, spec.window_step, mirror, region)
+    with _timed(seconds, "resample"):
+        probability = resample_array_to(probability, ready.image, ready.cropped)
+        # At the model's spacing, where the HU range was measured: a sharp kernel's noise would punch holes.
+        hu = ready.cropped.with_array(resample_array_to(ready.image.array, ready.image, ready.cropped))
+    with _timed(seconds, "postprocess"):
+        nodes = postprocess(
+            probability >= spec.threshold, hu, ready.crop, spec.postprocess, spec.crop.use_region
+        )
+        mask = volume.with_array(_to_input_grid(nodes, ready))
+    kept = _to_input_grid(probability, ready) if keep_probability else None
+    return Segmentation(mask, kept, ready.crop, ready.crop.warnings, seconds)
+
+
+def _to_input_grid(array: np.ndarray, ready: Prepared) -> np.ndarray:
+    """From the crop's grid back to the CT's own axes and size."""
+    return np.ascontiguousarray(ready.orientation.undo(ready.crop.undo(array)))
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

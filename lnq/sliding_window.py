@@ -1,0 +1,96 @@
+"""Run a network on overlapping windows and blend what it says (METHOD section 7), given any callable on
+patches."""
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import numpy as np
+from scipy.special import expit
+
+Predict = Callable[[np.ndarray], np.ndarray]  # float32 [B, 1, Z, Y, X] -> logits [B, 2, Z, Y, X]
+
+
+def sliding_window(
+    image: np.ndarray,
+    predict: Predict,
+    patch: tuple[int, int, int],
+    step: float = 0.5,
+    mirror: bool = False,
+    region: np.ndarray | None = None,
+) -> np.ndarray:
+    """Foreground probability, float32 [Z, Y, X], of a normalised image [Z, Y, X].
+
+    Windows lie evenly spaced, at most `step` patches apart; their logits are blended with Gaussian weights,
+    then go through the softmax. `mirror` averages the logits over all eight flips. Windows without a voxel of
+    `region` (bool [Z, Y, X]) are skipped; voxels that no window covers have probability 0, and within the
+    region the result is that of all windows. An image smaller than the patch is padded with its lowest value.
+    """
+    padded, inner = _pad(image, patch)
+    if region is not None:
+        wanted = np.zeros(padded.shape, bool)
+        wanted[inner] = region
+    evidence = np.zeros(
+        padded.shape, np.float32
+    )  # logit of node less logit of background: the softmax needs no more
+    weight = np.zeros(padded.shape, np.float32)
+    gaussian = gaussian_weights(patch)
+    for window in windows(padded.shape, patch, step):
+        if region is not None and not wanted[window].any():
+            continue
+        evidence[window] += gaussian * _log_odds(predict, padded[window], mirror)
+        weight[window] += gaussian
+    covered = weight > 0
+    np.divide(evidence, weight, out=evidence, where=covered)
+    expit(evidence, out=evidence)
+    evidence[~covered] = 0
+    return evidence[inner]
+
+
+def windows(
+    shape: tuple[int, ...], patch: tuple[int, int, int], step: float = 0.5
+) -> Iterator[tuple[slice, slice, slice]]:
+    """Every window of an image at least as large as the patch, in z, y, x order."""
+    starts = [window_starts(n, p, step) for n, p in zip(shape, patch, strict=True)]
+    for z, y, x in product(*starts):
+        yield slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2])
+
+
+def window_starts(size: int, patch: int, step: float) -> list[int]:
+    """Fewest evenly spaced starts, the first at 0 and the last window ending at `size`, within `step`
+    patches."""
+    count = math.ceil((size - patch) / (patch * step)) + 1
+    return [round(s) for s in np.linspace(0, size - patch, count)]
+
+
+def gaussian_weights(patch: tuple[int, int, int]) -> np.ndarray:
+    """float32, `patch` large, 1 at patch // 2, with a deviation of an eighth of the patch; nowhere below
+    1e-11."""
+    axes = [np.exp(-0.5 * ((np.arange(p) - p // 2) / (p / 8)) ** 2) for p in patch]
+    z, y, x = np.ix_(*axes)
+    return (z * y * x).astype(np.float32)
+
+
+def _log_odds(predict: Predict, window: np.ndarray, mirror: bool) -> np.ndarray:
+    """[Z, Y, X] -> logit of node less logit of background, [Z, Y, X]."""
+    flips = list(product((1, -1), repeat=3)) if mirror else [(1, 1, 1)]
+    total = np.zeros(window.shape, np.float32)
+    for flip in flips:
+        turn = tuple(slice(None, None, f) for f in flip)
+        logits = predict(np.ascontiguousarray(window[turn])[None, None])  # [1, 2, Z, Y, X]
+        if logits.shape[1] != 2:
+            raise ValueError(f"The network must give 2 classes, background and node, not {logits.shape[1]}")
+        total += (logits[0, 1] - logits[0, 0])[turn]
+    return total / len(flips)
+
+
+def _pad(image: np.ndarray, patch: tuple[int, int, int]) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """The image grown on both sides to the patch's size where it is smaller, and where in it the image
+    lies."""
+    missing = [max(0, p - n) for n, p in zip(image.shape, patch, strict=True)]
+    before = [m // 2 for m in missing]
+    inner = tuple(slice(b, b + n) for b, n in zip(before, image.shape, strict=True))
+    if not any(missing):
+        return image, inner
+    widths = [(b, m - b) for b, m in zip(before, missing, strict=True)]
+    return np.pad(image, widths, constant_values=image.min()), inner
