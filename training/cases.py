@@ -39,9 +39,16 @@ class CaseInfo:
     mean_hu: float  # of the cropped image, for normalisation `zscore`
     std_hu: float
     node_centres: tuple[tuple[int, int, int], ...]  # a voxel near the middle of each annotated component
-    node_volumes_mm3: tuple[float, ...]  # of the same components, on the label's own grid where it was finer
+    node_volumes_mm3: tuple[float, ...]  # of the components on the label's own grid, before resampling
     label_lost: float  # part of the annotated volume that lies outside the crop
+    hu_counts: dict[str, int] = field(default_factory=dict)  # how often each HU occurs under the annotation
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def read(folder: Path) -> CaseInfo:
+        """Of one prepared case."""
+        data = json.loads((folder / "case.json").read_text())
+        return CaseInfo(**{key: _tuples(value) for key, value in data.items()})
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,7 @@ class PreparedCase:
     """One case, read by box; held decompressed in memory where `cache` is set."""
 
     def __init__(self, folder: Path, cache: bool = False) -> None:
-        data = json.loads((folder / "case.json").read_text())
-        self.info = CaseInfo(**{key: _tuples(value) for key, value in data.items()})
+        self.info = CaseInfo.read(folder)
         self.points: npt.NDArray[np.int16] = np.load(folder / "points.npy", allow_pickle=False)
         self._folder = folder
         self._arrays: dict[str, Any] = {}

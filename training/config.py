@@ -16,7 +16,7 @@ import tyro
 
 from lnq.spec import IntTriple, NetworkSpec, Triple, _from_plain
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Config:
     losses: Losses = Losses()
     seed: int = 0
     workers: int = 8  # loader processes; 0 loads between the steps
-    precision: Precision = "32-true"  # bf16 on a CPU without AMX or AVX-512 is hundreds of times slower
+    precision: Precision = "auto"  # bf16 where the device computes in it, else fp16 on GPUs, fp32 on CPUs
     channels_last: bool = False  # memory layout of activations
     threads: int = 0  # CPU threads of the training process; 0 leaves PyTorch's choice
     devices: int = 1  # GPUs, or processes on a CPU
@@ -117,7 +117,7 @@ def _network(channels: tuple[int, ...], dropout: tuple[float, ...]) -> NetworkSp
 PAPER = Config(paper_postprocess=True)
 
 COMPACT = Config(
-    network=_network((12, 24, 48, 96, 128), (0.0, 0.05, 0.1, 0.2, 0.0)),  # a small net needs less dropout
+    network=_network((8, 16, 32, 64, 128), (0.0, 0.05, 0.1, 0.2, 0.0)),  # a small net needs less dropout
     spacing_mm=(3.0, 1.5, 1.5),  # a 5 mm node still spans three voxels, at a quarter of the work
     patch=(32, 96, 96),  # 96 x 144 x 144 mm: the width of a mediastinum
     normalisation="ct",  # soft tissue fills the range

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from training.checkpoint import FORMAT_VERSION, Checkpoint, differences, load_checkpoint, save_checkpoint
 from training.config import Config, Stage, config_to_dict
 from training.dataset import Sample, StepSampler
-from training.machine import StopSignal, loader_worker, tune_cpu_memory
+from training.machine import StopSignal, choose_precision, loader_worker, tune_cpu_memory
 from training.record import Display, write_config, write_metrics
 
 
@@ -85,7 +85,8 @@ def train(
     config, stage = run.config, run.stage
     if config.threads:
         torch.set_num_threads(config.threads)
-    fabric = Fabric(accelerator="auto", devices=config.devices, precision=config.precision)
+    precision = choose_precision() if config.precision == "auto" else config.precision
+    fabric = Fabric(accelerator="auto", devices=config.devices, precision=precision)
     fabric.launch()
     if fabric.device.type == "cpu":
         tune_cpu_memory()
