@@ -51,7 +51,7 @@ def load_model(bundle: Path | str, device: str = "auto", threads: int | None = N
 def available_cpus() -> int:
     """CPUs that this process may use: its affinity, and the quota of its container (cgroup v2 or v1)."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(count, math.ceil(_cgroup_cpus())))
+    return max(1, math.ceil(min(count, _cgroup_cpus())))
 
 
 def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float:
