@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lnq import __version__
-from lnq.batch import FORMATS, MANIFEST, BatchOptions, Entry, prepare_output, run_batch
-from lnq.cases import StartError, find_cases
+from lnq.batch import FORMATS, MANIFEST, BatchOptions, Entry, run_batch
+from lnq.cases import StartError, find_cases, prepare_output
 from lnq.spec import BundleError, ModelSpec
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status, sentence = options.command(options)
     except (StartError, BundleError) as error:
         status, sentence = NOT_STARTED, str(error)
+    except Exception as error:
+        logging.exception("Unforeseen error")
+        status, sentence = NOT_STARTED, f"Stopped by an unforeseen {type(error).__name__}: {error}"
     except KeyboardInterrupt:
         status, sentence = (
             INTERRUPTED,
@@ -163,9 +166,13 @@ def _load(options: argparse.Namespace) -> Model:
 
 def _line(entry: Entry) -> str:
     """One line of the terminal for one manifest entry."""
-    text = f"{entry['case']}: {entry['status']} in {entry['seconds']:.1f} s"
     if entry["status"] == "failed":
-        return f"{text}: {entry['error']}"
+        return f"{entry['case']}: failed: {entry['error']}"
+    text = f"{entry['case']}: done in {entry['seconds']:.1f} s"
+    if entry["status"] == "skipped":
+        text = f"{entry['case']}: skipped, an earlier run did it"
+    if not entry["volume_mm3"]:
+        text += ", no node found"
     if entry.get("dice") is not None:
         distance = "none" if entry["assd_mm"] is None else f"{entry['assd_mm']:.2f} mm"
         text += f", Dice {entry['dice']:.3f}, ASSD {distance}"

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lnq import __version__
-from lnq.cases import EXTENSIONS, Case, StartError, attempt, hashed_name, read_case, segment_case, stem
+from lnq.cases import EXTENSIONS, Case, attempt, hashed_name, read_case, segment_case, stem
 from lnq.files import write_text
+from lnq.metrics import assd_mm, dice
+from lnq.resample import resample_label_to
 from lnq.spec import SPEC_NAME, file_sha256
 from lnq.volume import Volume, read_volume, write_volume
 
@@ -64,16 +68,6 @@ def run_batch(cases: Sequence[Case], model: Model, options: BatchOptions) -> Ite
         yield entry
 
 
-def prepare_output(output: Path) -> None:
-    """Make the output folder. Raises StartError where that, or writing into it, fails."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        write_text(output / ".writable", "")
-        (output / ".writable").unlink()
-    except OSError as error:
-        raise StartError(f"The output folder {output} cannot be written: {error.strerror or error}") from None
-
-
 def read_manifest(output: Path) -> dict[str, Entry]:
     """An earlier run's entries by case name; what is no entry is left out."""
     entries: dict[str, Entry] = {}
@@ -118,41 +112,43 @@ def _run_case(case: Case, mask: Path, model: Model, options: BatchOptions) -> En
 def _segment_into(entry: Entry, case: Case, mask: Path, model: Model, options: BatchOptions) -> None:
     """Segment one case, write its files and note the outcome in `entry`."""
     volume = read_case(case.path)
-    truth = _find_truth(case, options.truth)
+    truth = _find_truth(case, options.truth, volume)
     segmentation, entry["warnings"] = segment_case(volume, model)
+    found = segmentation.mask
+    entry["volume_mm3"] = round(float(found.array.sum(dtype=np.int64)) * found.voxel_volume_mm3, 1)
+    if truth is not None:
+        entry |= _scores(found, truth)
+    elif options.truth is not None:
+        entry["warnings"].append(f"No truth of this name was found in {options.truth}.")
     folder = options.output / case.name
     folder.mkdir(parents=True, exist_ok=True)
-    write_volume(segmentation.mask, options.output / mask)
-    if options.truth is not None:
-        entry |= _scores(segmentation.mask, truth)
+    write_volume(found, options.output / mask)
     if options.preview:
         from lnq.preview import preview
 
-        preview(volume, segmentation.mask, folder / "preview.png", truth, title=case.name)
+        title = case.name if truth is None else f"{case.name}, Dice {entry['dice']:.2f}"
+        preview(volume, found, folder / "preview.png", truth, title)
     entry |= {"status": "done", "mask": mask.as_posix()}
 
 
-def _find_truth(case: Case, folder: Path | None) -> Volume | None:
-    """The mask in `folder` that bears the case's name (or `x-seg` for a CT `x-ct`)."""
+def _find_truth(case: Case, folder: Path | None, grid: Volume) -> Volume | None:
+    """The mask in `folder` that bears the case's name (or `x-seg` for a CT `x-ct`), on the CT's grid."""
     if folder is None:
         return None
     name = stem(case.path)
     names = [name, name.removesuffix("-ct") + "-seg"] if name.endswith("-ct") else [name]
     paths = (folder / f"{n}{extension}" for n in names for extension in EXTENSIONS)
     path = next((p for p in paths if p.is_file()), None)
-    return None if path is None else read_volume(path)
+    if path is None:
+        return None
+    truth = read_volume(path)
+    if truth.shape == grid.shape and np.allclose(truth.affine, grid.affine, atol=1e-3):
+        return truth
+    return resample_label_to(truth, grid)
 
 
-def _scores(mask: Volume, truth: Volume | None) -> Entry:
-    """Dice and ASSD as the manifest holds them: null where there is no truth or no finite distance."""
-    from lnq.metrics import assd_mm, dice
-
-    if truth is None:
-        return {"dice": None, "assd_mm": None}
-    if truth.shape != mask.shape:
-        from lnq.resample import resample_label_to
-
-        truth = resample_label_to(truth, mask)
+def _scores(mask: Volume, truth: Volume) -> Entry:
+    """Dice and ASSD as the manifest holds them: no ASSD (null) where one of both masks is empty."""
     distance = assd_mm(mask, truth)
     overlap = dice(mask.array, truth.array)
     return {"dice": round(overlap, 4), "assd_mm": round(distance, 3) if math.isfinite(distance) else None}

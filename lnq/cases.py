@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lnq.checks import check_image, warnings_for
 from lnq.dicom import is_dicom_folder, read_dicom_series
+from lnq.files import write_text
 from lnq.volume import ImageError, Volume, read_volume
 
 if TYPE_CHECKING:
@@ -21,8 +23,21 @@ EXTENSIONS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 VOXEL_FILES = (".raw", ".zraw", ".img", ".raw.gz")  # belong to a header file beside them
 
 
+logger = logging.getLogger(__name__)
+
+
 class StartError(Exception):
     """Nothing could start; the message is one sentence for the user."""
+
+
+def prepare_output(output: Path) -> None:
+    """Make the output folder. Raises StartError where that, or writing into it, fails."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(output / ".writable", "")
+        (output / ".writable").unlink()
+    except OSError as error:
+        raise StartError(f"The output folder {output} cannot be written: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)
@@ -116,8 +131,6 @@ def attempt(path: Path, work: Callable[[], None]) -> str | None:
 
     An unforeseen error is also logged with its traceback.
     """
-    import logging
-
     try:
         work()
     except ImageError as error:
@@ -127,6 +140,6 @@ def attempt(path: Path, work: Callable[[], None]) -> str | None:
     except OSError as error:
         return f"The result of {path.name} could not be written: {error.strerror or error} ({error.filename})"
     except Exception as error:
-        logging.getLogger(__name__).exception("Unforeseen error with %s", path)
+        logger.exception("Unforeseen error with %s", path)
         return f"{path.name} could not be segmented: {type(error).__name__}: {error}".replace("\n", " ")
     return None

@@ -17,9 +17,19 @@ from evalutils import SegmentationAlgorithm
 from evalutils.io import ImageLoader
 from pandas import DataFrame
 
-from lnq.cases import EXTENSIONS, VOXEL_FILES, Case, StartError, attempt, name_cases, read_case, segment_case
+from lnq.cases import (
+    EXTENSIONS,
+    VOXEL_FILES,
+    Case,
+    StartError,
+    attempt,
+    name_cases,
+    prepare_output,
+    read_case,
+    segment_case,
+)
+from lnq.dicom import is_dicom_file
 from lnq.files import write_text
-from lnq.spec import BundleError
 from lnq.volume import Volume, write_volume
 
 if TYPE_CHECKING:
@@ -96,33 +106,39 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
 def run_container(load_model: Callable[[], Model], source: Path = INPUT, output: Path = OUTPUT) -> list[str]:
     """Segment every CT in `source`/images/mediastinal-ct; one sentence for each that failed.
 
-    results.json says the same, whatever happens. Raises StartError or BundleError where nothing could start.
+    results.json says the same, whatever happens. Whatever kept it from starting is raised.
     """
     folder = source / "images" / INPUT_SLUG
     cases = find_inputs(folder)
+    prepare_output(output)
     try:
         if not cases:
             raise StartError(f"No CT found in {folder}: one image file is needed there")
         model = load_model()
-    except (StartError, BundleError) as error:
+    except Exception as error:
         blank = [_result(c.path) for c in cases] or [_result(None)]
-        _save_start_error(output, [r | {"error_messages": [str(error)]} for r in blank])
+        _write_results(output / RESULTS, [r | {"error_messages": [str(error)]} for r in blank])
         raise
     algorithm = LymphNodeAlgorithm(cases, model, output)
-    try:
-        algorithm.process()
-    except OSError as error:
-        raise StartError(f"{output} cannot be written: {error.strerror or error}") from None
+    algorithm.process()
     return algorithm.failures
 
 
 def find_inputs(folder: Path) -> list[Case]:
-    """Every file below `folder` but hidden ones and the voxel files of a header beside them."""
+    """Every file below `folder` but hidden ones and the voxel files of a header beside them.
+
+    The files of a DICOM series are one case: their folder.
+    """
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
-    headers = {p.with_suffix("") for p in files if p.name.lower().endswith(EXTENSIONS)}
-    return name_cases(
-        p for p in files if not (p.name.lower().endswith(VOXEL_FILES) and p.with_suffix("") in headers)
-    )
+    images = {p for p in files if p.name.lower().endswith(EXTENSIONS)}
+    headers = {p.with_suffix("") for p in images}
+    found: dict[Path, None] = {}
+    for path in files:
+        if path not in images and is_dicom_file(path):
+            found[path.parent] = None
+        elif not (path.name.lower().endswith(VOXEL_FILES) and path.with_suffix("") in headers):
+            found[path] = None
+    return name_cases(found)
 
 
 def _result(path: Path | None) -> dict[str, Any]:
@@ -134,10 +150,3 @@ def _result(path: Path | None) -> dict[str, Any]:
 def _write_results(path: Path, results: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(results, indent=2) + "\n")
-
-
-def _save_start_error(output: Path, results: list[dict[str, Any]]) -> None:
-    try:
-        _write_results(output / RESULTS, results)
-    except OSError as error:
-        logger.error("%s cannot be written: %s", output / RESULTS, error.strerror or error)

@@ -98,5 +98,6 @@ def _draw(axes: Any, pixels: np.ndarray, found: np.ndarray, wanted: np.ndarray |
     axes.imshow(pixels, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
     for mask, colour in ((wanted, TRUTH_COLOUR), (found, FOUND_COLOUR)):
         if mask is not None and mask.any():
+            axes.contourf(mask, levels=[0.5, 1.5], colors=[colour], alpha=0.2)
             axes.contour(mask, levels=[0.5], colors=[colour], linewidths=1.3)
     axes.set_axis_off()
