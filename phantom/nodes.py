@@ -66,9 +66,7 @@ class NodeShape:
         for lobe in self.lobes:
             distance = smooth_union(distance, lobe.signed_distance(points), 0.12 * self.short_axis_mm)
         for vector, phase in zip(self.wave_vectors, self.wave_phases, strict=True):
-            distance = distance + self.wave_mm * np.sin(
-                points @ vector.astype(np.float32) + np.float32(phase)
-            )
+            distance = distance + self.wave_mm * np.sin(points @ vector.astype(np.float32) + np.float32(phase))
         return distance.astype(np.float32)
 
     def render(self, points: np.ndarray, edge_mm: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
@@ -78,9 +76,7 @@ class NodeShape:
         offset = np.zeros_like(occupancy)
         if self.inner is not None:
             soft_edge_mm = max(1.0, 0.15 * self.short_axis_mm)
-            offset = self.inner_hu * np.clip(
-                0.5 - self.inner.signed_distance(points) / soft_edge_mm, 0.0, 1.0
-            )
+            offset = self.inner_hu * np.clip(0.5 - self.inner.signed_distance(points) / soft_edge_mm, 0.0, 1.0)
         return occupancy.astype(np.float32), offset.astype(np.float32)
 
 
@@ -152,16 +148,12 @@ def draw_node(rng: np.random.Generator, short_axis_mm: float, kind: str | None =
     count = 3
     wave_mm = float(short_axis_mm * rng.uniform(0.0, 0.035)) if rng.random() < 0.7 else 0.0
     vectors = rng.normal(size=(count, 3))
-    vectors *= (2 * np.pi / (short_axis_mm * rng.uniform(0.7, 1.4))) / np.linalg.norm(
-        vectors, axis=1, keepdims=True
-    )
+    vectors *= (2 * np.pi / (short_axis_mm * rng.uniform(0.7, 1.4))) / np.linalg.norm(vectors, axis=1, keepdims=True)
     phases = rng.uniform(0, 2 * np.pi, count)
     inner, inner_hu = _draw_inner(rng, kind, main)
     reach = 1.0 / np.linalg.svd(matrix, compute_uv=False)[-1]
     reach_mm = float(reach * (1.5 if lobes else 1.0) + count * wave_mm + 1.0)
-    return NodeShape(
-        kind, float(short_axis_mm), main, lobes, wave_mm, vectors, phases, inner, inner_hu, reach_mm
-    )
+    return NodeShape(kind, float(short_axis_mm), main, lobes, wave_mm, vectors, phases, inner, inner_hu, reach_mm)
 
 
 def _small_rotation(angles: np.ndarray) -> np.ndarray:

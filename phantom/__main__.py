@@ -1,0 +1,65 @@
+"""`python -m phantom OUT`: write a data set of synthetic chest CTs under the challenge's names."""
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from lnq.volume import write_volume
+from phantom.make import make_phantom
+from phantom.patient import PHASES
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m phantom", description=__doc__)
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to (made if absent)")
+    parser.add_argument("--count", type=int, default=10, help="number of phantoms (default 10)")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first; the others follow (default 0)")
+    parser.add_argument("--first-number", type=int, default=1, help="number in the first file's name (default 1)")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="part of the file names")
+    parser.add_argument("--size", type=int, nargs="+", metavar="N", help="pixels of a side, or Z Y X (default 512)")
+    parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="mm (default: drawn by seed)")
+    parser.add_argument("--phase", choices=PHASES, help="contrast phase (default: drawn by seed)")
+    parser.add_argument("--full", action="store_true", help="-seg holds all nodes, not the partial annotation")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    args = parser.parse_args(argv)
+    if args.count < 1 or args.workers < 1:
+        parser.error(f"--count and --workers must be at least 1, not {args.count} and {args.workers}")
+    if args.size is not None and (len(args.size) not in (1, 3) or min(args.size) < 1):
+        parser.error(f"--size takes one or three positive numbers, not {args.size}")
+    return args
+
+
+def write_one(args: argparse.Namespace, index: int) -> str:
+    """Write the files of phantom `index` (from 0); returns the case's name."""
+    name = f"lnq2023-{args.split}-{args.first_number + index:04d}"
+    size = None if args.size is None else args.size[0] if len(args.size) == 1 else tuple(args.size)
+    phantom = make_phantom(args.first_seed + index, args.spacing, size, args.phase)
+    truth = phantom.partial.with_array((phantom.nodes.array > 0).astype("uint8")) if args.full else phantom.partial
+    write_volume(phantom.ct, args.out / f"{name}-ct.nrrd")
+    write_volume(truth, args.out / f"{name}-seg.nrrd")
+    write_volume(phantom.nodes, args.out / f"{name}-nodes.nrrd")
+    (args.out / f"{name}-info.json").write_text(json.dumps(phantom.info, indent=1) + "\n")
+    return name
+
+
+def main(argv: list[str] | None = None) -> None:
+    from rich.progress import Progress
+
+    args = parse(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with Progress() as bar:
+        task = bar.add_task("phantoms", total=args.count)
+        if args.workers == 1:
+            for index in range(args.count):
+                write_one(args, index)
+                bar.advance(task)
+            return
+        with ProcessPoolExecutor(args.workers) as pool:
+            for done in as_completed([pool.submit(write_one, args, i) for i in range(args.count)]):
+                done.result()
+                bar.advance(task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""The mediastinum of one patient: vessels, airways, heart, oesophagus, thymus, as structures in painting order.
+
+Reference coordinates (x left, y posterior, z superior; mm) have the carina at the origin.
+"""
+
+import numpy as np
+
+from phantom.nodes import random_rotation
+from phantom.patient import Patient
+from phantom.shapes import Structure, Tubes, ellipsoid, spline_tube
+
+AIRWAYS = {  # name: (control points, radii)
+    "trachea": ([(0, -32, 150), (0, -26, 110), (2, -14, 65), (3, -5, 30), (1, 0, 4)], [9.0, 9, 9, 9, 9.5]),
+    "right_main": ([(0, 1, 3), (-12, 5, -10), (-26, 8, -20)], [7.5, 7.2, 7]),
+    "right_upper": ([(-19, 6, -13), (-34, 6, -13), (-47, 4, -6)], [5, 4.6, 4]),
+    "intermedius": ([(-26, 8, -20), (-31, 13, -34), (-34, 15, -48)], [6.4, 6, 5.6]),
+    "middle": ([(-34, 15, -48), (-43, 2, -58), (-54, -12, -66)], [4, 3.4, 3]),
+    "right_lower": ([(-34, 15, -48), (-41, 26, -66), (-48, 36, -90)], [5.4, 4.6, 3.4]),
+    "left_main": ([(2, 1, 3), (16, 8, -13), (36, 14, -29)], [6.8, 6.4, 6.2]),
+    "left_upper": ([(36, 14, -29), (50, 6, -28), (60, -6, -20)], [5.2, 4.6, 3.8]),
+    "left_lower": ([(36, 14, -29), (42, 26, -48), (50, 38, -85)], [5.4, 4.8, 3.4]),
+}
+AORTA = [
+    (-2, -46, -64), (-10, -50, -45), (-19, -52, -20), (-19, -49, 5), (-12, -38, 24), (4, -18, 34), (20, 4, 31),
+    (30, 20, 17), (31, 30, -5), (30, 33, -40), (26, 34, -80), (20, 32, -120), (11, 28, -165), (6, 26, -230),
+]  # fmt: skip
+AORTA_R = [15, 16, 16, 15.5, 14.5, 13.5, 13, 13, 12.5, 12, 11.5, 11.2, 11, 10.5]
+ARTERIES = {
+    "brachiocephalic": ([(-9, -36, 34), (-12, -34, 52), (-17, -28, 68)], [6.8, 6.2, 6]),
+    "right_subclavian": ([(-17, -28, 68), (-34, -24, 86), (-70, -26, 100), (-120, -18, 112), (-170, -5, 165)], [4.6, 4.4, 4, 3.8, 3.4]),
+    "right_carotid": ([(-17, -28, 68), (-23, -25, 95), (-26, -16, 160)], [3.8, 3.6, 3.4]),
+    "left_carotid": ([(3, -24, 38), (11, -24, 62), (20, -22, 95), (26, -14, 160)], [4.2, 3.8, 3.6, 3.4]),
+    "left_subclavian": ([(17, -6, 36), (23, -8, 60), (32, -12, 84), (62, -24, 100), (118, -18, 112), (170, -5, 165)], [5.2, 4.8, 4.6, 4.2, 3.8, 3.4]),
+}  # fmt: skip
+SVC = [(-34, -40, -52), (-33, -40, -25), (-33, -40, 8), (-33, -42, 34)]
+VEINS = {
+    "right_brachiocephalic": ([(-33, -42, 33), (-36, -42, 56), (-40, -38, 82), (-42, -26, 150)], [7.5, 7, 6, 5.5]),
+    "right_subclavian_vein": ([(-39, -39, 78), (-75, -38, 98), (-122, -28, 106), (-172, -12, 160)], [5.6, 5, 4.6, 4]),
+    "left_brachiocephalic": ([(-33, -43, 32), (-14, -58, 41), (12, -60, 50), (34, -46, 64), (44, -36, 84), (42, -26, 150)], [6.6, 6, 6, 6.4, 6, 5.5]),
+    "left_subclavian_vein": ([(42, -40, 78), (75, -38, 98), (122, -28, 106), (172, -12, 160)], [5.6, 5, 4.6, 4]),
+}  # fmt: skip
+AZYGOS = [
+    (4, 30, -200), (-3, 27, -120), (-7, 26, -60), (-9, 24, -10), (-13, 20, 6),
+    (-21, 8, 13), (-28, -8, 13), (-33, -30, 8),
+]  # fmt: skip
+PULMONARY_ARTERIES = {
+    "trunk": ([(16, -66, -66), (20, -62, -45), (22, -50, -26), (18, -34, -16)], [13, 13.5, 13.5, 12]),
+    "right": ([(17, -33, -16), (-4, -24, -21), (-24, -18, -24), (-42, -11, -30)], [11, 10.2, 9.6, 8.6]),
+    "right_interlobar": ([(-42, -11, -30), (-47, 2, -42), (-51, 18, -62), (-56, 34, -90)], [8, 7.4, 6, 4]),
+    "truncus_anterior": ([(-26, -18, -22), (-40, -16, -10), (-54, -14, 6)], [5.6, 5, 4]),
+    "left": ([(18, -33, -16), (30, -18, -8), (41, -2, -6), (49, 14, -16), (53, 24, -36), (58, 38, -85)], [11, 10.5, 9.6, 8.6, 7, 4]),
+    "left_upper_artery": ([(41, -3, -6), (53, -10, 4), (62, -16, 18)], [5, 4.4, 3.6]),
+}  # fmt: skip
+PULMONARY_VEINS = {
+    "right_superior": ([(-22, -12, -56), (-38, -22, -44), (-52, -25, -32), (-64, -28, -14)], [6.5, 6.2, 5.4, 4]),
+    "right_inferior": ([(-22, 6, -72), (-40, 18, -78), (-58, 30, -86)], [6.4, 5.8, 4.4]),
+    "left_superior": ([(28, -12, -50), (42, -18, -36), (54, -22, -22), (64, -26, -4)], [6.4, 6, 5.2, 4]),
+    "left_inferior": ([(26, 6, -68), (42, 16, -74), (58, 30, -82)], [6.2, 5.6, 4.2]),
+}
+OESOPHAGUS = [
+    (3, -8, 140), (5, 4, 95), (6, 9, 60), (6, 15, 30), (8, 19, 0), (7, 22, -35), (6, 23, -70),
+    (10, 17, -105), (18, 4, -135), (28, -8, -158),
+]  # fmt: skip
+
+
+def tube(patient: Patient, points, radii, rng, jitter_mm: float = 1.0, flat: float = 1.0, width: float = 1.0) -> Tubes:
+    """A tube of the reference anatomy as it runs in this patient."""
+    placed = patient.place(points) + rng.normal(0, jitter_mm, (len(points), 3)) * [1, 1, 0.5]
+    return spline_tube(placed, np.asarray(radii, dtype=float) * width, flat=flat)
+
+
+def mediastinal_structures(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    """All structures but nodes, in painting order (later ones lie over earlier ones)."""
+    return [
+        *thymus(patient, rng),
+        *small_vessels(patient, rng),
+        *heart(patient, rng),
+        *veins(patient, rng),
+        *pulmonary_vessels(patient, rng),
+        *arteries(patient, rng),
+        *oesophagus(patient, rng),
+        *airways(patient, rng),
+    ]
+
+
+def airways(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    width = rng.normal(1.0, 0.08) * (0.88 if patient.female else 1.0)
+    lumen = tuple(
+        tube(patient, p, r, rng, 0.4, 1.0 if n != "trachea" else float(rng.uniform(0.9, 1.2)), width)
+        for n, (p, r) in AIRWAYS.items()
+    )
+    wall = tuple(t.grown(float(rng.uniform(1.0, 1.7))) for t in lumen)
+    return [
+        Structure("airway wall", patient.hu["wall"], wall),
+        Structure("airway lumen", float(rng.uniform(-1000, -970)), lumen),
+    ]
+
+
+def arteries(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    width = float(np.clip(rng.normal(1.0, 0.1), 0.8, 1.3))
+    aorta = tube(patient, AORTA, AORTA_R, rng, 1.2, width=width)
+    branches = tuple(tube(patient, p, r, rng, 1.0, width=width) for p, r in ARTERIES.values())
+    out = [
+        Structure("aorta wall", patient.hu["wall"] + 5, (aorta.grown(1.0), *(b.grown(0.7) for b in branches))),
+        Structure("aorta", patient.hu["aorta"], (aorta, *branches)),
+    ]
+    if rng.random() < 0.35:  # calcified plaques in the wall of the arch
+        count = int(rng.integers(1, 6))
+        picks = rng.integers(10, len(aorta.start) - 5, count)
+        plaques = []
+        for i in picks:
+            side = rng.normal(size=3)
+            side /= np.linalg.norm(side)
+            centre = aorta.start[i] + side * aorta.radius[i, 0]
+            plaques.append(ellipsoid(centre[::-1], rng.uniform(0.8, 2.6, 3)))
+        out.append(Structure("plaque", float(rng.uniform(400, 900)), blobs=tuple(plaques)))
+    return out
+
+
+def veins(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    width = float(np.clip(rng.normal(1.0, 0.12), 0.7, 1.3))
+    svc = tube(patient, SVC, [10, 9.5, 9, 8.5], rng, 1.2, float(rng.uniform(0.85, 1.25)), width)
+    systemic = {n: tube(patient, p, r, rng, 1.2, 1.15, width) for n, (p, r) in VEINS.items()}
+    azygos = tube(patient, AZYGOS, [3, 3.2, 3.4, 3.6, 4, 4.2, 4.4, 4.6], rng, 0.8, width=width)
+    hemi = tube(patient, [(14, 40, -170), (13, 40, -90), (10, 38, -40), (-6, 30, -32)], [2, 2, 2, 2], rng, 0.8)
+    ivc = tube(patient, [(-28, -18, -92), (-26, -8, -118), (-24, 4, -230)], [11.5, 11.5, 11], rng, 1.0)
+    hu = patient.hu
+    # the injected side is bright, the other one is not
+    bright_left = rng.random() < 0.4
+    in_svc, elsewhere = hu["svc"], hu["systemic_vein"]
+    left = tuple(v for n, v in systemic.items() if n.startswith("left"))
+    right = tuple(v for n, v in systemic.items() if n.startswith("right"))
+    return [
+        Structure("hemiazygos", elsewhere, (hemi,)),
+        Structure("veins, other side", elsewhere, right if bright_left else left),
+        Structure("veins, injected side", in_svc, left if bright_left else right),
+        Structure("azygos", elsewhere * 0.7 + in_svc * 0.3, (azygos,)),
+        Structure("svc", in_svc, (svc,), texture_hu=10.0 if patient.phase == "arterial" else 0.0),
+        Structure("ivc", hu["ivc"], (ivc,)),
+    ]
+
+
+def pulmonary_vessels(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    width = float(np.clip(rng.normal(1.0, 0.08), 0.85, 1.25))
+    veins_ = tuple(tube(patient, p, r, rng, 1.0, width=width) for p, r in PULMONARY_VEINS.values())
+    arteries_ = tuple(tube(patient, p, r, rng, 0.8, width=width) for p, r in PULMONARY_ARTERIES.values())
+    return [
+        Structure("pulmonary veins", patient.hu["pulmonary_vein"], veins_),
+        Structure("pulmonary arteries", patient.hu["pulmonary_artery"], arteries_),
+    ]
+
+
+def heart(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    """Myocardium, then the blood of the chambers; atria first, and coronary vessels in the fat around them."""
+    size = float(np.clip(rng.normal(1.0, 0.07), 0.85, 1.2))
+
+    def blob(centre, radii, shrink=0.0, angles=(0.0, 0.0, 0.0), wave=1.2):
+        c = patient.place([centre])[0]
+        rotation = _axes(*angles)
+        return ellipsoid(c, [max(r * size - shrink, 2) for r in radii], rotation, wave, rng)
+
+    long_axis = (0.55 + rng.normal(0, 0.08), 0.5 + rng.normal(0, 0.08), 0.0)
+    lv, rv = ((40, -42, -100), (30, 31, 46)), ((4, -68, -98), (42, 24, 36))
+    ra, la = ((-36, -42, -84), (22, 28, 34)), ((2, -8, -62), (34, 17, 24))
+    wall = float(rng.uniform(8.5, 11.5))
+    hu = patient.hu
+    appendage = tube(patient, [(26, -14, -52), (36, -28, -44), (38, -42, -38)], [9, 8, 5], rng)
+    r_appendage = tube(patient, [(-34, -48, -66), (-26, -62, -52), (-14, -68, -44)], [10, 8, 5], rng)
+    rvot = tube(patient, [(10, -72, -88), (15, -69, -70), (18, -65, -55)], [15, 14, 13], rng)
+    grooves = [
+        [(14, -62, -60), (30, -68, -80), (48, -76, -118)],
+        [(-8, -64, -58), (-24, -74, -78), (-20, -66, -118)],
+        [(22, -30, -56), (40, -10, -74), (44, -8, -98)],
+    ]
+    coronaries = tuple(tube(patient, g, [1.8, 1.5, 1.1], rng, 1.5) for g in grooves)
+    return [
+        Structure("right atrium", hu["right_heart"], (r_appendage,), (blob(*ra),), 8.0),
+        Structure("right ventricle wall", hu["myocardium"], (rvot.grown(1.5),), (blob(*rv, -1.0),)),
+        Structure("left ventricle wall", hu["myocardium"], (), (blob(*lv, 0.0, long_axis),)),
+        Structure("right ventricle", hu["right_heart"], (rvot,), (blob(*rv, 2.5, wave=2.0),), 8.0),
+        Structure("left ventricle", hu["left_heart"], (), (blob(*lv, wall, long_axis, 1.8),), 4.0),
+        Structure("left atrium", hu["left_heart"], (appendage,), (blob(*la),)),
+        Structure("coronaries", hu["aorta"], coronaries),
+    ]
+
+
+def _axes(about_x: float, about_z: float, about_y: float) -> np.ndarray:
+    """Rotation (z, y, x) turning an ellipsoid's long z axis to the left, front and below."""
+    a, b, c = about_x, about_z, about_y
+    rx = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    rz = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    ry = np.array([[np.cos(c), 0, -np.sin(c)], [0, 1, 0], [np.sin(c), 0, np.cos(c)]])
+    return rx @ rz @ ry
+
+
+def oesophagus(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    radii = rng.uniform(5.0, 8.5, len(OESOPHAGUS))
+    outer = tube(patient, OESOPHAGUS, radii, rng, 1.2, float(rng.uniform(1.05, 1.6)))
+    out = [Structure("oesophagus", patient.hu["muscle"] + float(rng.uniform(-12, 10)), (outer,), texture_hu=6.0)]
+    if rng.random() < 0.6:  # pockets of air, sometimes all along
+        first, last = sorted(rng.integers(0, len(outer.start), 2))
+        if last - first > 2:
+            shift = rng.normal(0, 0.6, 3)
+            keep = slice(first, last)
+            inner = Tubes(outer.start[keep] + shift, outer.end[keep] + shift, outer.radius[keep] * 0.38, outer.flat)
+            out.append(Structure("oesophageal air", float(rng.uniform(-900, -400)), (inner,)))
+    return out
+
+
+def thymus(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    """A remnant between sternum and great vessels: streaks of tissue in fat, seldom a solid lobe."""
+    out = []
+    if rng.random() < 0.75:
+        hu = float(rng.uniform(-75, 10))
+        for side in (-1, 1):
+            centre = patient.place([(4 + side * rng.uniform(6, 12), -64 + rng.normal(0, 2), 10 + rng.normal(0, 8))])[0]
+            radii = (rng.uniform(4, 9), rng.uniform(3, 7), rng.uniform(14, 26))
+            lobe = ellipsoid(centre, radii, _axes(rng.normal(0, 0.15), side * 0.5, 0.0), 1.2, rng)
+            out.append(Structure("thymus", hu, (), (lobe,), 28.0, solid=False, edge_mm=1.5))
+    return out
+
+
+def small_vessels(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    """Thin vessels that cross the fat: internal mammary, intercostal, bronchial, pericardial, hilar branches."""
+    mammary = tuple(
+        tube(patient, [(s * 28, -52, 62), (s * 27, -72, 30), (s * 26, -84, -10), (s * 27, -94, -60), (s * 30, -98, -100)], [1.4] * 5, rng)
+        for s in (-1, 1)
+    )  # fmt: skip
+    thin = []
+    seats = [(0, -64, 15), (12, -12, 25), (-20, -20, 20), (2, 12, -20), (36, -20, 10), (20, -55, 40), (-5, 14, -50)]
+    for _ in range(int(rng.integers(14, 30))):
+        seat = np.array(seats[rng.integers(len(seats))]) + rng.normal(0, 9, 3)
+        direction = random_rotation(rng)[0] * rng.uniform(12, 30)
+        bend = rng.normal(0, 4, 3)
+        r = rng.uniform(0.5, 1.5)
+        thin.append(tube(patient, [seat - direction, seat + bend, seat + direction], [r, r, 0.8 * r], rng))
+    arterial = 0.5 * patient.hu["aorta"] + 20
+    return [
+        Structure("mammary vessels", patient.hu["aorta"] * 0.9, mammary, solid=False),
+        Structure("thin vessels", min(arterial, 160.0), tuple(thin[::2]), solid=False),
+        Structure("thin veins", min(patient.hu["systemic_vein"], 140.0), tuple(thin[1::2]), solid=False),
+    ]

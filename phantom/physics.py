@@ -1,0 +1,92 @@
+"""From tissue to image: sharpness of the kernel, noise with its texture, and clipping to what a scanner stores."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """A protocol: Gaussian blur in the plane, overshoot of sharp kernels, noise at the centre of a chest in HU."""
+
+    blur_mm: float
+    overshoot: float
+    noise_hu: float
+    noise_peak_per_mm: float  # spatial frequency at which the noise power is highest
+    streak_share: float  # of the noise, along the shoulders
+
+
+def draw_scanner(rng: np.random.Generator, slice_mm: float) -> Scanner:
+    """Soft kernels mostly; one in six sharp and noisy, as lung kernels are."""
+    if rng.random() < 0.16:
+        return Scanner(
+            float(rng.uniform(0.25, 0.4)), float(rng.uniform(0.3, 0.7)), float(rng.uniform(24, 55)),
+            float(rng.uniform(0.42, 0.58)), float(rng.uniform(0.2, 0.5)),
+        )  # fmt: skip
+    noise = float(np.clip(np.exp(rng.normal(np.log(10), 0.35)) * np.sqrt(2.5 / max(slice_mm, 1.0)), 4, 26))
+    return Scanner(
+        float(rng.uniform(0.35, 0.7)), float(rng.uniform(0.0, 0.25)), noise,
+        float(rng.uniform(0.18, 0.32)), float(rng.uniform(0.2, 0.6)),
+    )  # fmt: skip
+
+
+def blur(hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float]) -> np.ndarray:
+    """The kernel's point spread on float32 HU [Z, Y, X], in the plane."""
+    sigma = [0.0, *(scanner.blur_mm / s for s in spacing_yx_mm)]
+    out = ndimage.gaussian_filter(hu, sigma, truncate=3.0)
+    if scanner.overshoot > 0.05:
+        wide = ndimage.gaussian_filter(out, [0.0, *(1.2 / s for s in spacing_yx_mm)], truncate=2.5)
+        out += scanner.overshoot * (out - wide)
+    return out
+
+
+def noise(hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Noise float32 [Z, Y, X]: ramp-filtered (no power at frequency 0), stronger where rays cross more tissue."""
+    rows, columns = hu.shape[1:]
+    fy = np.fft.fftfreq(rows, spacing_yx_mm[0])[:, None]
+    fx = np.fft.rfftfreq(columns, spacing_yx_mm[1])[None]
+    f = np.sqrt(fy**2 + fx**2) / scanner.noise_peak_per_mm
+    isotropic = f * np.exp(0.5 * (1 - f**2))
+    # rays along x carry the most noise where they are longest: their noise varies along y only
+    along_x = isotropic * np.exp(-((fx / 0.05) ** 2))
+    isotropic, along_x = (w / np.sqrt(_mean_square(w, columns)) for w in (isotropic, along_x))
+    out = np.empty_like(hu)
+    for i, image in enumerate(hu):
+        across, down = _path_lengths(image, spacing_yx_mm)
+        spectra = [np.fft.rfft2(rng.standard_normal((rows, columns), dtype=np.float32)) for _ in range(2)]
+        base, streak = (
+            np.fft.irfft2(s * w, s=(rows, columns)).astype(np.float32)
+            for s, w in zip(spectra, (isotropic, along_x), strict=True)
+        )
+        # a path of 220 mm of water counts as 1; tube current modulation takes back half of the rest
+        strength = 0.5 * (np.exp(0.0055 * (across - 220)) + np.exp(0.0055 * (down - 220)))
+        long_path = np.clip((across - 230) / 200, 0, 2)
+        out[i] = scanner.noise_hu * (np.sqrt(strength) * base + scanner.streak_share * long_path * streak)
+    return out
+
+
+def _mean_square(w: np.ndarray, columns: int) -> float:
+    """Mean of w^2 over the full spectrum, of which rfft keeps one half."""
+    weight = np.full(w.shape[1], 2.0)
+    weight[0] = 1.0
+    if columns % 2 == 0:
+        weight[-1] = 1.0
+    return float((w**2 * weight).sum() / (w.shape[0] * columns))
+
+
+def _path_lengths(image: np.ndarray, spacing_yx_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Water-equivalent mm along x for each row [Y, 1] and along y for each column [1, X], smoothed."""
+    water = np.clip(1 + image / 1000, 0, 2.0)
+    across = ndimage.gaussian_filter1d(water.sum(1) * spacing_yx_mm[1], 10 / spacing_yx_mm[0])
+    down = ndimage.gaussian_filter1d(water.sum(0) * spacing_yx_mm[0], 10 / spacing_yx_mm[1])
+    return across[:, None].astype(np.float32), down[None].astype(np.float32)
+
+
+def to_image(
+    hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """int16 HU [Z, Y, X], not below -1024, of ideal HU."""
+    image = blur(hu, scanner, spacing_yx_mm)
+    image += noise(image, scanner, spacing_yx_mm, rng)
+    return np.clip(np.rint(image), -1024, 3071).astype(np.int16)

@@ -1,0 +1,125 @@
+"""Where nodes lie: stations of the mediastinum, and a search for seats that touch vessels without lying in them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from phantom.nodes import NodeShape, draw_node, draw_node_hu, draw_short_axis_mm
+from phantom.patient import Patient
+
+STATIONS = {  # name: (centre x, y, z; spread; how often)
+    "2R": ((-16, -18, 52), (6, 7, 9), 0.8),
+    "4R": ((-20, -16, 18), (7, 8, 11), 2.0),
+    "2L": ((16, -10, 52), (5, 6, 8), 0.5),
+    "4L": ((17, 0, 12), (4, 7, 9), 0.9),
+    "3A": ((6, -64, 22), (15, 7, 18), 1.0),
+    "6": ((24, -40, 16), (8, 10, 10), 0.8),
+    "5": ((36, -22, 12), (6, 8, 7), 1.0),
+    "7": ((3, 11, -24), (10, 5, 10), 1.6),
+    "8": ((4, 22, -70), (12, 7, 26), 0.7),
+    "10R": ((-38, -2, -14), (7, 10, 9), 1.0),
+    "11R": ((-50, 10, -42), (7, 10, 14), 1.0),
+    "10L": ((40, 4, -14), (6, 9, 9), 0.8),
+    "11L": ((52, 10, -36), (6, 10, 14), 0.9),
+    "3P": ((8, 18, 40), (8, 4, 12), 0.3),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A node of one patient: its shape about `centre_mm` (z, y, x in the patient's frame) and its tissue's HU."""
+
+    shape: NodeShape
+    centre_mm: np.ndarray
+    station: str
+    hu: float
+
+
+class Field:
+    """Distances on a coarse grid, looked up at points: to solid structures, to the mediastinum, to the chest wall."""
+
+    def __init__(
+        self,
+        axes_mm: tuple[np.ndarray, np.ndarray, np.ndarray],
+        solid: np.ndarray,
+        mediastinum: np.ndarray,
+        wall: np.ndarray,
+    ):
+        self.axes_mm = axes_mm
+        self.solid, self.mediastinum, self.wall = solid, mediastinum, wall
+
+    def look(self, which: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Linear interpolation at image-frame points [N, 3]."""
+        index = [(points[:, i] - a[0]) / (a[1] - a[0]) for i, a in enumerate(self.axes_mm)]
+        return ndimage.map_coordinates(which, index, order=1, mode="nearest")
+
+
+def _samples(shape: NodeShape) -> np.ndarray:
+    """Points of the shape [N, 3], on a grid of a seventh of its short axis."""
+    step = shape.short_axis_mm / 7
+    axis = np.arange(-shape.reach_mm, shape.reach_mm + step, step)
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return grid[shape.signed_distance(grid) <= 0]
+
+
+def _seat(rng, patient: Patient, field: Field, shape: NodeShape, spot, spread, taken: list[Node]) -> np.ndarray | None:
+    """The best of 60 random seats around a spot, or None: free of structures, in mediastinal fat, snug."""
+    samples = _samples(shape)
+    samples = samples[rng.permutation(len(samples))[:350]]
+    best, best_score = None, np.inf
+    spots = patient.place(spot + rng.normal(0, 1, (60, 3)) * spread)[:, ::-1]
+    for centre in spots:
+        at_centre = patient.pose.to_image(centre[None])
+        if field.look(field.solid, at_centre)[0] < 0.2 * shape.short_axis_mm:
+            continue
+        points = patient.pose.to_image(centre[None]) + samples
+        in_structure = np.mean(field.look(field.solid, points) < 0.0)
+        to_pleura = field.look(field.mediastinum, points)
+        to_wall = field.look(field.wall, points)
+        if in_structure > 0.08 or to_wall.max() > -3.0 or np.mean(to_pleura > 0.30 * shape.short_axis_mm) > 0.25:
+            continue
+        if any(_overlap(shape, samples, centre, other) for other in taken):
+            continue
+        gap = abs(field.look(field.solid, points).min())
+        score = gap + 3.0 * np.mean(to_pleura > 0) + rng.uniform(0, 4.0)
+        if score < best_score:
+            best, best_score = centre, score
+    return best
+
+
+def _overlap(shape: NodeShape, samples: np.ndarray, centre: np.ndarray, other: Node) -> bool:
+    offset = centre - other.centre_mm
+    if np.linalg.norm(offset) > shape.reach_mm + other.shape.reach_mm:
+        return False
+    return float(other.shape.signed_distance(samples + offset).min()) < 0.4
+
+
+def place_nodes(rng: np.random.Generator, patient: Patient, field: Field) -> list[Node]:
+    """5 to 25 nodes: sizes drawn first (one of at least 9 mm), large ones seated first, some in clusters."""
+    count = int(np.clip(rng.gamma(4.0, 2.9) + 2, 5, 25))
+    sizes = [float(rng.uniform(9, 16)), *(draw_short_axis_mm(rng) for _ in range(count - 1))]
+    names = list(STATIONS)
+    weights = np.array([STATIONS[n][2] for n in names]) * rng.gamma(1.5, 1.0, len(names))
+    weights /= weights.sum()
+    nodes: list[Node] = []
+    for size in sorted(sizes, reverse=True):
+        for attempt in range(8):
+            shape = draw_node(rng, size * 0.93**attempt if size > 7 else size)
+            near = nodes[rng.integers(len(nodes))] if nodes and rng.random() < 0.3 else None
+            if near is not None:
+                station, spot = near.station, _unplaced(patient, near.centre_mm)
+                spread = 0.6 * (near.shape.short_axis_mm + size) * np.ones(3)
+            else:
+                station = str(rng.choice(names, p=weights))
+                spot, spread = np.array(STATIONS[station][0], float), np.array(STATIONS[station][1], float)
+            seat = _seat(rng, patient, field, shape, spot, spread, nodes)
+            if seat is not None:
+                nodes.append(Node(shape, seat, station, draw_node_hu(rng, patient.phase)))
+                break
+    return nodes
+
+
+def _unplaced(patient: Patient, point_zyx: np.ndarray) -> np.ndarray:
+    """Reference (x, y, z) of a patient's point, the slow bending left aside."""
+    return point_zyx[::-1] / np.asarray(patient.scale)

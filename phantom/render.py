@@ -1,0 +1,132 @@
+"""A scene sampled on an image grid, slab by slab so that memory stays small: ideal HU and node labels."""
+
+import numpy as np
+
+from phantom.scene import Scene, node_box, reference_plane
+from phantom.shapes import Slab
+
+SLICES_PER_SLAB = 3
+
+
+def render(
+    scene: Scene, z_mm: np.ndarray, y_mm: np.ndarray, x_mm: np.ndarray, slice_mm: float, progress=None
+) -> tuple[np.ndarray, np.ndarray]:
+    """HU float32 [Z, Y, X] averaged over each slice's thickness, and labels uint16 (1 + index into scene.nodes)."""
+    parts = max(1, round(slice_mm / 1.5))
+    offsets = (np.arange(parts) + 0.5) / parts * slice_mm - slice_mm / 2
+    edge = float(y_mm[1] - y_mm[0])
+    hu = np.empty((len(z_mm), len(y_mm), len(x_mm)), dtype=np.float32)
+    labels = np.zeros(hu.shape, dtype=np.uint16)
+    for first in range(0, len(z_mm), SLICES_PER_SLAB):
+        here = z_mm[first : first + SLICES_PER_SLAB]
+        slab = Slab((here[:, None] + offsets).ravel(), y_mm, x_mm, scene.patient.pose, edge)
+        seen = paint(scene, slab)
+        stop = first + len(here)
+        hu[first:stop] = slab.hu.reshape(len(here), parts, *slab.hu.shape[1:]).mean(1)
+        _label(labels[first:stop], seen, parts)
+        if progress is not None:
+            progress(stop / len(z_mm))
+    return hu, labels
+
+
+def paint(scene: Scene, slab: Slab) -> list[tuple[int, tuple, np.ndarray]]:
+    """Everything onto the slab, in order; returns (node index, box, occupancy) of the nodes seen."""
+    patient = scene.patient
+    depth = _body(scene, slab)
+    for s in scene.outside:
+        _paint_where(slab, s, np.clip(0.5 + depth / slab.edge_mm, 0, 1), scene)
+    lung, below = _cavity(scene, slab, depth)
+    for s in scene.abdomen:
+        _paint_where(slab, s, below, scene)
+    for s in scene.findings:
+        _paint_where(slab, s, lung, scene)
+    for s in (*scene.spine, *scene.lungs):
+        slab.paint(s, scene.texture)
+    before = slab.hu.copy()
+    for s in scene.mediastinum:
+        slab.paint(s, scene.texture)
+    seen = []
+    for i, node in enumerate(scene.nodes):
+        found = node_box(slab, patient, node)
+        if found is None:
+            continue
+        box, points = found
+        occupancy, offset = node.shape.render(points, slab.edge_mm)
+        occupancy = np.minimum(occupancy, 1.0 - slab.solid[box])
+        texture = 4.0 * scene.texture.look(scene.texture.fine, slab.z[box[0]], slab.y[box[1]], slab.x[box[2]])
+        slab.hu[box] += occupancy * (node.hu + offset + texture - before[box])
+        seen.append((i, box, occupancy))
+    return seen
+
+
+def _paint_where(slab: Slab, s, where: np.ndarray, scene: Scene) -> None:
+    found = slab.occupancy(s)
+    if found is None:
+        return
+    occupancy, box = found
+    occupancy = occupancy * where[box]
+    value = s.hu
+    if s.texture_hu:
+        texture = scene.texture
+        value = s.hu + s.texture_hu * texture.look(texture.fine, slab.z[box[0]], slab.y[box[1]], slab.x[box[2]])
+    slab.hu[box] += occupancy * (value - slab.hu[box])
+
+
+def _body(scene: Scene, slab: Slab) -> np.ndarray:
+    """Chest wall, skin and table; returns the depth [Z, Y, X] outside the chest's inner surface."""
+    depth = np.empty_like(slab.hu)
+    for i, z in enumerate(slab.z):
+        y, x = reference_plane(scene.patient, slab, float(z))
+        reference_z = float(z) / scene.patient.scale[2]
+        slab.hu[i], depth[i] = scene.body.paint_slice(reference_z, y, x, slab.edge_mm, scene.texture)
+    scene.body.paint_table(slab)
+    return depth
+
+
+def _cavity(scene: Scene, slab: Slab, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fill the chest: lung where neither mediastinum nor abdomen is. Returns the shares of lung and of abdomen."""
+    patient, edge, texture = scene.patient, slab.edge_mm, scene.texture
+    inside = np.clip(0.5 - depth / edge, 0, 1)
+    pleura = upsample(scene.field.mediastinum, scene.field.axes_mm, (slab.z, slab.y, slab.x))
+    y, x = reference_plane(patient, slab, -120.0)
+    floor = scene.diaphragm.height(y, x)[None] * patient.scale[2] - slab.z[:, None, None]
+    below = inside * np.clip(0.5 + floor / 3.0, 0, 1)
+    lung = inside * np.clip(0.5 + pleura / edge, 0, 1) * np.clip(0.5 - floor / 3.0, 0, 1)
+    air = patient.hu["lung"] + 0.35 * y[None] + 12 * texture.look(texture.fine, slab.z, slab.y, slab.x)
+    air += 14 * texture.look(texture.lumpy, slab.z / 2, slab.y / 2, slab.x / 2)
+    muscle = below * np.clip(0.5 + (3.0 - floor) / 1.5, 0, 1)
+    slab.hu += muscle * (patient.hu["muscle"] - slab.hu)
+    slab.hu += lung * (air - slab.hu)
+    for side, fluid_mm in zip((-1, 1), scene.effusion_mm, strict=True):
+        if fluid_mm > 0:
+            crescent = (side * x > 0)[None] * np.clip(
+                (depth + fluid_mm * (0.6 - slab.z[:, None, None] / 160)) / 3, 0, 1
+            )
+            fluid = lung * crescent * np.clip((y - 25) / 20, 0, 1)[None]
+            slab.hu += fluid * (12.0 - slab.hu)
+            lung = lung * (1 - crescent)
+    return lung, below
+
+
+def upsample(values: np.ndarray, axes_mm: tuple, wanted_mm: tuple) -> np.ndarray:
+    """Linear interpolation of [Z, Y, X] values between grids with parallel axes; the border's value beyond."""
+    out = values
+    for axis, (have, want) in enumerate(zip(axes_mm, wanted_mm, strict=True)):
+        t = np.clip((want - have[0]) / (have[1] - have[0]), 0, len(have) - 1.001)
+        low = t.astype(int)
+        share = (t - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        out = np.take(out, low, axis) * (1 - share) + np.take(out, low + 1, axis) * share
+    return out
+
+
+def _label(labels: np.ndarray, seen: list, parts: int) -> None:
+    """Mark voxels of which a node fills at least half; where two do, the one that fills more."""
+    best = np.full(labels.shape, 0.4999, dtype=np.float32)
+    for i, box, occupancy in seen:
+        share = np.zeros((labels.shape[0] * parts, *occupancy.shape[1:]), dtype=np.float32)
+        share[box[0]] = occupancy
+        share = share.reshape(labels.shape[0], parts, *occupancy.shape[1:]).mean(1)
+        here = (slice(None), box[1], box[2])
+        more = share > best[here]
+        labels[here][more] = i + 1
+        best[here] = np.maximum(best[here], share)

@@ -1,0 +1,175 @@
+"""One patient's anatomy put together on a coarse grid: pleura, nodes and lung trees need to know each other."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from phantom import anatomy_bones, anatomy_lungs
+from phantom import anatomy_mediastinum as mediastinum
+from phantom.anatomy_body import Body
+from phantom.patient import Patient
+from phantom.place import Field, Node, place_nodes
+from phantom.shapes import Slab, Structure, Texture
+
+COARSE_MM = 2.5
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """All that a slice needs: structures by painting group, nodes, and the pleura as a coarse distance."""
+
+    patient: Patient
+    body: Body
+    diaphragm: anatomy_lungs.Diaphragm
+    texture: Texture
+    outside: list[Structure]  # shoulders, painted over the chest wall
+    spine: list[Structure]
+    lungs: list[Structure]
+    findings: list[Structure]  # only in aerated lung
+    abdomen: list[Structure]  # only below the diaphragm
+    mediastinum: list[Structure]
+    nodes: list[Node]
+    field: Field
+    effusion_mm: tuple[float, float]  # depth of pleural fluid behind the right and the left lung
+
+
+def cavity_depth(body: Body, patient: Patient, slab: Slab) -> np.ndarray:
+    """Depth [Z, Y, X] in mm outside the inner surface of the chest, negative within."""
+    out = np.empty(slab.hu.shape, dtype=np.float32)
+    for i, z in enumerate(slab.z):
+        y, x = reference_plane(patient, slab, float(z))
+        rho, index = polar(y, x)
+        out[i] = rho - body.inner_radius(z / patient.scale[2]).astype(np.float32)[index]
+    return out
+
+
+def polar(y: np.ndarray, x: np.ndarray, angles: int = 720) -> tuple[np.ndarray, np.ndarray]:
+    """Radius and index of the angle, of points in a plane."""
+    index = ((np.arctan2(y, x) + np.float32(np.pi)) * np.float32(angles / (2 * np.pi))).astype(np.int32) % angles
+    return np.sqrt(x * x + y * y), index
+
+
+def reference_plane(patient: Patient, slab: Slab, z: float) -> tuple[np.ndarray, np.ndarray]:
+    """Reference y and x [Y, X] of the pixels of the slab's slice at height z."""
+    y, x = patient.pose.to_patient(np.float32(z), slab.y[:, None], slab.x[None, :])
+    return y / np.float32(patient.scale[1]), x / np.float32(patient.scale[0])
+
+
+def build_scene(patient: Patient, streams: dict[str, np.random.Generator]) -> Scene:
+    """Draw everything of a patient; `streams` holds one generator per part, so that parts do not disturb each other."""
+    body = Body(patient, streams["body"])
+    diaphragm = anatomy_lungs.Diaphragm(streams["diaphragm"])
+    structures = mediastinum.mediastinal_structures(patient, streams["mediastinum"])
+    spine = anatomy_bones.spine(patient, streams["spine"])
+    coarse = _coarse_slab(patient)
+    wall = cavity_depth(body, patient, coarse)
+    solid, core = _solids(coarse, patient, structures, spine)
+    y, x = reference_plane(patient, coarse, -120.0)
+    floor = diaphragm.height(y, x)[None] * patient.scale[2] - coarse.z[:, None, None]  # > 0 below the diaphragm
+    pleura = close_gaps(core, patient)
+    axes = (coarse.z, coarse.y, coarse.x)
+    distance = signed_distance(solid)
+    barrier = np.maximum(wall, floor)
+    nodes = place_nodes(streams["nodes"], patient, Field(axes, distance, pleura, barrier))
+    pleura = close_gaps(core | _node_mask(coarse, patient, nodes), patient)
+    texture = Texture(streams["texture"])
+    pleura = pleura + 0.7 * texture.look(texture.lumpy, coarse.z / 2, coarse.y / 2, coarse.x / 2)
+    field = Field(axes, distance, pleura.astype(np.float32), wall)
+    targets = _lung_points(coarse, patient, (wall < -2) & (pleura > 2) & (floor < -2), streams["lungs"])
+    fluid = streams["findings"].uniform(6, 30, 2) * (streams["findings"].random(2) < 0.08)
+    return Scene(
+        patient=patient,
+        body=body,
+        diaphragm=diaphragm,
+        texture=texture,
+        outside=anatomy_bones.shoulders(patient, streams["shoulders"]),
+        spine=spine,
+        lungs=anatomy_lungs.lung_vessels(patient, streams["lungs"], targets),
+        findings=anatomy_lungs.lung_findings(patient, streams["findings"], targets),
+        abdomen=anatomy_lungs.abdomen(patient, streams["abdomen"]),
+        mediastinum=structures,
+        nodes=nodes,
+        field=field,
+        effusion_mm=(float(fluid[0]), float(fluid[1])),
+    )
+
+
+def _coarse_slab(patient: Patient) -> Slab:
+    sx, sy, sz = patient.scale
+    low, high = np.array([-215 * sz, -135 * sy, -165 * sx]), np.array([135 * sz, 125 * sy, 165 * sx])
+    corners = np.array([[z, y, x] for z in (low[0], high[0]) for y in (low[1], high[1]) for x in (low[2], high[2])])
+    image = patient.pose.to_image(corners)
+    z, y, x = (np.arange(a, b, COARSE_MM) for a, b in zip(image.min(0), image.max(0), strict=True))
+    return Slab(z, y, x, patient.pose, COARSE_MM)
+
+
+def _solids(
+    coarse: Slab, patient: Patient, structures: list[Structure], spine: list[Structure]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where no node may lie, and the core that the pleura wraps (without the outer hilar vessels)."""
+    for s in (*structures, *spine):
+        if s.solid:
+            coarse.paint(s)
+    solid = coarse.solid > 0.5
+    z = coarse.z[:, None, None] / patient.scale[2]
+    y, x = patient.pose.to_patient(coarse.z[:, None, None], coarse.y[None, :, None], coarse.x[None, None, :])
+    y, x = y / patient.scale[1], x / patient.scale[0]
+    central = (np.abs(x) < 46) | ((z < -55) & (y < 5) & (x > 0) & (x < 85))
+    front = (np.abs(x - 4) < 1.5 + patient.mediastinal_fat_mm * 0.6) & (y < -30) & (z < 70)
+    back = (np.abs(x) < 20) & (y > 55)
+    inlet = (np.abs(x) < 30) & (z > 70) & (y > -50)
+    return solid, (solid & central) | front | back | inlet
+
+
+def close_gaps(core: np.ndarray, patient: Patient) -> np.ndarray:
+    """Distance in mm to the mediastinal pleura, negative within: closing of the core, and a margin of fat."""
+    reach, margin = patient.mediastinal_closing_mm, patient.mediastinal_fat_mm
+    outer = ndimage.distance_transform_edt(~core, sampling=COARSE_MM).astype(np.float32)
+    inner = ndimage.distance_transform_edt(outer < reach, sampling=COARSE_MM).astype(np.float32)
+    distance = np.where(outer < reach, reach - margin - inner, outer - margin)
+    return ndimage.gaussian_filter(distance, 0.8)
+
+
+def signed_distance(mask: np.ndarray) -> np.ndarray:
+    """Distance in mm to a coarse mask's surface, negative within."""
+    outside = ndimage.distance_transform_edt(~mask, sampling=COARSE_MM)
+    inside = ndimage.distance_transform_edt(mask, sampling=COARSE_MM)
+    return np.where(mask, COARSE_MM / 2 - inside, outside - COARSE_MM / 2).astype(np.float32)
+
+
+def node_box(slab: Slab, patient: Patient, node: Node) -> tuple[tuple[slice, slice, slice], np.ndarray] | None:
+    """Index box of the node on a slab and the box's points [Z, Y, X, 3] relative to the node's centre."""
+    centre = patient.pose.to_image(node.centre_mm)
+    box = []
+    for axis, c in zip((slab.z, slab.y, slab.x), centre, strict=True):
+        i, j = np.searchsorted(axis, c - node.shape.reach_mm - 1), np.searchsorted(axis, c + node.shape.reach_mm + 1)
+        if i >= j:
+            return None
+        box.append(slice(int(i), int(j)))
+    grid = np.meshgrid(
+        *(a[b] - c for a, b, c in zip((slab.z, slab.y, slab.x), box, centre, strict=True)), indexing="ij"
+    )
+    return (box[0], box[1], box[2]), np.stack(grid, axis=-1).astype(np.float32)
+
+
+def _node_mask(coarse: Slab, patient: Patient, nodes: list[Node]) -> np.ndarray:
+    mask = np.zeros(coarse.hu.shape, dtype=bool)
+    for node in nodes:
+        found = node_box(coarse, patient, node)
+        if found is not None:
+            box, points = found
+            mask[box] |= node.shape.signed_distance(points) < 0.3
+    return mask
+
+
+def _lung_points(coarse: Slab, patient: Patient, lung: np.ndarray, rng: np.random.Generator) -> dict[int, np.ndarray]:
+    """Random points (patient's z, y, x) in the right (-1) and the left (1) lung."""
+    index = np.argwhere(lung)
+    if len(index) == 0:
+        return {}
+    index = index[rng.choice(len(index), min(6000, len(index)), replace=False)]
+    z, y, x = coarse.z[index[:, 0]], coarse.y[index[:, 1]], coarse.x[index[:, 2]]
+    py, px = patient.pose.to_patient(z, y, x)
+    points = np.stack([z, py, px], axis=-1) + rng.uniform(-1.2, 1.2, (len(index), 3))
+    return {side: points[side * points[:, 2] > 0] for side in (-1, 1)}
