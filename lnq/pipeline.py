@@ -19,6 +19,7 @@ from lnq.resample import (
     resample_label_to,
 )
 from lnq.sliding_window import sliding_window
+from lnq.spec import ModelSpec
 from lnq.volume import Volume
 
 
@@ -60,14 +61,32 @@ def prepare(
     return Prepared(image, region, cropped, crop, orientation)
 
 
-def segment(
-    volume: Volume, model: Model, mirror: bool = False, keep_probability: bool = False
-) -> Segmentation:
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """What the network says of one CT, before any threshold; arrays on the crop's grid."""
+
+    ready: Prepared
+    probability: np.ndarray  # float32 [Z, Y, X] of node
+    hu: Volume  # the image as the network saw it
+    seconds: dict[str, float]  # per stage
+
+
+def segment(volume: Volume, model: Model, mirror: bool = False, keep_probability: bool = False) -> Segmentation:
     """Find the mediastinal lymph nodes of a CT in HU, of any orientation and spacing.
 
     `mirror` averages over eight flips, at eight times the time. `keep_probability` returns the probability
     too, which costs 4 bytes per voxel of the CT.
     """
+    inferred = infer(volume, model, mirror)
+    with _timed(inferred.seconds, "postprocess"):
+        mask = to_mask(inferred, volume, model.spec)
+    crop = inferred.ready.crop
+    kept = _to_input_grid(inferred.probability, inferred.ready) if keep_probability else None
+    return Segmentation(mask, kept, crop, crop.warnings, inferred.seconds)
+
+
+def infer(volume: Volume, model: Model, mirror: bool = False) -> Inferred:
+    """The probability of node in the crop of a CT."""
     spec = model.spec
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
@@ -78,15 +97,17 @@ def segment(
         probability = sliding_window(image, model.predict, spec.patch, spec.window_step, mirror, region)
     with _timed(seconds, "resample"):
         probability = resample_array_to(probability, ready.image, ready.cropped)
-        # At the model's spacing, where the HU range was measured: a sharp kernel's noise would punch holes.
+        # The HU range was measured at the model's spacing; a sharp kernel's noise would punch holes at the CT's own.
         hu = ready.cropped.with_array(resample_array_to(ready.image.array, ready.image, ready.cropped))
-    with _timed(seconds, "postprocess"):
-        nodes = postprocess(
-            probability >= spec.threshold, hu, ready.crop, spec.postprocess, spec.crop.use_region
-        )
-        mask = volume.with_array(_to_input_grid(nodes, ready))
-    kept = _to_input_grid(probability, ready) if keep_probability else None
-    return Segmentation(mask, kept, ready.crop, ready.crop.warnings, seconds)
+    return Inferred(ready, probability, hu, seconds)
+
+
+def to_mask(inferred: Inferred, volume: Volume, spec: ModelSpec, threshold: float | None = None) -> Volume:
+    """Mask of the nodes on the CT's own grid, at the specification's threshold or another."""
+    cut = spec.threshold if threshold is None else threshold
+    ready, use_region = inferred.ready, spec.crop.use_region
+    nodes = postprocess(inferred.probability >= cut, inferred.hu, ready.crop, spec.postprocess, use_region)
+    return volume.with_array(_to_input_grid(nodes, ready))
 
 
 def _to_input_grid(array: np.ndarray, ready: Prepared) -> np.ndarray:

@@ -72,9 +72,7 @@ def source_size(change: SpatialChange, patch: IntTriple) -> IntTriple:
     return (int(size[0]), int(size[1]), int(size[2]))
 
 
-def apply_spatial(
-    image: Tensor, label: Tensor, change: SpatialChange, patch: IntTriple
-) -> tuple[Tensor, Tensor]:
+def apply_spatial(image: Tensor, label: Tensor, change: SpatialChange, patch: IntTriple) -> tuple[Tensor, Tensor]:
     """Cut the patch out of a box of `source_size`, both [Z, Y, X]: image linear, label linear and cut at 0.5."""
     if change.matrix is not None:
         size = np.array(image.shape)
@@ -106,9 +104,7 @@ def _nnunet() -> list[RandomTransform]:
     contrast = BGContrast((0.75, 1.25))
     return [
         RandomTransform(GaussianNoiseTransform((0, 0.1), 1, True), 0.1),
-        RandomTransform(
-            GaussianBlurTransform((0.5, 1.0), False, False, 1), 0.1
-        ),  # p 0.2, half of the channels
+        RandomTransform(GaussianBlurTransform((0.5, 1.0), False, False, 1), 0.1),  # p 0.2, half of the channels
         RandomTransform(MultiplicativeBrightnessTransform(contrast, False), 0.15),
         RandomTransform(ContrastTransform(contrast, True, False), 0.15),
         RandomTransform(SimulateLowResolutionTransform((0.5, 1), False, True, None), 0.125),

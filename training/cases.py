@@ -89,9 +89,7 @@ class PreparedCase:
         fill = AIR_HU if name == "image" else 0
         if (low >= high).any():
             return np.full(size, fill, dtype=np.int16 if name == "image" else np.uint8)
-        inside = self._open(name)[
-            tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-        ]
+        inside = self._open(name)[tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))]
         if inside.shape == tuple(size):
             return inside
         out = np.full(size, fill, dtype=inside.dtype)

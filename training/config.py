@@ -24,9 +24,7 @@ class Sampling:
     """How patches are taken from a prepared case."""
 
     node_every: int = 3  # one sample in so many is centred on an annotated node: a third, as in the paper
-    node_jitter: float = (
-        0.25  # and moved by up to this part of the patch, so that nodes appear off-centre too
-    )
+    node_jitter: float = 0.25  # and moved by up to this part of the patch, so that nodes appear off-centre too
     region: bool = False  # centre the others in the mediastinal region: no node is reported outside it
     cache: bool = True  # hold the decompressed cases in memory; off for data larger than that
 
@@ -35,16 +33,12 @@ class Sampling:
 class Augmentation:
     """Ranges of the nnU-Net-style augmentation; `strong` turns the intensity part up."""
 
-    rotation_deg: float = (
-        30.0  # about each axis, in physical space, so that anisotropic voxels are not sheared
-    )
+    rotation_deg: float = 30.0  # about each axis, in physical space, so that anisotropic voxels are not sheared
     scaling: tuple[float, float] = (0.7, 1.4)  # of the size of things; per patch, all axes alike
     p_rotation: float = 0.2  # nnU-Net's
     p_scaling: float = 0.2  # nnU-Net's
     mirror: tuple[bool, bool, bool] = (True, True, True)  # z, y, x, each with p = 0.5
-    strong: bool = (
-        False  # wider and more frequent intensity changes: phantoms differ from real CTs in contrast
-    )
+    strong: bool = False  # wider and more frequent intensity changes: phantoms differ from real CTs in contrast
 
 
 @dataclass(frozen=True)
@@ -59,9 +53,7 @@ class Stage:
     weight_decay: float = 3e-5  # the paper's
     poly_power: float = 0.9  # lr * (1 - epoch / epochs) ** power, the paper's
     clip_norm: float = 12.0  # of the whole gradient, the paper's
-    ema: float = (
-        0.0  # decay of an averaged copy of the weights, used by export where above 0; the paper has none
-    )
+    ema: float = 0.0  # decay of an averaged copy of the weights, used by export where above 0; the paper has none
 
 
 @dataclass(frozen=True)
@@ -83,9 +75,7 @@ class Config:
     spacing_mm: Triple = (3.0, 0.8, 0.8)  # the median of LNQ2023
     patch: IntTriple = (64, 128, 224)  # the paper prints x, y, z
     normalisation: Literal["zscore", "ct"] = "zscore"
-    paper_postprocess: bool = (
-        False  # the paper's post-processing numbers instead of those of the training labels
-    )
+    paper_postprocess: bool = False  # the paper's post-processing numbers instead of those of the training labels
     sampling: Sampling = Sampling()
     augmentation: Augmentation = Augmentation()
     pretrain: Stage = Stage(epochs=1000, momentum=0.99)

@@ -108,9 +108,7 @@ def map_intensity(patch: np.ndarray, control: np.ndarray, decreasing: bool) -> n
     return np.interp(patch, x, y[::-1] if decreasing else y).astype(np.float32)
 
 
-def paint(
-    patch: np.ndarray, boxes: Boxes, kind: Literal["in", "out"], rng: np.random.Generator
-) -> np.ndarray:
+def paint(patch: np.ndarray, boxes: Boxes, kind: Literal["in", "out"], rng: np.random.Generator) -> np.ndarray:
     """Uniform noise in [0, 1) inside the boxes ("in") or everywhere but in their union ("out")."""
     if kind == "in":
         out = patch.copy()

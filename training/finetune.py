@@ -34,9 +34,7 @@ class Finetune:
 
     data: Path  # folder that training.prepare wrote
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets finetune.pt, metrics.csv and config.json
-    init: Path | None = (
-        None  # pretrain.pt, whose weights but the heads are the start; none starts from chance
-    )
+    init: Path | None = None  # pretrain.pt, whose weights but the heads are the start; none starts from chance
     method: Method = "dbdmp"  # cross_entropy trains the main branch alone and trusts every background voxel
     preset: str = "compact"  # paper, compact or tiny
     config: ConfigArguments = COMPACT
@@ -66,9 +64,7 @@ def dbdmp_step(config: Config) -> Step:
         if not full.all():
             part = slice(None) if not full.any() else ~full
             mix = theta(config.seed, position.step)
-            terms = loss_terms(
-                main[part], auxiliary[part], y[part], mix, losses.gamma, losses.alpha, losses.tau
-            )
+            terms = loss_terms(main[part], auxiliary[part], y[part], mix, losses.gamma, losses.alpha, losses.tau)
             total = total + combine_terms(terms, weight) * (~full).float().mean()
         if full.any():
             whole = [full_supervised_loss(branch[full], y[full]) for branch in (main, auxiliary)]
@@ -84,9 +80,7 @@ def cross_entropy_step(model: nn.Module, batch: Sample, _position: Position) -> 
     return {"loss": cross_entropy(main, one_hot(batch["label"]))}
 
 
-def finetune(
-    data: Path, output: Path, config: Config, init: Path | None = None, method: Method = "dbdmp"
-) -> bool:
+def finetune(data: Path, output: Path, config: Config, init: Path | None = None, method: Method = "dbdmp") -> bool:
     """Fine-tune on the prepared folder; returns whether the run is complete."""
     cases = [PreparedCase(folder, config.sampling.cache) for folder in case_folders(data)]
     if not any(case.info.node_centres for case in cases):
@@ -114,9 +108,7 @@ def finetune(
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     command = parse(Finetune, arguments)
-    return run_command(
-        lambda: finetune(command.data, command.output, command.config, command.init, command.method)
-    )
+    return run_command(lambda: finetune(command.data, command.output, command.config, command.init, command.method))
 
 
 if __name__ == "__main__":

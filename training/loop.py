@@ -114,9 +114,7 @@ def train(
             network.train()
             while not stop.received:
                 _step(run, state, fabric, model, stepper, batches, step)
-                display.step(
-                    epoch, stage.epochs, state.sums["loss"] / (state.step - epoch * stage.iterations)
-                )
+                display.step(epoch, stage.epochs, state.sums["loss"] / (state.step - epoch * stage.iterations))
                 if state.step % stage.iterations == 0:
                     _finish_epoch(state, stage, validate)
                     write_metrics(run.output, state.history)
@@ -158,17 +156,13 @@ def _step(
         state.sums[name] = state.sums[name] + value if name in state.sums else value
 
 
-def _finish_epoch(
-    state: State, stage: Stage, validate: Callable[[nn.Module], dict[str, float]] | None
-) -> None:
+def _finish_epoch(state: State, stage: Stage, validate: Callable[[nn.Module], dict[str, float]] | None) -> None:
     """Turn the sums of the epoch that just ended into a row of means; times stay sums."""
     row = {"epoch": float(state.step // stage.iterations - 1), "lr": state.optimizer.param_groups[0]["lr"]}
     for name, total in state.sums.items():
         row[name] = float(total) if name.endswith("seconds") else float(total) / stage.iterations
     if not math.isfinite(row["loss"]):
-        raise RuntimeError(
-            f"The loss was not finite in epoch {int(row['epoch'])}: start again with a lower rate"
-        )
+        raise RuntimeError(f"The loss was not finite in epoch {int(row['epoch'])}: start again with a lower rate")
     if validate is not None:
         state.network.eval()
         row |= validate(state.network)
@@ -242,9 +236,7 @@ def _resume(run: Run, state: State, fabric: Fabric) -> None:
         assert state.average is not None
         state.average[name].copy_(value)
     state.step, state.history = checkpoint["step"], checkpoint["history"]
-    state.sums = {
-        name: torch.tensor(value, dtype=torch.float64) for name, value in checkpoint["sums"].items()
-    }
+    state.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in checkpoint["sums"].items()}
     torch.set_rng_state(checkpoint["rng"]["cpu"])
     if torch.cuda.is_available() and checkpoint["rng"]["cuda"]:
         torch.cuda.set_rng_state_all(checkpoint["rng"]["cuda"])

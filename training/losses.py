@@ -91,9 +91,7 @@ def supervised_loss(logits: Tensor, y: Tensor, gamma: float = 0.8, alpha: float 
     return symmetric + _partial_cross_entropy(log_p, y) + _tversky(p, y, alpha)
 
 
-def mix_pseudo_label(
-    p_main: Tensor, p_aux: Tensor, y: Tensor, theta: float | Tensor, tau: float = 0.3
-) -> Tensor:
+def mix_pseudo_label(p_main: Tensor, p_aux: Tensor, y: Tensor, theta: float | Tensor, tau: float = 0.3) -> Tensor:
     """Soft pseudo label from both branches' probabilities (Eq. 6 and 7), detached.
 
     Softmax over classes of (theta p_main + (1 - theta) p_aux) / tau; where y_1 = 1 it is (0, 1). tau divides

@@ -80,9 +80,7 @@ def environment() -> dict[str, str]:
     facts = {"commit": git_commit(), "python": platform.python_version(), "machine": platform.machine()}
     facts |= {name: importlib.metadata.version(name) for name in packages}
     facts["device"] = (
-        torch.cuda.get_device_name(0)
-        if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads"
+        torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     )
     return facts
 
@@ -98,7 +96,5 @@ def git_commit() -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()

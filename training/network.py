@@ -46,9 +46,7 @@ def pass_on_weights(pretrained: dict[str, Tensor], network: DualBranchNet) -> No
     wanted = {name for name in own if not is_head(name)}
     body = {name: value for name, value in pretrained.items() if not is_head(name)}
     if wanted != set(body):
-        raise ValueError(
-            f"Pre-trained weights are of another network: {len(wanted ^ set(body))} tensors have no match"
-        )
+        raise ValueError(f"Pre-trained weights are of another network: {len(wanted ^ set(body))} tensors have no match")
     for name, value in body.items():
         if value.shape != own[name].shape:
             raise ValueError(

@@ -8,7 +8,6 @@ Prepared cases are kept, so the same command run again does only what is missing
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys

@@ -11,9 +11,7 @@ from training.cases import CaseInfo, DatasetInfo, write_case, write_dataset_info
 SPACING_MM = (4.0, 3.0, 3.0)
 
 
-def fake_case(
-    data: Path, name: str, seed: int, full: bool = False, shape: tuple[int, int, int] = (12, 24, 20)
-) -> None:
+def fake_case(data: Path, name: str, seed: int, full: bool = False, shape: tuple[int, int, int] = (12, 24, 20)) -> None:
     """One case: noise around -100 HU with three nodes of 60 HU, of which one is annotated (all, where full)."""
     rng = np.random.default_rng(seed)
     image = rng.normal(-100, 20, shape)
