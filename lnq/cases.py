@@ -138,7 +138,8 @@ def attempt(path: Path, work: Callable[[], None]) -> str | None:
     except MemoryError:
         return f"{path.name} could not be segmented: there is not enough memory for it"
     except OSError as error:
-        return f"The result of {path.name} could not be written: {error.strerror or error} ({error.filename})"
+        place = f": {error.filename}" if error.filename else ""
+        return f"{path.name} could not be segmented: {error.strerror or error}{place}"
     except Exception as error:
         logger.exception("Unforeseen error with %s", path)
         return f"{path.name} could not be segmented: {type(error).__name__}: {error}".replace("\n", " ")

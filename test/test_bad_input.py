@@ -266,7 +266,7 @@ def test_case_whose_folder_cannot_be_made_fails_alone(tmp_path, folder, thorax, 
     (tmp_path / "output" / "blocked").write_text("in the way")
     status, last_line = run("batch")
     assert status == 1
-    assert last_line.startswith("The result of blocked.mha could not be written: File exists")
+    assert last_line.startswith("blocked.mha could not be segmented: File exists: ")
     assert manifest(tmp_path)["free"]["status"] == "done"
 
 

@@ -1,0 +1,184 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import process
+from lnq.volume import read_volume, write_volume
+
+ROOT = Path(process.__file__).parent
+
+
+@pytest.fixture
+def batch(tmp_path, tiny_bundle, capfd):
+    """Runs `batch` on tmp_path/in; returns status, standard output and the manifest's entries by case."""
+
+    def batch(*options: str) -> tuple[int, str, dict[str, dict]]:
+        places = [f"{tmp_path}/in", "-o", f"{tmp_path}/out", "--model", f"{tiny_bundle}"]
+        status = process.main(["batch", *places, *options])
+        lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
+        return status, capfd.readouterr().out, {e["case"]: e for e in map(json.loads, lines)}
+
+    (tmp_path / "in").mkdir()
+    return batch
+
+
+def test_batch_leaves_mask_picture_and_manifest(tmp_path, thorax, batch):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    status, text, entries = batch()
+    mask = read_volume(tmp_path / "out" / entries["ct"]["mask"])
+    assert status == 0
+    assert text.startswith("ct: done in ")
+    assert mask.array.dtype == np.uint8
+    assert set(np.unique(mask.array)) <= {0, 1}
+    np.testing.assert_allclose(mask.affine, thorax.affine, atol=1e-9)
+    assert (tmp_path / "out" / "ct" / "preview.png").is_file()
+    entry = entries["ct"]
+    assert (entry["status"], entry["error"], entry["mask"]) == ("done", None, "ct/segmentation.mha")
+    assert entry["volume_mm3"] == pytest.approx(mask.array.sum() * 125.0)
+    assert entry["versions"]["backend"] in ("openvino", "torch")
+
+
+@pytest.mark.parametrize(("format", "extension"), [("nifti", "nii.gz"), ("nrrd", "nrrd")])
+def test_batch_writes_the_format_asked_for(tmp_path, thorax, batch, format, extension):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    batch("--format", format, "--no-preview")
+    assert [p.name for p in (tmp_path / "out" / "ct").iterdir()] == [f"segmentation.{extension}"]
+    np.testing.assert_allclose(
+        read_volume(tmp_path / "out" / "ct" / f"segmentation.{extension}").affine, thorax.affine, atol=1e-4
+    )
+
+
+def test_dicom_series_gives_the_same_mask_as_its_file(tmp_path, thorax, batch, write_dicom):
+    write_volume(thorax, tmp_path / "in" / "file.mha")
+    write_dicom(thorax, tmp_path / "in" / "study" / "series")
+    _, _, entries = batch("--no-preview")
+    masks = [read_volume(tmp_path / "out" / entries[name]["mask"]) for name in ("file", "series")]
+    np.testing.assert_array_equal(masks[0].array, masks[1].array)
+    np.testing.assert_allclose(masks[0].affine, masks[1].affine, atol=1e-6)
+
+
+def test_rerun_skips_what_is_done_unless_told_otherwise(tmp_path, thorax, batch):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    batch("--no-preview")
+    mask = tmp_path / "out" / "ct" / "segmentation.mha"
+    first = mask.stat().st_mtime_ns
+    write_volume(thorax, tmp_path / "in" / "new.mha")
+    _, text, entries = batch("--no-preview")
+    assert "ct: skipped, an earlier run did it" in text
+    assert (entries["ct"]["status"], entries["new"]["status"]) == ("skipped", "done")
+    assert mask.stat().st_mtime_ns == first
+    _, _, entries = batch("--no-preview", "--overwrite")
+    assert entries["ct"]["status"] == "done"
+    assert mask.stat().st_mtime_ns > first
+
+
+def test_case_is_done_again_when_its_mask_or_its_model_changed(tmp_path, thorax, batch):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    batch("--no-preview")
+    (tmp_path / "out" / "ct" / "segmentation.mha").unlink()
+    assert batch("--no-preview")[2]["ct"]["status"] == "done"
+    manifest = tmp_path / "out" / "manifest.jsonl"
+    entry = json.loads(manifest.read_text())
+    entry["versions"]["model"] = "another"
+    manifest.write_text(json.dumps(entry) + "\n{half a li")
+    assert batch("--no-preview")[2]["ct"]["status"] == "done"
+
+
+def test_name_of_another_runs_case_is_not_overwritten(tmp_path, thorax, batch, tiny_bundle):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    batch("--no-preview")
+    (tmp_path / "later").mkdir()
+    write_volume(thorax, tmp_path / "later" / "ct.nrrd")
+    places = [f"{tmp_path}/later", "-o", f"{tmp_path}/out", "--model", f"{tiny_bundle}"]
+    assert process.main(["batch", *places, "--no-preview"]) == 0
+    names = sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir())
+    assert names[0] == "ct"
+    assert names[1].startswith("ct-")
+
+
+def test_truth_gives_dice_and_assd(tmp_path, thorax, batch):
+    write_volume(thorax, tmp_path / "in" / "a-ct.mha")
+    write_volume(thorax, tmp_path / "in" / "b.mha")
+    (tmp_path / "truth").mkdir()
+    _, _, entries = batch("--no-preview")
+    found = read_volume(tmp_path / "out" / entries["a-ct"]["mask"])
+    write_volume(found, tmp_path / "truth" / "a-seg.nrrd")
+    status, text, entries = batch("--truth", f"{tmp_path}/truth", "--overwrite")
+    assert status == 0
+    assert "Dice 1.000, ASSD 0.00 mm" in text
+    assert (entries["a-ct"]["dice"], entries["a-ct"]["assd_mm"]) == (1.0, 0.0)
+    assert entries["b"]["warnings"] == [f"No truth of this name was found in {tmp_path}/truth."]
+
+
+def test_container_takes_unrelated_names_and_keeps_geometry(tmp_path, thorax, tiny_bundle):
+    folder = tmp_path / "in" / "images" / "mediastinal-ct"
+    folder.mkdir(parents=True)
+    names = ["6f1c2a0e-9f9d-4a5f-8a3e-1d4b1f0c2a77.mha", "6f1c2a0e-0000-4a5f-8a3e-1d4b1f0c2a77.nii.gz"]
+    for name in names:
+        write_volume(thorax, folder / name)
+    out = tmp_path / "out"
+    assert process.main(["--input", f"{tmp_path}/in", "--output", f"{out}", "--model", f"{tiny_bundle}"]) == 0
+    for name in names:
+        mask = read_volume(out / f"images/mediastinal-lymph-node-segmentation/{name.split('.')[0]}.mha")
+        assert mask.shape == thorax.shape
+        assert mask.array.dtype == np.uint8
+        np.testing.assert_allclose(mask.affine, thorax.affine, atol=1e-5)
+    results = json.loads((out / "results.json").read_text())
+    assert sorted(r["inputs"][0]["filename"] for r in results) == sorted(names)
+
+
+def test_container_names_equal_stems_apart_and_reads_header_with_voxel_file(tmp_path, thorax, tiny_bundle):
+    import SimpleITK as sitk
+
+    from lnq.volume import to_sitk
+
+    folder = tmp_path / "in" / "images" / "mediastinal-ct"
+    folder.mkdir(parents=True)
+    write_volume(thorax, folder / "ct.mha")
+    sitk.WriteImage(to_sitk(thorax), str(folder / "ct.mhd"))
+    out = tmp_path / "out"
+    assert process.main(["--input", f"{tmp_path}/in", "--output", f"{out}", "--model", f"{tiny_bundle}"]) == 0
+    assert len(list((out / "images" / "mediastinal-lymph-node-segmentation").glob("ct-*.mha"))) == 2
+
+
+def test_mounted_bundle_wins_unless_empty(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "MOUNTED_BUNDLE", tmp_path / "mounted")
+    options = process.parser().parse_args(["info"])
+    assert process._bundle(options) == process.OWN_BUNDLE
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted" / ".keep").touch()
+    assert process._bundle(options) == process.OWN_BUNDLE
+    (tmp_path / "mounted" / "spec.json").touch()
+    assert process._bundle(options) == tmp_path / "mounted"
+    assert process._bundle(process.parser().parse_args(["info", "--model", "mine"])) == Path("mine")
+
+
+def test_info_names_bundle_and_versions(tiny_bundle, capfd):
+    assert process.main(["info", "--model", str(tiny_bundle)]) == 0
+    captured = capfd.readouterr()
+    assert str(tiny_bundle) in captured.out
+    assert "SimpleITK" in captured.out
+    assert captured.err.splitlines()[-1] == "The model bundle is complete and loads"
+
+
+def test_bad_arguments_exit_with_2():
+    run = subprocess.run([sys.executable, ROOT / "process.py", "batch"], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "the following arguments are required" in run.stderr.splitlines()[-1]
+
+
+def test_batch_on_a_cpu_imports_neither_torch_nor_evalutils_nor_phones_home(tmp_path, thorax, tiny_bundle):
+    write_volume(thorax, tmp_path / "ct.mha")
+    code = (
+        "import sys, process; "
+        f"status = process.main(['batch', {str(tmp_path / 'ct.mha')!r}, '-o', {str(tmp_path / 'out')!r}, "
+        f"'--model', {str(tiny_bundle)!r}, '--device', 'cpu']); "
+        "print(status, [m for m in ('torch', 'evalutils', 'pandas', 'training', 'phantom', 'openvino_telemetry') "
+        "if sys.modules.get(m)])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "0 []"
