@@ -58,27 +58,17 @@ def parser() -> argparse.ArgumentParser:
         description="Segment mediastinal lymph nodes in chest CTs. Without a command: every CT in "
         "INPUT/images/mediastinal-ct, as a grand-challenge container does.",
     )
-    top.add_argument(
-        "--input", type=Path, default=Path("/input"), help="the container's input (default: /input)"
-    )
-    top.add_argument(
-        "--output", type=Path, default=Path("/output"), help="the container's output (default: /output)"
-    )
+    top.add_argument("--input", type=Path, default=Path("/input"), help="the container's input (default: /input)")
+    top.add_argument("--output", type=Path, default=Path("/output"), help="the container's output (default: /output)")
     top.add_argument("--version", action="version", version=f"lnq {__version__}")
     top.set_defaults(command=container)
     commands = top.add_subparsers(metavar="COMMAND")
 
     batch_ = commands.add_parser("batch", parents=[model], help="segment files and DICOM folders")
-    batch_.add_argument(
-        "inputs", type=Path, nargs="+", metavar="IN", help="image file, DICOM series, folder of them"
-    )
-    batch_.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results"
-    )
+    batch_.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="image file, DICOM series, folder of them")
+    batch_.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
     batch_.add_argument("--format", choices=FORMATS, default="mha", help="of the masks (default: mha)")
-    batch_.add_argument(
-        "--truth", type=Path, metavar="DIR", help="masks named as the cases: print Dice and ASSD"
-    )
+    batch_.add_argument("--truth", type=Path, metavar="DIR", help="masks named as the cases: print Dice and ASSD")
     batch_.add_argument("--overwrite", action="store_true", help="segment finished cases again")
     batch_.add_argument("--no-preview", action="store_true", help="leave the pictures out")
     batch_.set_defaults(command=batch)
@@ -105,9 +95,7 @@ def batch(options: argparse.Namespace) -> tuple[int, str]:
     cases = find_cases(options.inputs, leave_out=options.output)
     prepare_output(options.output)
     model = _load(options)
-    settings = BatchOptions(
-        options.output, options.format, options.truth, options.overwrite, not options.no_preview
-    )
+    settings = BatchOptions(options.output, options.format, options.truth, options.overwrite, not options.no_preview)
     failures = []
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -74,9 +74,7 @@ def find_cases(inputs: Sequence[Path], leave_out: Path | None = None) -> list[Ca
         resolved = {p: None for p in resolved if not p.is_relative_to(outside)}
     if not resolved:
         names = ", ".join(str(i) for i in inputs)
-        raise StartError(
-            f"No CT found in {names}: give {', '.join(EXTENSIONS)} files or DICOM series folders"
-        )
+        raise StartError(f"No CT found in {names}: give {', '.join(EXTENSIONS)} files or DICOM series folders")
     return name_cases(resolved)
 
 

@@ -66,9 +66,7 @@ def warnings_for(volume: Volume, crop: Crop) -> tuple[str, ...]:
         found.append(f"Slices are {thickness:g} mm apart: nodes smaller than that may be missed.")
     blood = blood_hu(volume, crop)
     if crop.lungs_found and blood is not None and blood < _CONTRAST_HU:
-        found.append(
-            f"No contrast medium seen (blood at about {blood:.0f} HU): nodes look much like vessels."
-        )
+        found.append(f"No contrast medium seen (blood at about {blood:.0f} HU): nodes look much like vessels.")
     return tuple(found)
 
 

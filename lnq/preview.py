@@ -34,9 +34,7 @@ def preview(volume: Volume, mask: Volume, path: Path, truth: Volume | None = Non
     marked = found if wanted is None else found | wanted
     z, y, x = image.spacing_mm
 
-    figure = Figure(
-        figsize=(3 * _PANEL_INCHES, 2 * _PANEL_INCHES + 0.8), facecolor="black", layout="constrained"
-    )
+    figure = Figure(figsize=(3 * _PANEL_INCHES, 2 * _PANEL_INCHES + 0.8), facecolor="black", layout="constrained")
     panels = figure.subplots(2, 3).ravel()
     _, rows, columns = _view(marked, image)
     for axes, index in zip(panels, axial_slices(marked), strict=False):
@@ -45,9 +43,7 @@ def preview(volume: Volume, mask: Volume, path: Path, truth: Volume | None = Non
         axes.set_title(f"axial, slice {index + 1} of {image.shape[0]}", color="white", fontsize=10)
     middle = _busiest(marked, axis=1)
     coronal = (slice(None, None, -1), middle, slice(None))
-    _draw(
-        panels[-1], image.array[coronal], found[coronal], None if wanted is None else wanted[coronal], z / x
-    )
+    _draw(panels[-1], image.array[coronal], found[coronal], None if wanted is None else wanted[coronal], z / x)
     panels[-1].set_title(f"coronal, row {middle + 1} of {image.shape[1]}", color="white", fontsize=10)
 
     handles = [Line2D([], [], color=FOUND_COLOUR, label="found")]

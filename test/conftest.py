@@ -65,9 +65,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lnq.network import SegmentationNet
 
     bundle = tmp_path_factory.mktemp("bundle")
-    network = NetworkSpec(
-        channels=(4, 8), kernels=((1, 3, 3), (3, 3, 3)), strides=((1, 2, 2),), dropout=(0.0, 0.0)
-    )
+    network = NetworkSpec(channels=(4, 8), kernels=((1, 3, 3), (3, 3, 3)), strides=((1, 2, 2),), dropout=(0.0, 0.0))
     patch = (16, 32, 32)
     torch.manual_seed(0)
     net = SegmentationNet(network).eval()
@@ -108,9 +106,7 @@ def _write_dicom(volume: Volume, folder: Path, modality: str = "CT", **tags: obj
     return folder
 
 
-def _write_slice(
-    volume: Volume, z: int, path: Path, modality: str, series: str, tags: dict[str, object]
-) -> None:
+def _write_slice(volume: Volume, z: int, path: Path, modality: str, series: str, tags: dict[str, object]) -> None:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
