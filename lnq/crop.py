@@ -19,7 +19,8 @@ _COARSE_MM = 4.0
 _AIR_HU = -400.0  # between lung (-600 and lower) and soft tissue, half of each
 _GAS_HU = -955.0  # free air has -1000, the most emphysematous lung about -930 on the mean
 _CORE_MM = 12.0  # half-width: wider than the trachea's
-_LUNG_MM3 = 30e3  # the smallest piece of lung
+_CORE_MM3 = 7.5e3  # the smallest core; the piece of lung around it has about 30 ml
+_INSIDE = 0.15  # part of a lung with body around it; little where a small field of view cuts off the chest wall
 _LUNG_RATIO = 0.1  # a second lung has at least so much of the first one's volume
 _APART_MM = 50.0  # between the centres of two lungs, from left to right
 _ONE_LUNG_REACH_MM = 100.0  # from a single lung across the mediastinum
@@ -121,25 +122,26 @@ def _enclosed(body: np.ndarray) -> np.ndarray:
 def _find_lungs(coarse: Volume, body: np.ndarray, filler: np.ndarray) -> list[np.ndarray]:
     """Masks of two, one or no lungs."""
     spacing = coarse.spacing_mm
-    air = (coarse.array < _AIR_HU) & _enclosed(body) & ~filler
+    air = (coarse.array < _AIR_HU) & ~filler
     depth = ndimage.distance_transform_edt(np.pad(air, 1, mode="edge"), spacing)[1:-1, 1:-1, 1:-1]
-    cores = _lung_cores(depth, coarse)
+    cores = _lung_cores(depth, _enclosed(body), coarse)
     if not cores.any():
         return []
     left_right = _split(cores, depth, coarse)
     grown = [_near(core, spacing, _CORE_MM + max(spacing)) for core in left_right]
-    return [g & air & ~filler for g in grown]
+    return [g & air for g in grown]
 
 
-def _lung_cores(depth: np.ndarray, coarse: Volume) -> np.ndarray:
-    """Deep air (at least 12 mm from any tissue) of lung density, in pieces large enough."""
+def _lung_cores(depth: np.ndarray, enclosed: np.ndarray, coarse: Volume) -> np.ndarray:
+    """Deep air (at least 12 mm from any tissue) of lung density, in large pieces within the body."""
     labels, count = ndimage.label(depth > _CORE_MM)
     if count == 0:
         return np.zeros(depth.shape, bool)
     index = np.arange(1, count + 1)
-    mean = ndimage.mean(coarse.array, labels, index)
+    is_lung = ndimage.mean(coarse.array, labels, index) > _GAS_HU
+    is_inside = ndimage.mean(enclosed, labels, index) > _INSIDE
     volume = np.bincount(labels.ravel(), minlength=count + 1)[1:] * coarse.voxel_volume_mm3
-    return np.isin(labels, index[(mean > _GAS_HU) & (volume > _LUNG_MM3 / 4)])
+    return np.isin(labels, index[is_lung & is_inside & (volume > _CORE_MM3)])
 
 
 def _split(cores: np.ndarray, depth: np.ndarray, coarse: Volume) -> list[np.ndarray]:

@@ -1,0 +1,163 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lnq.backends import Model
+from lnq.pipeline import prepare, segment
+from lnq.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation, PostProcessing
+from lnq.volume import Volume, make_affine
+
+NODES_MM = [(0, 20, 60), (-15, -20, 90), (20, 0, -20)]  # L, P, S
+RADIUS_MM = 14
+NODE_HU = 400  # brighter than anything else in the drawn chest
+RULES = PostProcessing(border_mm=(3.0, 3.0, 3.0), hu_range=(200.0, 600.0), min_volume_mm3=500.0)
+
+
+def bright_is_node(patches: np.ndarray) -> np.ndarray:
+    """A network that marks what is brighter than 280 HU."""
+    evidence = (patches - 2.8) * 10
+    return np.concatenate([np.zeros_like(evidence), evidence], axis=1)
+
+
+@pytest.fixture
+def model(tmp_path) -> Model:
+    spec = ModelSpec(
+        network=NetworkSpec((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 2, 2),), (0.0, 0.0)),
+        patch=(16, 24, 24),
+        spacing_mm=(4.0, 4.0, 4.0),
+        normalisation=Normalisation("ct", clip_hu=(-200.0, 500.0), mean=0.0, std=100.0),
+        postprocess=RULES,
+    )
+    return Model(spec, bright_is_node, "test", "cpu", tmp_path)
+
+
+def distance_mm(volume: Volume, centre_mm: tuple[float, float, float]) -> np.ndarray:
+    index = np.indices(volume.shape).reshape(3, -1)
+    position = volume.affine[:3, :3] @ index + volume.affine[:3, 3:]
+    return np.linalg.norm(position.T - centre_mm, axis=1).reshape(volume.shape)
+
+
+def with_nodes(volume: Volume) -> Volume:
+    array = volume.array.copy()
+    for centre in NODES_MM:
+        array[distance_mm(volume, centre) <= RADIUS_MM] = NODE_HU
+    return volume.with_array(array)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+@pytest.fixture
+def chest(thorax) -> Volume:
+    return with_nodes(thorax)
+
+
+def test_nodes_are_found_where_they_are(chest, model):
+    result = segment(chest, model, keep_probability=True)
+    truth = chest.array == NODE_HU
+    assert result.mask.array.dtype == np.uint8
+    assert dice(result.mask.array > 0, truth) > 0.8
+    assert result.mask.affine is chest.affine
+    assert result.probability is not None
+    assert result.probability.shape == chest.shape
+    assert (result.probability[truth] > 0.5).mean() > 0.7
+    assert result.probability[~truth].mean() < 0.01
+    assert result.warnings == ()
+    assert set(result.seconds) == {"prepare", "network", "resample", "postprocess"}
+    assert segment(chest, model).probability is None
+
+
+def test_mirroring_changes_nothing_for_a_network_without_sides(chest, model):
+    np.testing.assert_array_equal(segment(chest, model, mirror=True).mask.array, segment(chest, model).mask.array)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 2, 1)])
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, 1, -1)])
+def test_reoriented_copies_give_the_same_mask(chest, model, axes, flips):
+    turn = tuple(slice(None, None, f) for f in flips)
+    affine = chest.affine.copy()
+    for axis, flip in enumerate(flips):
+        if flip < 0:
+            affine[:3, 3] += affine[:3, axis] * (chest.shape[axis] - 1)
+            affine[:3, axis] *= -1
+    turned = Volume(chest.array[turn].transpose(axes), affine[:, [*axes, 3]])
+    mask = segment(turned, model).mask
+    np.testing.assert_array_equal(mask.array, segment(chest, model).mask.array[turn].transpose(axes))
+    np.testing.assert_array_equal(mask.affine, turned.affine)
+
+
+def test_rotated_direction_cosines_do_not_matter(chest, model):
+    c, s = np.cos(0.3), np.sin(0.3)
+    rotation = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    rotated = Volume(chest.array, rotation @ chest.affine)
+    mask = segment(rotated, model).mask
+    assert dice(mask.array > 0, segment(chest, model).mask.array > 0) > 0.99
+    np.testing.assert_array_equal(mask.affine, rotated.affine)
+
+
+@pytest.mark.parametrize("spacing_mm", [(10.0, 2.5, 2.5), (2.5, 5.0, 5.0)])
+def test_nodes_are_found_at_any_spacing(chest, model, spacing_mm):
+    factor = np.array(chest.spacing_mm) / spacing_mm
+    shape = np.round(np.array(chest.shape) * factor).astype(int)
+    old = [np.clip(np.floor((np.arange(n) + 0.5) / f), 0, None).astype(int) for n, f in zip(shape, factor, strict=True)]
+    affine = chest.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ ((1 / factor - 1) / 2)
+    affine[:3, :3] /= factor
+    other = Volume(chest.array[np.ix_(*old)], affine)
+    assert dice(segment(other, model).mask.array > 0, other.array == NODE_HU) > 0.7
+
+
+def test_the_region_keeps_the_lungs_out(chest, model):
+    tumour = distance_mm(chest, (80, 0, 30)) <= RADIUS_MM
+    chest.array[tumour] = NODE_HU
+    assert not segment(chest, model).mask.array[tumour].any()
+    everywhere = replace(model, spec=replace(model.spec, crop=CropSpec(use_region=False)))
+    assert segment(chest, everywhere).mask.array[tumour].mean() > 0.3
+
+
+def test_the_threshold_is_the_model_s(chest, model):
+    strict = replace(model, spec=replace(model.spec, threshold=0.9999))
+    assert 0 < segment(chest, strict).mask.array.sum() < segment(chest, model).mask.array.sum()
+
+
+def test_what_is_too_small_is_dropped(chest, model):
+    rules = replace(RULES, min_volume_mm3=20_000.0)
+    assert not segment(chest, replace(model, spec=replace(model.spec, postprocess=rules))).mask.array.any()
+
+
+def test_without_lungs_the_warning_is_passed_on(make_thorax, model):
+    result = segment(make_thorax(lungs=0), model)
+    assert result.crop.lungs_found == 0
+    assert result.warnings[0].startswith("No lungs were found")
+    assert result.mask.shape == (48, 56, 64)
+
+
+def test_a_single_slice_and_a_tiny_volume_are_segmented(thorax, model):
+    assert segment(thorax.crop((slice(20, 21), slice(None), slice(None))), model).mask.shape == (1, 56, 64)
+    tiny = Volume(np.full((2, 2, 2), 50, np.int16), make_affine((1, 1, 1)))
+    assert segment(tiny, model).mask.array.tolist() == np.zeros((2, 2, 2)).tolist()
+
+
+def test_preparing_gives_the_network_s_view(thorax):
+    thorax.array[:, :3, :3] = -3000
+    ready = prepare(thorax, (4.0, 3.0, 3.0))
+    assert ready.image.array.dtype == np.float32
+    assert ready.image.array.min() >= -1024
+    assert ready.cropped.array.min() >= -1024
+    assert ready.image.spacing_mm == pytest.approx((4, 3, 3))
+    assert ready.region.shape == ready.image.shape
+    assert ready.region.dtype == bool
+    assert ready.region.mean() == pytest.approx(ready.crop.region.mean(), abs=0.02)
+    wider = prepare(thorax, (4.0, 3.0, 3.0), margin_mm=20.0, region_margin_mm=25.0)
+    assert all(w >= n for w, n in zip(wider.cropped.shape, ready.cropped.shape, strict=True))
+    assert wider.region.sum() > ready.region.sum()
+
+
+def test_a_real_bundle_runs_through(thorax, tiny_bundle):
+    from lnq.backends import load_model
+
+    result = segment(thorax, load_model(tiny_bundle, "cpu", threads=1))
+    assert result.mask.shape == thorax.shape
+    assert set(np.unique(result.mask.array)) <= {0, 1}
