@@ -19,8 +19,8 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check -r "${REQUI
 
 COPY process.py ./
 COPY lnq lnq
-RUN python -m compileall -q process.py lnq
 COPY model model
+RUN python -m compileall -q process.py lnq && chmod -R a+rX .
 
 # the platform allows 256 threads in all: libraries that start one per core are bounded, the network's are in lnq
 ENV PYTHONUNBUFFERED=1 \

@@ -35,7 +35,7 @@ fi
 
 part=$(mktemp -d .export-XXXXXX)
 trap 'rm -rf "$part"' EXIT
-tar -C model --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -c . | gzip -n >"$part/model.tar.gz"
+tar -C model --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --mode=a+rX,u+w -c . | gzip -n >"$part/model.tar.gz"
 mv "$part/model.tar.gz" .
 made=(model.tar.gz)
 
