@@ -89,9 +89,7 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int) -> Model:
     }
     try:
         network = core.read_model(path)
-        network.reshape(
-            [1, spec.network.in_channels, *spec.patch]
-        )  # fixed sizes: less memory, faster kernels
+        network.reshape([1, spec.network.in_channels, *spec.patch])  # fixed sizes: less memory, faster kernels
         request = core.compile_model(network, "CPU", settings).create_infer_request()
     except RuntimeError as error:
         raise BundleError(f"{path} is no network that OpenVINO can run") from error

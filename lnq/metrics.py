@@ -37,9 +37,7 @@ def assd_mm(prediction: Volume, truth: Volume) -> float:
     truth's plus half of the reverse mean. 0 where both are empty, NaN where one is: the caller replaces
     it."""
     if prediction.shape != truth.shape:
-        raise ValueError(
-            f"Prediction and truth must be of one shape, not {prediction.shape} and {truth.shape}"
-        )
+        raise ValueError(f"Prediction and truth must be of one shape, not {prediction.shape} and {truth.shape}")
     a, b = prediction.array > 0, truth.array > 0
     if not a.any() and not b.any():
         return 0.0
@@ -67,9 +65,7 @@ def _mean_distance_mm(from_mask: Volume, to_mask: Volume) -> float:
     return float(np.abs(at_contour).mean(dtype=np.float64))
 
 
-def node_detection(
-    prediction: np.ndarray, instances: np.ndarray, spacing_mm: Sequence[float]
-) -> list[NodeResult]:
+def node_detection(prediction: np.ndarray, instances: np.ndarray, spacing_mm: Sequence[float]) -> list[NodeResult]:
     """Every node of `instances` (labels from 1) in the order of labels; found if a fifth of its voxels are
     marked."""
     results = []
@@ -109,7 +105,5 @@ def _narrowest_mm(pixels: np.ndarray, spacing_mm: Sequence[float]) -> float:
     edges = np.array([(0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
     points = (centres[:, None] + edges).reshape(-1, 2) * np.asarray(spacing_mm)
     hull = ConvexHull(points)
-    distance = (
-        points[hull.vertices] @ hull.equations[:, :2].T + hull.equations[:, 2]
-    )  # [vertices, sides], <= 0
+    distance = points[hull.vertices] @ hull.equations[:, :2].T + hull.equations[:, 2]  # [vertices, sides], <= 0
     return float(-distance.min(axis=0).max())

@@ -7,9 +7,7 @@ from scipy.spatial import ConvexHull
 _SLIVER_MM = 8.0  # half-width below which a gap between lung and hull is the lung's own uneven outline
 
 
-def region_between(
-    lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float = 15.0
-) -> np.ndarray:
+def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float = 15.0) -> np.ndarray:
     """Per axial slice the convex hull of both lungs less the lungs, then all widened by `margin_mm` in 3-D.
 
     `lungs`: bool [Z, Y, X] with z along the body. Vessels inside the lungs are closed first; slivers between

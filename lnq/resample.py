@@ -76,9 +76,7 @@ def resample_array_to(array: np.ndarray, source: Volume, target: Volume) -> np.n
     return _resample_to(source.with_array(array), target, outside_zero=False)
 
 
-def axis_weights(
-    n_out: int, n_in: int, scale: float, offset: float, outside_zero: bool = False
-) -> np.ndarray:
+def axis_weights(n_out: int, n_in: int, scale: float, offset: float, outside_zero: bool = False) -> np.ndarray:
     """Weights [n_out, n_in] along one axis, float32: output voxel i has its centre at `offset + scale * i`.
 
     `scale` is the output voxel's size in input voxels: up to 1 linear interpolation, above the overlap with
@@ -121,9 +119,7 @@ def _separable(array: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
 def _resample_to(volume: Volume, grid: Volume, outside_zero: bool) -> np.ndarray:
     to_source = np.linalg.inv(volume.affine) @ grid.affine  # target index -> source index
     matrix, offset = to_source[:3, :3], to_source[:3, 3]
-    used = [
-        int(np.argmax(np.abs(matrix[i]))) for i in range(3)
-    ]  # the target axis that runs along source axis i
+    used = [int(np.argmax(np.abs(matrix[i]))) for i in range(3)]  # the target axis that runs along source axis i
     rest = matrix.copy()
     rest[range(3), used] = 0
     if sorted(used) != [0, 1, 2] or np.abs(rest).max() > _PARALLEL:

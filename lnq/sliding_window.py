@@ -30,9 +30,7 @@ def sliding_window(
     if region is not None:
         wanted = np.zeros(padded.shape, bool)
         wanted[inner] = region
-    evidence = np.zeros(
-        padded.shape, np.float32
-    )  # logit of node less logit of background: the softmax needs no more
+    evidence = np.zeros(padded.shape, np.float32)  # logit of node less logit of background: the softmax needs no more
     weight = np.zeros(padded.shape, np.float32)
     gaussian = gaussian_weights(patch)
     for window in windows(padded.shape, patch, step):

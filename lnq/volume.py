@@ -124,9 +124,7 @@ def _check_layout(name: str, reader: "sitk.ImageFileReader") -> None:
     import SimpleITK as sitk
 
     if reader.GetNumberOfComponents() > 1:
-        raise ImageError(
-            f"{name} cannot be used: it is a colour or vector image, a CT has one value per voxel"
-        )
+        raise ImageError(f"{name} cannot be used: it is a colour or vector image, a CT has one value per voxel")
     dimension = reader.GetDimension()
     if dimension != 3:
         raise ImageError(f"{name} cannot be used: it has {dimension} dimensions, a CT volume has 3")
