@@ -22,6 +22,7 @@ import blosc2
 import numpy as np
 import numpy.typing as npt
 
+from lnq.files import write_text
 from lnq.spec import IntTriple, Normalisation, Triple
 
 AIR_HU = -1024
@@ -143,9 +144,7 @@ def case_folders(data: Path) -> list[Path]:
 
 def write_dataset_info(data: Path, info: DatasetInfo) -> None:
     """Write `dataset.json` atomically."""
-    temporary = data / f".dataset.json.{os.getpid()}"
-    temporary.write_text(json.dumps(dataclasses.asdict(info), indent=1) + "\n")
-    os.replace(temporary, data / "dataset.json")
+    write_text(data / "dataset.json", json.dumps(dataclasses.asdict(info), indent=1) + "\n")
 
 
 def read_dataset_info(data: Path) -> DatasetInfo:

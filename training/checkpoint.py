@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from lnq.files import replace_atomically
+
 FORMAT_VERSION = 1
 
 Checkpoint = dict[str, Any]
-"""`format`, `stage`, `complete`, `step`, `config`, `facts`, `model`, `average` (None, or the averaged weights), and what
-resuming needs: `optimizer`, `precision`, `rng`, `sums`, `history`."""
+"""`format`, `stage`, `complete`, `step`, `config`, `facts`, `model`, `average` (None, or the averaged weights), and
+what resuming needs: `optimizer`, `precision`, `rng`, `sums`, `history`."""
 
 FREE_TO_CHANGE = ("config.workers", "config.threads", "config.sampling.cache")
 """Settings in which a resumed run may differ: they change the speed, not the result."""
@@ -20,15 +22,12 @@ FREE_TO_CHANGE = ("config.workers", "config.threads", "config.sampling.cache")
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Replace the file at once. Raises OSError with a sentence where it cannot be written; the old one stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
+        with replace_atomically(path) as part, open(part, "wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
         raise OSError(f"Cannot write {path}: {error}. The last good checkpoint is kept.") from error
 
 

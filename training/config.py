@@ -19,6 +19,9 @@ from lnq.spec import IntTriple, NetworkSpec, Triple, _from_plain
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
+PAPER_NETWORK = NetworkSpec()  # its defaults are the paper's
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How patches are taken from a prepared case."""
@@ -71,7 +74,7 @@ class Losses:
 class Config:
     """A preset: the network, what it sees, and how it is trained."""
 
-    network: NetworkSpec = NetworkSpec()
+    network: NetworkSpec = PAPER_NETWORK
     spacing_mm: Triple = (3.0, 0.8, 0.8)  # the median of LNQ2023
     patch: IntTriple = (64, 128, 224)  # the paper prints x, y, z
     normalisation: Literal["zscore", "ct"] = "zscore"

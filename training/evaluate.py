@@ -15,6 +15,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -147,7 +148,7 @@ def by_size(results: Sequence[CaseResult]) -> list[dict[str, float]]:
     """Nodes and found nodes per bin of short axis."""
     nodes = [node for r in results for node in r.node_results]
     rows = []
-    for low, high in zip(SIZE_BINS_MM, SIZE_BINS_MM[1:], strict=False):
+    for low, high in pairwise(SIZE_BINS_MM):
         inside = [node for node in nodes if low <= node.short_axis_mm < high]
         rows.append({"from_mm": low, "to_mm": high, "nodes": len(inside), "found": sum(n.found for n in inside)})
     return rows

@@ -82,35 +82,13 @@ def train(
     `validate` is called with the network in evaluation mode at each epoch's end; its numbers join the epoch's record.
     Raises ValueError where the folder holds a run with other settings, and RuntimeError where the loss is not finite.
     """
-    config, stage = run.config, run.stage
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    precision = choose_precision() if config.precision == "auto" else config.precision
-    fabric = Fabric(accelerator="auto", devices=config.devices, precision=precision)
-    fabric.launch()
-    if fabric.device.type == "cpu":
-        tune_cpu_memory()
-    if config.channels_last:
-        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        stage.lr,
-        momentum=stage.momentum,
-        weight_decay=stage.weight_decay,
-        nesterov=True,
-    )
-    model, stepper = fabric.setup(network, optimizer)
-    state = State(network, optimizer, _copy_weights(network) if stage.ema > 0 else None)
-    torch.manual_seed(config.seed)
-    run.output.mkdir(parents=True, exist_ok=True)
-    if run.checkpoint.is_file():
-        _resume(run, state, fabric)
-    write_config(run.output, run.name, config_to_dict(config), run.facts)
+    stage = run.stage
+    fabric, model, stepper, state = _start(run, network)
     batches = iter(_loader(run, dataset, state.step, fabric))
     with StopSignal() as stop, Display(run.name, run.steps, state.step, fabric.is_global_zero) as display:
         while state.step < run.steps and not stop.received:
             epoch = state.step // stage.iterations
-            _set_lr(optimizer, stage, epoch)
+            _set_lr(state.optimizer, stage, epoch)
             network.train()
             while not stop.received:
                 _step(run, state, fabric, model, stepper, batches, step)
@@ -125,6 +103,31 @@ def train(
         if stop.received:
             display.say(f"Stopped at step {state.step} of {run.steps}; the same command goes on from there.")
     return state.step == run.steps
+
+
+def _start(run: Run, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]:
+    """Machine, network and optimiser, as new or as the run's checkpoint has them; writes config.json."""
+    config, stage = run.config, run.stage
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    precision = choose_precision() if config.precision == "auto" else config.precision
+    fabric = Fabric(accelerator="auto", devices=config.devices, precision=precision)
+    fabric.launch()
+    if fabric.device.type == "cpu":
+        tune_cpu_memory()
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        network.parameters(), stage.lr, stage.momentum, weight_decay=stage.weight_decay, nesterov=True
+    )
+    model, stepper = fabric.setup(network, optimizer)
+    state = State(network, optimizer, _copy_weights(network) if stage.ema > 0 else None)
+    torch.manual_seed(config.seed)
+    run.output.mkdir(parents=True, exist_ok=True)
+    if run.checkpoint.is_file():
+        _resume(run, state, fabric)
+    write_config(run.output, run.name, config_to_dict(config), {**run.facts, "precision": precision})
+    return fabric, model, stepper, state
 
 
 def _step(
@@ -152,8 +155,7 @@ def _step(
         _update_average(state.average, state.network, run.stage.ema, state.step)
     times = {"seconds": torch.tensor(time.perf_counter() - begun), "loader_seconds": torch.tensor(waited)}
     for name, value in (terms | times).items():
-        value = value.detach().double()
-        state.sums[name] = state.sums[name] + value if name in state.sums else value
+        state.sums[name] = state.sums.get(name, torch.zeros(())) + value.detach().double()
 
 
 def _finish_epoch(state: State, stage: Stage, validate: Callable[[nn.Module], dict[str, float]] | None) -> None:

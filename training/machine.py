@@ -39,10 +39,10 @@ def choose_precision() -> Literal["32-true", "bf16-mixed", "16-mixed"]:
 
 
 def loader_worker(_worker: int) -> None:
-    """Set up a loader process: one thread, and signals left to the training process."""
+    """Set up a loader process: one thread, and signals left to the training process, which then ends it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class StopSignal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +19,7 @@ from rich.progress import (
 )
 from torch import Tensor
 
+from lnq.files import replace_atomically, write_text
 from training.machine import environment
 
 _REFRESH_STEPS = 5  # reading the loss waits for the device
@@ -78,17 +78,13 @@ class Display:
 def write_metrics(output: Path, history: list[dict[str, float]]) -> None:
     """Write all finished epochs to metrics.csv, atomically."""
     names = list(dict.fromkeys(name for row in history for name in row))
-    temporary = output / f".metrics.csv.{os.getpid()}"
-    with open(temporary, "w", newline="") as file:
+    with replace_atomically(output / "metrics.csv") as part, open(part, "w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows([row | {"epoch": int(row["epoch"])} for row in history])
-    os.replace(temporary, output / "metrics.csv")
 
 
 def write_config(output: Path, name: str, config: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write the resolved configuration, what the run was given, and what it runs on to config.json."""
     content = {"stage": name, "config": config, "given": facts, "environment": environment()}
-    temporary = output / f".config.json.{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, output / "config.json")
+    write_text(output / "config.json", json.dumps(content, indent=1) + "\n")
