@@ -15,8 +15,8 @@ WINDOW_HU = (-160.0, 240.0)  # centre 40, width 400: soft tissue
 FOUND_COLOUR = "#E69F00"  # Okabe and Ito's orange and sky blue: told apart by colour-blind eyes too
 TRUTH_COLOUR = "#56B4E9"
 _AXIAL = 5  # slices
-_MARGIN_MM = 45.0  # shown around the marked voxels
-_LEAST_VIEW_MM = 220.0  # the picture's side, at least
+_MARGIN_MM = 30.0  # shown around the marked voxels
+_LEAST_VIEW_MM = 150.0  # the picture's side, at least
 _PANEL_INCHES = 4.0
 
 
@@ -92,8 +92,7 @@ def _view(marked: np.ndarray, image: Volume) -> tuple[slice, ...]:
 def _draw(axes: Any, pixels: np.ndarray, found: np.ndarray, wanted: np.ndarray | None, aspect: float) -> None:
     low, high = WINDOW_HU
     axes.imshow(pixels, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
-    for mask, colour in ((wanted, TRUTH_COLOUR), (found, FOUND_COLOUR)):
+    for mask, colour, width in ((wanted, TRUTH_COLOUR, 2.4), (found, FOUND_COLOUR, 1.2)):  # found runs inside truth
         if mask is not None and mask.any():
-            axes.contourf(mask, levels=[0.5, 1.5], colors=[colour], alpha=0.2)
-            axes.contour(mask, levels=[0.5], colors=[colour], linewidths=1.3)
+            axes.contour(mask, levels=[0.5], colors=[colour], linewidths=width)
     axes.set_axis_off()
