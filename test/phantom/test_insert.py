@@ -1,0 +1,105 @@
+"""Nodes inserted into a CT: where they lie, what they look like, and what stays untouched."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from lnq.volume import ImageError, Volume, make_affine, read_volume, write_volume
+from phantom import insert, make_phantom
+
+
+@pytest.fixture(scope="module")
+def background():
+    phantom = make_phantom(3, spacing_mm=(4.0, 1.6, 1.6), phase="none")
+    return insert.study_background(phantom.ct)
+
+
+def test_nodes_are_denser_than_the_fat_they_replace_and_the_rest_is_untouched(background):
+    ct, labels, nodes = insert.insert_nodes(background, seed=5, count=8)
+    assert len(nodes) >= 4
+    assert sorted(set(np.unique(labels.array)) - {0}) == [n["label"] for n in nodes]
+    marked = labels.array > 0
+    assert (ct.array[marked].mean() - background.ct.array[marked].mean()) > 50
+    far = ndimage.distance_transform_edt(~marked, background.ct.spacing_mm) > 12
+    assert np.array_equal(ct.array[far], background.ct.array[far])
+    assert np.array_equal(ct.affine, background.ct.affine)
+
+
+def test_nodes_lie_mostly_in_fat(background):
+    _, labels, nodes = insert.insert_nodes(background, seed=6, count=8)
+    for node in nodes:
+        inside = labels.array == node["label"]
+        assert (background.smooth[inside] > insert.SOFT_HU).mean() < 0.5
+        assert (background.smooth[inside] < insert.LUNG_HU).mean() < 0.1
+
+
+def test_the_same_seed_gives_the_same_case(background):
+    first, second = (insert.insert_nodes(background, seed=7, count=4) for _ in range(2))
+    assert np.array_equal(first[0].array, second[0].array)
+    assert first[2] == second[2]
+    other = insert.insert_nodes(background, seed=8, count=4)
+    assert not np.array_equal(first[1].array, other[1].array)
+
+
+@pytest.mark.parametrize("sigma_mm", [0.5, 0.8, 1.1])
+def test_sharpness_of_a_blurred_step_is_its_sigma(sigma_mm):
+    spacing = (3.0, 0.5, 0.5)
+    array = np.full((4, 64, 128), -850.0, dtype=np.float32)
+    array[:, :, 64:] = 50.0
+    blurred = ndimage.gaussian_filter1d(array, sigma_mm / spacing[2], axis=2)
+    volume = Volume(np.rint(blurred).astype(np.int16), make_affine(spacing))
+    assert insert._edge_sigma_mm(volume) == pytest.approx(sigma_mm, rel=0.15)
+
+
+def test_noise_has_the_spread_of_the_background():
+    rng = np.random.default_rng(0)
+    array = rng.normal(40.0, 15.0, (20, 60, 60)).astype(np.int16)
+    volume = Volume(array, make_affine((2.0, 1.0, 1.0)))
+    smooth = np.full(array.shape, 40.0, dtype=np.float32)
+    centres = np.array([[10, 30, 30]])
+    made = insert.Background(volume, smooth, centres, centres, 0.5, "none")
+    noise = insert._noise(rng, made, (6, 20, 20))
+    assert noise.shape == (6, 20, 20)
+    assert noise.std() == pytest.approx(15.0, rel=0.1)
+
+
+def test_a_ct_without_lungs_is_refused():
+    array = np.full((20, 64, 64), 40, dtype=np.int16)
+    with pytest.raises(ImageError, match="nodes can only be inserted into a CT with two lungs"):
+        insert.study_background(Volume(array, make_affine((5.0, 5.0, 5.0))))
+
+
+def test_a_node_averages_through_the_slice(background):
+    """A 5 mm node in 4 mm slices: some slices hold it in part, so that occupancy takes values between 0 and 1."""
+    shape = insert.draw_node(np.random.default_rng(1), 5.0, kind="plain")
+    sharp = dataclasses.replace(background, edge_sigma_mm=0.0)
+    _, occupancy, _ = insert._render(shape, background.candidates[0], sharp)
+    per_slice = occupancy.max(axis=(1, 2))
+    assert ((per_slice > 0.05) & (per_slice < 0.95)).any()
+    volume_mm3 = occupancy.sum() * background.ct.voxel_volume_mm3
+    grid = np.stack(np.meshgrid(*[np.arange(-12, 12.1, 0.3)] * 3, indexing="ij"), axis=-1)
+    assert volume_mm3 == pytest.approx((shape.signed_distance(grid) < 0).sum() * 0.3**3, rel=0.12)
+
+
+def test_command_writes_cases_of_the_challenges_names(tmp_path, monkeypatch, background, capsys):
+    (tmp_path / "in").mkdir()
+    write_volume(background.ct, tmp_path / "in" / "chest.nii.gz")
+    arguments = ["insert", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--copies", "1", "--nodes", "6"]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert insert.main() == 0
+    ct, seg, nodes = (
+        read_volume(tmp_path / "out" / f"lnq2023-train-9001-{part}.nrrd") for part in ("ct", "seg", "nodes")
+    )
+    assert ct.shape == seg.shape == nodes.shape
+    assert set(np.unique(seg.array)) == {0, 1}
+    annotated = np.unique(nodes.array[seg.array > 0])
+    assert 1 <= len(annotated) < nodes.array.max()
+    assert np.array_equal(seg.array > 0, np.isin(nodes.array, annotated))
+
+
+def test_a_folder_without_cts_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["insert", str(tmp_path), "-o", str(tmp_path / "out")])
+    assert insert.main() == 2
+    assert capsys.readouterr().err.strip() == f"{tmp_path} holds no CT to insert nodes into"
