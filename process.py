@@ -48,34 +48,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line. Without a command it is the container's."""
-    model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("--model", type=Path, metavar="DIR", help="model bundle (default: the shipped one)")
-    model.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-
     top = argparse.ArgumentParser(
         prog="process.py",
-        parents=[model],
         description="Segment mediastinal lymph nodes in chest CTs. Without a command: every CT in "
         "INPUT/images/mediastinal-ct, as a grand-challenge container does.",
     )
     top.add_argument("--input", type=Path, default=Path("/input"), help="the container's input (default: /input)")
     top.add_argument("--output", type=Path, default=Path("/output"), help="the container's output (default: /output)")
+    _add_model_options(top, None, "auto")
     top.add_argument("--version", action="version", version=f"lnq {__version__}")
     top.set_defaults(command=container)
     commands = top.add_subparsers(metavar="COMMAND")
 
-    batch_ = commands.add_parser("batch", parents=[model], help="segment files and DICOM folders")
+    batch_ = commands.add_parser("batch", help="segment files and DICOM folders")
     batch_.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="image file, DICOM series, folder of them")
     batch_.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
     batch_.add_argument("--format", choices=FORMATS, default="mha", help="of the masks (default: mha)")
     batch_.add_argument("--truth", type=Path, metavar="DIR", help="masks named as the cases: print Dice and ASSD")
     batch_.add_argument("--overwrite", action="store_true", help="segment finished cases again")
     batch_.add_argument("--no-preview", action="store_true", help="leave the pictures out")
+    _add_model_options(batch_, argparse.SUPPRESS, argparse.SUPPRESS)
     batch_.set_defaults(command=batch)
 
-    info_ = commands.add_parser("info", parents=[model], help="bundle, backend, device and versions")
+    info_ = commands.add_parser("info", help="bundle, backend, device and versions")
+    _add_model_options(info_, argparse.SUPPRESS, argparse.SUPPRESS)
     info_.set_defaults(command=info)
     return top
+
+
+def _add_model_options(parser: argparse.ArgumentParser, model: str | None, device: str) -> None:
+    """With their defaults: a command has none of its own, or it would hide what stands before the command."""
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", default=model, help="model bundle (default: the shipped one)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=device)
 
 
 def container(options: argparse.Namespace) -> tuple[int, str]:

@@ -157,6 +157,14 @@ def test_mounted_bundle_wins_unless_empty(tmp_path, monkeypatch):
     assert process._bundle(process.parser().parse_args(["info", "--model", "mine"])) == Path("mine")
 
 
+@pytest.mark.parametrize(
+    "order", [["--model", "m", "--device", "cpu", "info"], ["info", "--model", "m", "--device", "cpu"]]
+)
+def test_options_count_before_and_after_the_command(order):
+    options = process.parser().parse_args(order)
+    assert (options.model, options.device) == (Path("m"), "cpu")
+
+
 def test_info_names_bundle_and_versions(tiny_bundle, capfd):
     assert process.main(["info", "--model", str(tiny_bundle)]) == 0
     captured = capfd.readouterr()
