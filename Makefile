@@ -4,13 +4,18 @@ PYTHON ?= python3
 DEV := .venv
 DEMO := .venv-demo
 SAMPLE := test/input/images/mediastinal-ct
+# `make weights`: a folder of real CTs to insert nodes into (none: phantoms alone), and which of them
+BACKGROUND ?=
+BACKGROUND_CASES ?= Lung_Dx-A0001 Lung_Dx-A0002
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
-.PHONY: help demo test lint unit setup clean
+.PHONY: help demo test lint unit setup weights score clean
 
 help:
 	@echo "make demo     segment the sample CT: mask and picture under demo-output/, Dice against its truth"
 	@echo "make test     lint, type check and tests"
+	@echo "make weights  train the shipped model again (hours; BACKGROUND=DIR adds real CTs with inserted nodes)"
+	@echo "make score    score model/ on phantoms that were never trained on"
 	@echo "make clean    remove what the other targets made, environments included"
 
 demo: $(DEMO)/.installed
@@ -39,6 +44,25 @@ $(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-train.txt 
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) -r requirements-dev.txt
 	@touch $@
+
+# Every step resumes where it was stopped. Seeds: 1000.. train, 5000.. threshold, 9000.. score.
+weights: $(DEV)/.installed data/tune
+	$(DEV)/bin/python -m phantom data/train --count 72 --first-seed 1000 --split train --size 256 --workers 2
+	$(if $(BACKGROUND),$(DEV)/bin/python -m phantom.insert $(BACKGROUND) -o data/train --only $(BACKGROUND_CASES) --copies 10)
+	$(DEV)/bin/python -m training.prepare data/train -o data/prepared --processes 2
+	$(DEV)/bin/python -m training.pretrain --data data/prepared -o runs/pretrain
+	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/pretrain/pretrain.pt -o runs/finetune
+	$(DEV)/bin/python -m training.export runs/finetune/finetune.pt -o model
+	$(DEV)/bin/python -m training.evaluate data/tune --tune-threshold -o runs/tune
+
+score: $(DEV)/.installed data/test
+	$(DEV)/bin/python -m training.evaluate data/test -o runs/score
+
+data/tune: $(DEV)/.installed
+	$(DEV)/bin/python -m phantom $@ --count 8 --first-seed 5000 --split val --size 384 --workers 2
+
+data/test: $(DEV)/.installed
+	$(DEV)/bin/python -m phantom $@ --count 12 --first-seed 9000 --split test --workers 2
 
 define make_venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
