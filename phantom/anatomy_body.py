@@ -17,7 +17,7 @@ INNER = np.array(
     [
         (-260, 138, 102, 96), (-180, 140, 108, 97), (-125, 138, 112, 96), (-100, 134, 111, 96), (-70, 128, 109, 95),
         (-40, 122, 103, 94), (-20, 119, 96, 92), (0, 116, 88, 88), (25, 111, 78, 80), (45, 103, 60, 70),
-        (62, 88, 42, 61), (78, 68, 26, 52), (92, 44, 10, 44), (104, 26, 2, 38), (200, 22, 0, 36),
+        (62, 88, 42, 61), (78, 68, 26, 52), (92, 44, 8, 42), (104, 20, 2, 30), (112, 4, 2, 6), (200, 4, 2, 6),
     ], dtype=float)  # fmt: skip
 # skin where arms and shoulders, not the rib cage, decide it
 OUTER = np.array(
@@ -48,17 +48,17 @@ class Body:
         self.from_front = np.abs((self.theta + 1.5 * np.pi) % (2 * np.pi) - np.pi)  # 0 front .. pi back
         self.exponent = float(rng.uniform(2.05, 2.5))
         self.harmonics = rng.normal(0, 0.008, (2, 4))
-        self.rib_half_height = float(rng.uniform(5.5, 7.5))
-        self.rib_half_thickness = float(rng.uniform(2.9, 4.0))
+        self.rib_half_height = float(rng.uniform(5.0, 6.6))
+        self.rib_half_thickness = float(rng.uniform(3.5, 4.6))
         self.rib_shift = float(rng.normal(0, 4))
         self.rib_drop = float(rng.normal(1.0, 0.1))
         self.muscle = patient.muscle
         self.fat_front = patient.subcutaneous_fat_mm * float(rng.uniform(0.6, 1.0))
         self.fat_back = patient.subcutaneous_fat_mm * float(rng.uniform(0.8, 1.3))
         self.side = rng.normal(1.0, 0.06, 6)  # left-right asymmetry of the sheets
-        self.disc_shift = float(rng.uniform(0, RIB_STEP_MM))
-        self.vertebra = rng.normal(1.0, 0.06, 3)
+        self.sheet_waves = np.stack([rng.integers(5, 16, 8), rng.uniform(-0.2, 0.2, 8), rng.uniform(0, 6.3, 8)])
         self.cartilage_hu = float(rng.uniform(75, 130))
+        self.girth = float(0.93 + 0.05 * (patient.muscle - 1) + rng.normal(0, 0.015))
         self.calcified = bool(rng.random() < 0.35)
         self.breast_mm = float(rng.uniform(15, 55)) if patient.female else float(rng.uniform(0, 8))
         self.gland_hu = float(rng.uniform(0, 50))
@@ -96,7 +96,7 @@ class Body:
         sheets, depth = self._sheets(z)
         back_share = self._window(100, 181, 60)
         fat = self.fat_front * (1 - back_share) + self.fat_back * back_share
-        skin = np.maximum(inner + (depth + fat) / slope, self._superellipse(OUTER, z) + 0.6 * (fat - 12))
+        skin = np.maximum(inner + (depth + fat) / slope, self._superellipse(OUTER, z) * self.girth + 0.8 * (fat - 14))
         bump = np.exp(-(((np.rad2deg(self.from_front) - 38) / 22) ** 2)) * np.exp(-(((z + 45) / 48) ** 2))
         skin = skin + self.breast_mm * bump
         kernel = np.hanning(41)
@@ -107,9 +107,9 @@ class Body:
         u = 1.0 - self.from_front / np.pi  # 0 at the spine, 1 at the sternum
         half, cartilage = np.zeros(ANGLES), np.zeros(ANGLES)
         for i in range(12):
-            drop = self.rib_drop * (30 + 11 * min(i, 7)) if i < 10 else 30.0
+            drop = self.rib_drop * (48 + 14 * min(i, 7)) if i < 10 else 30.0
             end = 0.94 if i < 7 else (0.86 - 0.05 * (i - 7) if i < 10 else 0.45)
-            height = RIB_TOP_MM - RIB_STEP_MM * i + self.rib_shift + 6 * np.sin(np.pi * u) - drop * u**1.2
+            height = RIB_TOP_MM - RIB_STEP_MM * i + self.rib_shift + 6 * np.sin(np.pi * u) - drop * (1 - (1 - u) ** 1.4)
             joins = max(0.0, 1.0 * (i - 2)) * 9.0
             height = height + joins * np.clip((u - 0.72) / 0.25, 0, 1) ** 1.5  # lower cartilages rise to the sternum
             inside = 1.0 - ((z - height) / self.rib_half_height) ** 2
@@ -124,24 +124,30 @@ class Body:
         depth = np.full(ANGLES, 2.2 + 2 * self.rib_half_thickness + 0.6)
         lateral = np.where(np.cos(self.theta) > 0, self.side[0], 2 - self.side[0])
 
+        waves = self.sheet_waves
+        depths = (0.5, 0.3, 0.2, 0.25, 0.3, 0.15, 0.35)  # serratus is made of slips
+        loose = 0.6 + 0.6 * min(self.patient.info["fatness"], 2.0)  # fat between the sheets
+
         def add(low, high, z_low, z_high, thick, gap, soft=10.0):
             nonlocal depth
             height = np.clip((z - z_low) / 12 + 0.5, 0, 1) * np.clip((z_high - z) / 12 + 0.5, 0, 1)
             t = thick * self.muscle * height * self._window(low, high, soft) * lateral
+            k = len(out)
+            t = t * (1.0 - depths[k] + depths[k] * np.sin(waves[0, k] * self.theta + z * waves[1, k] + waves[2, k]))
             if t.max() < 0.6:
                 return
-            start = depth + gap * (t > 0.4)
+            start = depth + gap * loose * (t > 0.4)
             out.append((start, start + t))
             depth = np.where(t > 0.4, start + t, depth)
 
         z_arm = np.clip((z + 30) / 100, 0, 1)  # sheets move to the arm as they go up
-        add(60, 135 + 10 * z_arm, -140, 62, 6.5, 0.8)  # serratus anterior
-        add(22, 62 + 10 * z_arm, -12, 66, 6.5, 1.2)  # pectoralis minor
-        add(8, 60 + 18 * z_arm, -58, 78, 12.0, 1.6, 16)  # pectoralis major
-        add(88 - 10 * z_arm, 148 - 15 * z_arm, -230, 35, 9.0, 1.5, 18)  # latissimus dorsi
-        add(28, 95, -260, -95, 7.0, 1.5)  # external oblique
-        add(4, 26, -260, -110, 9.0, 1.2)  # rectus abdominis
-        add(150, 178, -60, 110, 9.0, 9.0 + 9 * self.muscle)  # trapezius and rhomboids, behind the erector
+        add(60, 132 + 10 * z_arm, -135, 50, 6.0, 0.8)  # serratus anterior
+        add(22, 60 + 10 * z_arm, -8, 50, 5.0, 1.2)  # pectoralis minor
+        add(8, 62 + 16 * z_arm, -58, 62, 8.0, 1.6, 24)  # pectoralis major
+        add(88 - 8 * z_arm, 145 - 15 * z_arm, -230, 30, 7.5, 1.8, 24)  # latissimus dorsi
+        add(28, 95, -260, -95, 6.0, 1.5)  # external oblique
+        add(4, 26, -260, -110, 8.0, 1.2)  # rectus abdominis
+        add(126, 163, -60, 75, 5.0, 2.5, 20)  # trapezius and rhomboids
         return tuple(out), depth
 
     def paint_slice(
@@ -184,11 +190,14 @@ class Body:
             band(low, np.where(high - low > 0.4, high, low - 9), muscle)
         centre, half, cartilage = wall.ribs
         thickness = self.rib_half_thickness
-        low, high = centre - thickness + 0.4, centre + thickness - 0.6
+        top = RIB_TOP_MM + self.rib_shift - 48 * self.rib_drop * (1 - (self.from_front / np.pi) ** 1.4)
+        wavy = 0.15 * np.sin(11 * self.theta + 0.11 * z) + 0.1 * np.sin(23 * self.theta - 0.2 * z)
+        low = centre - (0.5 + wavy) * thickness
+        high = np.where(z < top, centre + (0.5 + wavy) * thickness, -1e3)
         off_spine = (np.abs(x) > 14) | (y < 0)
         band(low, high, muscle - 3 * np.abs(fine), off_spine)
         mid = np.full(ANGLES, centre[0])
-        band(mid - 0.35, mid + 0.35, hu["fat"] * 0.3, off_spine * (np.sin(9 * look(self.theta) + z * 0.06) > 0.1))
+        band(mid - 0.35, mid + 0.35, hu["fat"] * 0.3, off_spine * (np.sin(9 * look(self.theta) + z * 0.06) > -0.3))
         bone = np.where(cartilage > 0.5, self.cartilage_hu, hu["cortical"])
         marrow = np.where(cartilage > 0.5, self.cartilage_hu, hu["cancellous"] * 0.75)
         shell = np.where(cartilage > 0.5, 0.6, 1.1)

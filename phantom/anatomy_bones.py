@@ -4,65 +4,68 @@ import numpy as np
 
 from phantom.anatomy_mediastinum import _axes
 from phantom.patient import Patient
-from phantom.shapes import Structure, Tubes, Waved, ellipsoid, spline_tube
+from phantom.shapes import Drum, Structure, Tubes, Waved, ellipsoid, spline_tube
 
 VERTEBRA_STEP_MM = 23.5
 
 
-def _front_of_spine(z: float) -> float:
-    """y of the vertebral bodies' centre: the thoracic curve."""
-    return 46.0 - 0.0011 * (z - 0.0) ** 2 + (0.02 * z if z > 0 else 0.0) + (0.0006 * z * z if z < 0 else 0.0)
+# y of the vertebral bodies' centres over z: the thoracic curve
+SPINE = np.array([(-230, 48), (-160, 53), (-80, 55), (-40, 52), (0, 46), (22, 41), (45, 35), (65, 30), (87, 25), (110, 20), (160, 12)], float)  # fmt: skip
 
 
 def spine(patient: Patient, rng: np.random.Generator) -> list[Structure]:
     """Vertebrae and discs, arches, processes, canal with fat and cord."""
     heights = np.arange(165.0, -260.0, -VERTEBRA_STEP_MM) + rng.uniform(-8, 8)
     width, depth = rng.normal(1, 0.05, 2)
-    cortical, cancellous = patient.hu["cortical"], patient.hu["cancellous"]
-    shell: list[Tubes] = []
-    core: list[Tubes] = []
-    disc: list[Tubes] = []
+    hu = patient.hu
+    shell: list[Drum] = []
+    core: list[Drum] = []
+    disc: list[Drum] = []
     arch: list[Tubes] = []
     canal: list[Tubes] = []
     muscle: list[Tubes] = []
     for z in heights:
-        grow = 1.0 - 0.0012 * (z + 40)  # larger downwards
-        y = _front_of_spine(z)
-        r = 14.5 * grow * depth
+        grow = 1.0 - 0.0014 * (z + 40)  # larger downwards
+        y = float(np.interp(z, SPINE[:, 0], SPINE[:, 1]))
+        ry, rx = 14.5 * grow * depth, 17.0 * grow * width
+        back = y + ry + 8.0
+        m = patient.muscle * rng.normal(1, 0.04)
 
         def bar(points, radii, flat=1.0):
             return spline_tube(patient.place(points), radii, step_mm=8, flat=flat)
 
-        half = 7.5 * grow * width
-        row = [(-half, y, z), (half, y, z)]
-        for dz in (-6.0, 0.0, 6.0):
-            level = [(a, b, c + dz) for a, b, c in row]
-            shell.append(bar(level, [r, r]))
-            core.append(bar(level, [r - 1.2, r - 1.2]))
-        disc.append(bar([(a, b, c - VERTEBRA_STEP_MM / 2) for a, b, c in row], [r - 0.8, r - 0.8]))
-        back = y + r + 8.5
+        centre = patient.place([(0, y, z)])[0][::-1]
+        under = patient.place([(0, y, z - VERTEBRA_STEP_MM / 2)])[0][::-1]
+        half = 0.5 * VERTEBRA_STEP_MM * patient.scale[2] - 2.4
+        shell.append(Drum(centre, half, (ry, rx), 0.1))
+        core.append(Drum(centre, half - 0.7, (ry - 1.2, rx - 1.2), 0.1))
+        disc.append(Drum(under, 2.6, (ry + 0.3, rx + 0.3)))
         for s in (-1, 1):
-            arch.append(bar([(s * 12, y + r - 3, z + 3), (s * 13, back + 2, z + 2)], [3.6, 3.6]))  # pedicle
-            arch.append(bar([(s * 13, back + 2, z + 2), (s * 2, back + 12, z - 4)], [3.6, 3.4]))  # lamina
-            arch.append(bar([(s * 13, back + 2, z + 2), (s * 33, back + 8, z + 5)], [4.2, 3.4]))  # transverse process
-            arch.append(bar([(s * 15, y + r + 1, z + 1), (s * 24, y + r + 8, z + 3)], [4.0, 4.6]))  # rib's neck
-        arch.append(bar([(0, back + 12, z - 4), (0, back + 33, z - 18)], [2.8, 3.4]))  # spinous process
-        canal.append(bar([(0, back, z + 12), (0, back, z - 12)], [8.6, 8.6]))
-        for s in (-1, 1):
-            m = patient.muscle
-            muscle.append(bar([(s * 19, back + 19, z + 12), (s * 19, back + 19, z - 12)], [11.5 * m, 11.5 * m]))
-            muscle.append(bar([(s * 37, back + 18, z + 12), (s * 37, back + 18, z - 12)], [8.5 * m, 8.5 * m], 1.1))
+            arch.append(bar([(s * 11, y + ry - 3, z + 4), (s * 12, back + 2, z + 3)], [3.3, 3.3]))  # pedicle
+            arch.append(bar([(s * 12, back + 2, z), (s * 2, back + 10, z - 6)], [3.0, 3.0]))  # lamina
+            arch.append(bar([(s * 13, back + 2, z + 3), (s * 32, back + 9, z + 5)], [4.2, 3.6]))  # transverse process
+            arch.append(bar([(s * 17, y + ry - 1, z + 10), (s * 30, back + 3, z + 6)], [3.8, 3.6]))  # rib's neck
+            arch.append(bar([(s * 11, back + 3, z + 6), (s * 3, back + 9, z + 2)], [2.8, 2.6]))
+            muscle.append(bar([(s * 8, back + 17, z + 12), (s * 8, back + 17, z - 12)], [6.5 * m, 6.5 * m], 0.8))
+            for dz in (-6.0, 6.0):
+                inner = [(s * 16, back + 16, z + dz + 6), (s * 16, back + 16, z + dz - 6)]
+                outer = [(s * 30, back + 17, z + dz + 6), (s * 30, back + 17, z + dz - 6)]
+                edge = [(s * 44, back + 15, z + dz + 6), (s * 44, back + 15, z + dz - 6)]
+                muscle.append(bar(edge, [6.5 * m, 6.5 * m], 1.3))
+                muscle.append(bar(inner, [12.0 * m, 12.0 * m], 1.05))
+                muscle.append(bar(outer, [11.0 * m, 11.0 * m], 1.15))
+        arch.append(bar([(0, back + 9, z - 5), (0, back + 30, z - 20)], [2.6, 3.2]))  # spinous process
+        canal.append(bar([(0, back, z + 12), (0, back, z - 12)], [8.2, 8.2], 1.1))
     cord = tuple(Tubes(t.start, t.end, t.radius * 0.45) for t in canal)
-    thin = tuple(t.grown(-1.4) for t in arch)
-    hu = patient.hu
+    thin = tuple(t.grown(-1.2) for t in arch)
     return [
         Structure("erector spinae", hu["muscle"] - 4, tuple(muscle), texture_hu=14.0, solid=False),
-        Structure("discs", 85.0, tuple(disc)),
-        Structure("vertebral cortex", cortical * 0.75, (*shell, *arch)),
-        Structure("vertebral core", cancellous, tuple(core), texture_hu=38.0),
-        Structure("arch core", cancellous * 1.4, thin, texture_hu=60.0),
         Structure("canal", 12.0, tuple(canal)),
         Structure("cord", 42.0, cord, solid=False),
+        Structure("discs", 85.0, (), tuple(disc)),
+        Structure("vertebral cortex", hu["cortical"] * 0.5, tuple(arch), tuple(shell)),
+        Structure("vertebral core", hu["cancellous"], (), tuple(core), texture_hu=32.0),
+        Structure("arch core", hu["cancellous"] * 1.3, thin, texture_hu=50.0),
     ]
 
 
@@ -81,20 +84,20 @@ def shoulders(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
         def sheet(centre, radii, turn, tilt=0.0, s=s):
             c = patient.place([(s * centre[0], centre[1], centre[2])])[0]
-            return ellipsoid(c, radii, _axes(tilt, 0.0, 0.0) @ _turn(s * turn), 1.0, rng)
+            return ellipsoid(c, radii, _axes(tilt, 0.0, 0.0) @ _turn(-s * turn), 1.0, rng)
 
         bones += [
-            line([(16, -66, 62), (50, -52, 80), (95, -34, 100), (135, -8, 118)], [8, 5.5, 5.5, 6.5]),
+            line([(16, -66, 62), (50, -52, 80), (95, -34, 100), (135, -8, 118)], [10, 6, 5.5, 6.5]),
             line([(158, 12, 112), (166, 8, 124)], [22, 21]),
             line([(166, 8, 124), (186, -6, 215)], [14, 11.5]),
             line([(122, 22, 104), (134, 18, 100)], [13, 14]),
             line([(136, 22, 92), (120, 50, 20), (104, 78, -45)], [6, 5, 4]),
             line([(84, 92, 72), (112, 78, 92), (142, 44, 122)], [3.6, 4.6, 6]),
         ]
-        plates.append(sheet((104, 74, 25), (38, 2.6, 68), 0.62, 0.12))
+        plates.append(sheet((104, 76, 25), (40, 2.4, 70), 0.62, 0.12))
         blobs += [
-            sheet((99, 64, 25), (36, 8.5 * m, 62), 0.62, 0.12),  # subscapularis
-            sheet((112, 86, 20), (36, 10 * m, 58), 0.62, 0.12),  # infraspinatus
+            sheet((99, 67, 25), (38, 9 * m, 66), 0.62, 0.12),  # subscapularis
+            sheet((110, 87, 20), (38, 10.5 * m, 62), 0.62, 0.12),  # infraspinatus
             sheet((104, 72, 100), (34, 13 * m, 18), 0.5),  # supraspinatus
         ]
         muscles += [
@@ -113,11 +116,20 @@ def shoulders(patient: Patient, rng: np.random.Generator) -> list[Structure]:
             line([(48, 30, 100), (42, 34, 160)], [10, 12]),  # levator scapulae
             line([(16, 78, 95), (18, 66, 160)], [12, 15]),  # neck extensors
             line([(9, -44, 85), (8, -46, 160)], [4.5, 5], 1.6),  # strap muscles
+            line([(9, 24, 40), (9, 12, 90), (9, 2, 160)], [2.5, 5, 6.5], 1.3),  # longus colli
         ]
+    vessels = []
+    for _ in range(44):  # small vessels of the axillae
+        side = rng.choice([-1, 1])
+        seat = np.array([side * rng.uniform(118, 150), rng.uniform(-30, 40), rng.uniform(-20, 95)])
+        along = rng.normal(0, 1, 3) * [10, 10, 22]
+        r = rng.uniform(0.6, 1.9)
+        vessels.append(spline_tube(patient.place([seat - along, seat + rng.normal(0, 3, 3), seat + along]), [r, r, r]))
     hu = patient.hu
     thyroid = tuple(ellipsoid(patient.place([(s * 16, -34, 112)])[0], (8, 9, 20), None, 1.0, rng) for s in (-1, 1))
     cores = tuple(b.grown(-2.2) for b in bones)
     return [
+        Structure("axillary vessels", min(hu["systemic_vein"], 130.0), tuple(vessels), solid=False),
         Structure("shoulder muscles", hu["muscle"], tuple(muscles), tuple(blobs), texture_hu=10.0, solid=False),
         Structure("thyroid", hu["thyroid"], (), thyroid, texture_hu=8.0),
         Structure("girdle cortex", hu["cortical"], tuple(bones), tuple(plates), solid=False),

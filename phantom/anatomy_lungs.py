@@ -65,12 +65,11 @@ def grow_tree(
 
 
 def _roots(patient: Patient, table: dict, side: int) -> np.ndarray:
-    """Outer points (z, y, x) of the pulmonary vessels of one side (-1 right, 1 left)."""
+    """Last points (z, y, x) of the pulmonary vessels of one side (-1 right, 1 left)."""
     points = []
     for control, radii in table.values():
-        line = spline_tube(patient.place(control), radii, step_mm=6)
-        ends = np.concatenate([line.start, line.end[-1:]])
-        points.append(ends[side * ends[:, 2] > 40])
+        ends = patient.place(control)[-2:, ::-1]
+        points.append(ends[side * ends[:, 2] > 36])
     return np.concatenate(points)
 
 
@@ -80,9 +79,9 @@ def lung_vessels(patient: Patient, rng: np.random.Generator, targets: dict[int, 
     for side, points in targets.items():
         if len(points) < 50:
             continue
-        for table, out, n, leaf in ((PULMONARY_ARTERIES, arteries, 260, 0.52), (PULMONARY_VEINS, veins, 200, 0.52)):
+        for table, out, n, leaf in ((PULMONARY_ARTERIES, arteries, 330, 0.8), (PULMONARY_VEINS, veins, 260, 0.72)):
             some = points[rng.choice(len(points), min(n, len(points)), replace=False)]
-            out.append(grow_tree(rng, _roots(patient, table, side), some, leaf, 4.5))
+            out.append(grow_tree(rng, _roots(patient, table, side), some, leaf, 5.0))
         seats = patient.place(
             [(-47, 4, -6), (-54, -12, -66), (-48, 36, -90)]
             if side < 0
@@ -148,13 +147,13 @@ def abdomen(patient: Patient, rng: np.random.Generator) -> list[Structure]:
             "liver",
             hu["liver"],
             (),
-            (organ((-52, -8, -196), (102, 104, 96), 2.5), organ((15, -52, -172), (64, 44, 34), 3.0)),
+            (organ((-52, -8, -196), (124, 126, 112), 2.5), organ((18, -50, -172), (70, 48, 44), 3.0)),
             5.0,
             False,
         ),
-        Structure("spleen", hu["spleen"], (), (organ((98, 42, -172), (27, 40, 46), 2.0),), 5.0, False),
-        Structure("stomach wall", 65.0, (), (organ((stomach_x, -28, -172), (43, 44, 46), 2.0),), 0.0, False),
-        Structure("stomach", filled, (), (organ((stomach_x, -28, -172), (39, 40, 42), 2.0),), 18.0, False),
+        Structure("spleen", hu["spleen"], (), (organ((98, 42, -172), (30, 46, 62), 2.0),), 5.0, False),
+        Structure("stomach wall", 65.0, (), (organ((stomach_x, -28, -172), (46, 50, 62), 2.0),), 0.0, False),
+        Structure("stomach", filled, (), (organ((stomach_x, -28, -172), (42, 46, 58), 2.0),), 18.0, False),
         Structure("stomach air", -960.0, (), (organ((stomach_x, air_y, -168), (26, 14, 30), 1.0),), 0.0, False),
         Structure(
             "colon",

@@ -22,7 +22,7 @@ AIRWAYS = {  # name: (control points, radii)
 }
 AORTA = [
     (-2, -46, -64), (-10, -50, -45), (-19, -52, -20), (-19, -49, 5), (-12, -38, 24), (4, -18, 34), (20, 4, 31),
-    (30, 20, 17), (31, 30, -5), (30, 33, -40), (26, 34, -80), (20, 32, -120), (11, 28, -165), (6, 26, -230),
+    (30, 20, 17), (31, 30, -5), (30, 33, -40), (27, 34, -80), (21, 30, -120), (14, 25, -165), (8, 20, -230),
 ]  # fmt: skip
 AORTA_R = [15, 16, 16, 15.5, 14.5, 13.5, 13, 13, 12.5, 12, 11.5, 11.2, 11, 10.5]
 ARTERIES = {
@@ -32,7 +32,7 @@ ARTERIES = {
     "left_carotid": ([(3, -24, 38), (11, -24, 62), (20, -22, 95), (26, -14, 160)], [4.2, 3.8, 3.6, 3.4]),
     "left_subclavian": ([(17, -6, 36), (23, -8, 60), (32, -12, 84), (62, -24, 100), (118, -18, 112), (170, -5, 165)], [5.2, 4.8, 4.6, 4.2, 3.8, 3.4]),
 }  # fmt: skip
-SVC = [(-34, -40, -52), (-33, -40, -25), (-33, -40, 8), (-33, -42, 34)]
+SVC = [(-33, -38, -52), (-33, -36, -25), (-32, -36, 8), (-33, -42, 34)]
 VEINS = {
     "right_brachiocephalic": ([(-33, -42, 33), (-36, -42, 56), (-40, -38, 82), (-42, -26, 150)], [7.5, 7, 6, 5.5]),
     "right_subclavian_vein": ([(-39, -39, 78), (-75, -38, 98), (-122, -28, 106), (-172, -12, 160)], [5.6, 5, 4.6, 4]),
@@ -45,20 +45,20 @@ AZYGOS = [
 ]  # fmt: skip
 PULMONARY_ARTERIES = {
     "trunk": ([(16, -66, -66), (20, -62, -45), (22, -50, -26), (18, -34, -16)], [13, 13.5, 13.5, 12]),
-    "right": ([(17, -33, -16), (-4, -24, -21), (-24, -18, -24), (-42, -11, -30)], [11, 10.2, 9.6, 8.6]),
-    "right_interlobar": ([(-42, -11, -30), (-47, 2, -42), (-51, 18, -62), (-56, 34, -90)], [8, 7.4, 6, 4]),
-    "truncus_anterior": ([(-26, -18, -22), (-40, -16, -10), (-54, -14, 6)], [5.6, 5, 4]),
+    "right": ([(17, -33, -16), (-4, -20, -21), (-24, -13, -24), (-42, -7, -30)], [11, 10.2, 9.6, 8.6]),
+    "right_interlobar": ([(-42, -7, -30), (-47, 4, -42), (-51, 18, -62), (-56, 34, -90)], [8, 7.4, 6, 4]),
+    "truncus_anterior": ([(-26, -14, -22), (-40, -14, -10), (-54, -14, 6)], [5.6, 5, 4]),
     "left": ([(18, -33, -16), (30, -18, -8), (41, -2, -6), (49, 14, -16), (53, 24, -36), (58, 38, -85)], [11, 10.5, 9.6, 8.6, 7, 4]),
     "left_upper_artery": ([(41, -3, -6), (53, -10, 4), (62, -16, 18)], [5, 4.4, 3.6]),
 }  # fmt: skip
 PULMONARY_VEINS = {
     "right_superior": ([(-22, -12, -56), (-38, -22, -44), (-52, -25, -32), (-64, -28, -14)], [6.5, 6.2, 5.4, 4]),
-    "right_inferior": ([(-22, 6, -72), (-40, 18, -78), (-58, 30, -86)], [6.4, 5.8, 4.4]),
+    "right_inferior": ([(-22, 4, -71), (-40, 16, -75), (-58, 30, -80)], [6.4, 5.8, 4.4]),
     "left_superior": ([(28, -12, -50), (42, -18, -36), (54, -22, -22), (64, -26, -4)], [6.4, 6, 5.2, 4]),
-    "left_inferior": ([(26, 6, -68), (42, 16, -74), (58, 30, -82)], [6.2, 5.6, 4.2]),
+    "left_inferior": ([(26, 4, -67), (42, 15, -72), (58, 30, -77)], [6.2, 5.6, 4.2]),
 }
 OESOPHAGUS = [
-    (3, -8, 140), (5, 4, 95), (6, 9, 60), (6, 15, 30), (8, 19, 0), (7, 22, -35), (6, 23, -70),
+    (3, -8, 140), (5, 4, 95), (6, 9, 60), (6, 15, 30), (8, 19, 0), (7, 21, -35), (6, 21, -70),
     (10, 17, -105), (18, 4, -135), (28, -8, -158),
 ]  # fmt: skip
 
@@ -97,11 +97,11 @@ def airways(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def arteries(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    width = float(np.clip(rng.normal(1.0, 0.1), 0.8, 1.3))
+    width = patient.crowding * float(np.clip(rng.normal(1.0, 0.09), 0.8, 1.3))
     aorta = tube(patient, AORTA, AORTA_R, rng, 1.2, width=width)
     branches = tuple(tube(patient, p, r, rng, 1.0, width=width) for p, r in ARTERIES.values())
     out = [
-        Structure("aorta wall", patient.hu["wall"] + 5, (aorta.grown(1.0), *(b.grown(0.7) for b in branches))),
+        Structure("aorta wall", patient.hu["wall"] + 5, (aorta.grown(0.6), *(b.grown(0.5) for b in branches))),
         Structure("aorta", patient.hu["aorta"], (aorta, *branches)),
     ]
     if rng.random() < 0.35:  # calcified plaques in the wall of the arch
@@ -118,7 +118,7 @@ def arteries(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def veins(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    width = float(np.clip(rng.normal(1.0, 0.12), 0.7, 1.3))
+    width = patient.crowding * float(np.clip(rng.normal(1.0, 0.12), 0.7, 1.3))
     svc = tube(patient, SVC, [10, 9.5, 9, 8.5], rng, 1.2, float(rng.uniform(0.85, 1.25)), width)
     systemic = {n: tube(patient, p, r, rng, 1.2, 1.15, width) for n, (p, r) in VEINS.items()}
     azygos = tube(patient, AZYGOS, [3, 3.2, 3.4, 3.6, 4, 4.2, 4.4, 4.6], rng, 0.8, width=width)
@@ -141,8 +141,8 @@ def veins(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def pulmonary_vessels(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    width = float(np.clip(rng.normal(1.0, 0.08), 0.85, 1.25))
-    veins_ = tuple(tube(patient, p, r, rng, 1.0, width=width) for p, r in PULMONARY_VEINS.values())
+    width = patient.crowding * float(np.clip(rng.normal(1.0, 0.08), 0.85, 1.25))
+    veins_ = tuple(tube(patient, p, r, rng, 2.0, width=width) for p, r in PULMONARY_VEINS.values())
     arteries_ = tuple(tube(patient, p, r, rng, 0.8, width=width) for p, r in PULMONARY_ARTERIES.values())
     return [
         Structure("pulmonary veins", patient.hu["pulmonary_vein"], veins_),
@@ -152,36 +152,48 @@ def pulmonary_vessels(patient: Patient, rng: np.random.Generator) -> list[Struct
 
 def heart(patient: Patient, rng: np.random.Generator) -> list[Structure]:
     """Myocardium, then the blood of the chambers; atria first, and coronary vessels in the fat around them."""
-    size = float(np.clip(rng.normal(1.0, 0.07), 0.85, 1.2))
+    size = 0.5 * (1 + patient.crowding) * float(np.clip(rng.normal(1.02, 0.07), 0.85, 1.2))
 
-    def blob(centre, radii, shrink=0.0, angles=(0.0, 0.0, 0.0), wave=1.2):
+    def blob(centre, radii, shrink=0.0, rotation=None, wave=1.2):
         c = patient.place([centre])[0]
-        rotation = _axes(*angles)
         return ellipsoid(c, [max(r * size - shrink, 2) for r in radii], rotation, wave, rng)
 
-    long_axis = (0.55 + rng.normal(0, 0.08), 0.5 + rng.normal(0, 0.08), 0.0)
-    lv, rv = ((40, -42, -100), (30, 31, 46)), ((4, -68, -98), (42, 24, 36))
-    ra, la = ((-36, -42, -84), (22, 28, 34)), ((2, -8, -62), (34, 17, 24))
+    long_axis = aligned(np.array([0.62, -0.62, -0.45]) + rng.normal(0, 0.07, 3))
+    flat_axis = aligned(np.array([0.82, -0.38, -0.42]) + rng.normal(0, 0.07, 3))
+    lv, rv = ((37, -40, -96), (21, 22, 40)), ((6, -63, -93), (21, 17, 42))
+    ra, la = ((-34, -40, -84), (19, 26, 33)), ((2, -9, -61), (34, 17.5, 26))
     wall = float(rng.uniform(8.5, 11.5))
     hu = patient.hu
-    appendage = tube(patient, [(26, -14, -52), (36, -28, -44), (38, -42, -38)], [9, 8, 5], rng)
-    r_appendage = tube(patient, [(-34, -48, -66), (-26, -62, -52), (-14, -68, -44)], [10, 8, 5], rng)
-    rvot = tube(patient, [(10, -72, -88), (15, -69, -70), (18, -65, -55)], [15, 14, 13], rng)
+    appendage = tube(patient, [(26, -14, -52), (38, -28, -46), (42, -42, -40)], [9, 8, 5], rng)
+    r_appendage = tube(patient, [(-34, -48, -66), (-26, -62, -52), (-14, -68, -44)], [11, 9, 5], rng)
+    rvot = tube(patient, [(10, -70, -88), (15, -69, -70), (18, -65, -55)], [16, 15, 13], rng)
+    # fat in the grooves between the chambers, with the coronary vessels
     grooves = [
         [(14, -62, -60), (30, -68, -80), (48, -76, -118)],
         [(-8, -64, -58), (-24, -74, -78), (-20, -66, -118)],
         [(22, -30, -56), (40, -10, -74), (44, -8, -98)],
     ]
     coronaries = tuple(tube(patient, g, [1.8, 1.5, 1.1], rng, 1.5) for g in grooves)
+    fat = tuple(tube(patient, g, [4.5, 4.5, 2.5], rng, 0.5) for g in grooves)
     return [
+        Structure("heart", hu["myocardium"], (), (blob((10, -44, -90), (46, 38, 36), 0.0),)),
         Structure("right atrium", hu["right_heart"], (r_appendage,), (blob(*ra),), 8.0),
-        Structure("right ventricle wall", hu["myocardium"], (rvot.grown(1.5),), (blob(*rv, -1.0),)),
-        Structure("left ventricle wall", hu["myocardium"], (), (blob(*lv, 0.0, long_axis),)),
-        Structure("right ventricle", hu["right_heart"], (rvot,), (blob(*rv, 2.5, wave=2.0),), 8.0),
-        Structure("left ventricle", hu["left_heart"], (), (blob(*lv, wall, long_axis, 1.8),), 4.0),
+        Structure("right ventricle wall", hu["myocardium"], (rvot.grown(1.5),), (blob(*rv, -3.5, flat_axis),)),
+        Structure("left ventricle wall", hu["myocardium"], (), (blob(*lv, -wall, long_axis),)),
+        Structure("right ventricle", hu["right_heart"], (rvot,), (blob(*rv, 0.0, flat_axis, 2.0),), 8.0),
+        Structure("left ventricle", hu["left_heart"], (), (blob(*lv, 0.0, long_axis, 1.8),), 4.0),
         Structure("left atrium", hu["left_heart"], (appendage,), (blob(*la),)),
+        Structure("groove fat", hu["fat"] + 10, fat, edge_mm=1.0),
         Structure("coronaries", hu["aorta"], coronaries),
     ]
+
+
+def aligned(direction: np.ndarray) -> np.ndarray:
+    """Rotation (z, y, x) that lays an ellipsoid's z radius along `direction` (x, y, z)."""
+    axis = direction[::-1] / np.linalg.norm(direction)
+    side = np.cross(axis, [0.0, 1.0, 0.0])
+    side /= np.linalg.norm(side)
+    return np.stack([axis, np.cross(side, axis), side])
 
 
 def _axes(about_x: float, about_z: float, about_y: float) -> np.ndarray:

@@ -19,6 +19,9 @@ class Patient:
     muscle: float  # 1 = average bulk
     mediastinal_fat_mm: float  # fat left around structures by the pleura
     mediastinal_closing_mm: float  # gaps between structures up to twice this are filled with fat
+    front_slope: float  # how fast the fat behind the sternum widens backwards
+    haze_hu: float  # oedema or strands in the mediastinal fat
+    crowding: float  # vessels' width: lean patients have them side by side
     phase: str
     hu: dict[str, float]
     pose: Pose
@@ -50,8 +53,11 @@ def draw_patient(rng: np.random.Generator, phase: str | None = None) -> Patient:
         scale=scale,
         subcutaneous_fat_mm=float(4.0 + 11.0 * fatness * rng.uniform(0.7, 1.3)),
         muscle=float(np.clip(rng.normal(0.85 if female else 1.05, 0.15), 0.6, 1.5)),
-        mediastinal_fat_mm=float(np.clip(0.8 + 1.6 * fatness * rng.uniform(0.6, 1.4), 0.6, 6.0)),
-        mediastinal_closing_mm=float(np.clip(7.0 + 7.0 * fatness * rng.uniform(0.7, 1.3), 6.0, 24.0)),
+        mediastinal_fat_mm=float(np.clip(0.4 + 1.2 * fatness * rng.uniform(0.5, 1.5), 0.4, 5.0)),
+        mediastinal_closing_mm=float(np.clip(7.5 + 4.0 * fatness * rng.uniform(0.5, 1.5), 7.5, 20.0)),
+        front_slope=float(rng.uniform(0.05, 0.2) + 0.12 * fatness),
+        haze_hu=float(rng.uniform(10, 45) if rng.random() < 0.3 else 4.0),
+        crowding=float(np.clip(1.14 - 0.09 * fatness + rng.normal(0, 0.04), 0.9, 1.2)),
         phase=phase,
         hu=draw_hu(rng, phase),
         pose=Pose(
@@ -70,10 +76,10 @@ def draw_hu(rng: np.random.Generator, phase: str) -> dict[str, float]:
     """HU of tissues in a contrast phase."""
     blood = float(rng.uniform(34, 50))
     hu = {
-        "fat": float(rng.normal(-106, 4)),
+        "fat": float(rng.normal(-110, 4)),
         "muscle": float(rng.normal(54, 4)),
         "lung": float(rng.normal(-880, 25)),
-        "cancellous": float(rng.uniform(110, 230)),
+        "cancellous": float(rng.uniform(70, 185)),
         "cortical": float(rng.uniform(550, 900)),
         "wall": float(rng.normal(45, 6)),
     }

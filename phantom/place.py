@@ -68,7 +68,8 @@ def _seat(rng, patient: Patient, field: Field, shape: NodeShape, spot, spread, t
     samples = _samples(shape)
     samples = samples[rng.permutation(len(samples))[:350]]
     best, best_score = None, np.inf
-    spots = patient.place(spot + rng.normal(0, 1, (60, 3)) * spread)[:, ::-1]
+    spots = spot + rng.normal(0, 1, (60, 3)) * spread
+    spots = patient.place(spots[(spots[:, 2] < 72) & (spots[:, 2] > -125)])[:, ::-1]
     for centre in spots:
         at_centre = patient.pose.to_image(centre[None])
         if field.look(field.solid, at_centre)[0] < 0.2 * shape.short_axis_mm:
@@ -100,13 +101,13 @@ def place_nodes(rng: np.random.Generator, patient: Patient, field: Field) -> lis
     count = int(np.clip(rng.gamma(4.0, 2.9) + 2, 5, 25))
     sizes = [float(rng.uniform(9, 16)), *(draw_short_axis_mm(rng) for _ in range(count - 1))]
     names = list(STATIONS)
-    weights = np.array([STATIONS[n][2] for n in names]) * rng.gamma(1.5, 1.0, len(names))
+    weights = np.array([STATIONS[n][2] for n in names]) * rng.gamma(4.0, 1.0, len(names))
     weights /= weights.sum()
     nodes: list[Node] = []
     for size in sorted(sizes, reverse=True):
-        for attempt in range(8):
-            shape = draw_node(rng, size * 0.93**attempt if size > 7 else size)
-            near = nodes[rng.integers(len(nodes))] if nodes and rng.random() < 0.3 else None
+        for attempt in range(14):
+            shape = draw_node(rng, max(size * 0.94**attempt, min(size, 4.0)))
+            near = nodes[rng.integers(len(nodes))] if nodes and rng.random() < 0.22 else None
             if near is not None:
                 station, spot = near.station, _unplaced(patient, near.centre_mm)
                 spread = 0.6 * (near.shape.short_axis_mm + size) * np.ones(3)

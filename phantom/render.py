@@ -5,7 +5,7 @@ import numpy as np
 from phantom.scene import Scene, node_box, reference_plane
 from phantom.shapes import Slab
 
-SLICES_PER_SLAB = 3
+VOXELS_PER_SLAB = 1_500_000  # a slab's arrays stay near the cache, and memory small
 
 
 def render(
@@ -17,8 +17,9 @@ def render(
     edge = float(y_mm[1] - y_mm[0])
     hu = np.empty((len(z_mm), len(y_mm), len(x_mm)), dtype=np.float32)
     labels = np.zeros(hu.shape, dtype=np.uint16)
-    for first in range(0, len(z_mm), SLICES_PER_SLAB):
-        here = z_mm[first : first + SLICES_PER_SLAB]
+    step = max(1, VOXELS_PER_SLAB // (parts * len(y_mm) * len(x_mm)))
+    for first in range(0, len(z_mm), step):
+        here = z_mm[first : first + step]
         slab = Slab((here[:, None] + offsets).ravel(), y_mm, x_mm, scene.patient.pose, edge)
         seen = paint(scene, slab)
         stop = first + len(here)
@@ -92,6 +93,8 @@ def _cavity(scene: Scene, slab: Slab, depth: np.ndarray) -> tuple[np.ndarray, np
     floor = scene.diaphragm.height(y, x)[None] * patient.scale[2] - slab.z[:, None, None]
     below = inside * np.clip(0.5 + floor / 3.0, 0, 1)
     lung = inside * np.clip(0.5 + pleura / edge, 0, 1) * np.clip(0.5 - floor / 3.0, 0, 1)
+    haze = np.clip(texture.look(texture.lumpy, slab.z * 0.8, slab.y * 0.8, slab.x * 0.8) + 0.5, 0, 2)
+    slab.hu += (patient.haze_hu * inside * (1 - below) * (1 - lung) * np.clip(0.5 - pleura / edge, 0, 1)) * haze
     air = patient.hu["lung"] + 0.35 * y[None] + 12 * texture.look(texture.fine, slab.z, slab.y, slab.x)
     air += 14 * texture.look(texture.lumpy, slab.z / 2, slab.y / 2, slab.x / 2)
     muscle = below * np.clip(0.5 + (3.0 - floor) / 1.5, 0, 1)

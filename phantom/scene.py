@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from phantom import anatomy_bones, anatomy_lungs
 from phantom import anatomy_mediastinum as mediastinum
-from phantom.anatomy_body import Body
+from phantom.anatomy_body import INNER, Body
 from phantom.patient import Patient
 from phantom.place import Field, Node, place_nodes
 from phantom.shapes import Slab, Structure, Texture
@@ -108,26 +108,39 @@ def _solids(
     coarse: Slab, patient: Patient, structures: list[Structure], spine: list[Structure]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where no node may lie, and the core that the pleura wraps (without the outer hilar vessels)."""
+    airways = [s for s in structures if s.name.startswith("airway")]
     for s in (*structures, *spine):
-        if s.solid:
+        if s.solid and s not in airways:
             coarse.paint(s)
+    vessels = coarse.solid > 0.5
+    for s in airways:
+        coarse.paint(s)
     solid = coarse.solid > 0.5
     z = coarse.z[:, None, None] / patient.scale[2]
     y, x = patient.pose.to_patient(coarse.z[:, None, None], coarse.y[None, :, None], coarse.x[None, None, :])
     y, x = y / patient.scale[1], x / patient.scale[0]
     central = (np.abs(x) < 46) | ((z < -55) & (y < 5) & (x > 0) & (x < 85))
-    front = (np.abs(x - 4) < 1.5 + patient.mediastinal_fat_mm * 0.6) & (y < -30) & (z < 70)
+    behind_sternum = y + np.interp(z, INNER[:, 0], INNER[:, 2])
+    width = 1.5 + 0.5 * patient.mediastinal_fat_mm + patient.front_slope * np.clip(behind_sternum, 0, 60)
+    front = (np.abs(x - 4) < width) & (y < -42) & (z < 66)
     back = (np.abs(x) < 20) & (y > 55)
-    inlet = (np.abs(x) < 30) & (z > 70) & (y > -50)
-    return solid, (solid & central) | front | back | inlet
+    inlet = (np.abs(x) < 14 + 0.9 * (z - 50)) & (z > 50) & (y < 5 - 0.9 * np.abs(x))
+    inlet = inlet | ((np.abs(x) < 22) & (z > 66))
+    # fat pads beside the heart's apex and the right atrium
+    pad = patient.mediastinal_fat_mm * 4.0
+    pads = ((x + 36) ** 2 + (y + 66) ** 2 + 0.4 * (z + 118) ** 2 < pad**2) | (
+        (x - 52) ** 2 + (y + 74) ** 2 + 0.4 * (z + 122) ** 2 < pad**2
+    )
+    return solid, (vessels & central) | (solid & (np.abs(x) < 24)) | front | back | inlet | pads
 
 
 def close_gaps(core: np.ndarray, patient: Patient) -> np.ndarray:
     """Distance in mm to the mediastinal pleura, negative within: closing of the core, and a margin of fat."""
     reach, margin = patient.mediastinal_closing_mm, patient.mediastinal_fat_mm
     outer = ndimage.distance_transform_edt(~core, sampling=COARSE_MM).astype(np.float32)
-    inner = ndimage.distance_transform_edt(outer < reach, sampling=COARSE_MM).astype(np.float32)
-    distance = np.where(outer < reach, reach - margin - inner, outer - margin)
+    wide = np.stack([ndimage.binary_fill_holes(plane) for plane in outer < reach])
+    inner = ndimage.distance_transform_edt(wide, sampling=COARSE_MM).astype(np.float32)
+    distance = np.where(wide, reach - margin - inner, outer - margin)
     return ndimage.gaussian_filter(distance, 0.8)
 
 

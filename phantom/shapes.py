@@ -62,11 +62,37 @@ class Waved:
     wave_mm: float = 0.0
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
 
+    @property
+    def centre_mm(self) -> np.ndarray:
+        return self.ellipsoid.centre_mm
+
     def signed_distance(self, points: np.ndarray) -> np.ndarray:
         distance = self.ellipsoid.signed_distance(points)
         for i, vector in enumerate(self.vectors):
             distance = distance + self.wave_mm * np.sin(points @ vector.astype(np.float32) + np.float32(1.7 * i))
         return distance
+
+
+@dataclass(frozen=True, eq=False)
+class Drum:
+    """A flat-ended oval cylinder along z, waisted by `waist` (a share of its radius), as a vertebral body is."""
+
+    centre_mm: np.ndarray  # z, y, x
+    half_height_mm: float
+    radii_mm: tuple[float, float]  # y, x
+    waist: float = 0.0
+
+    @property
+    def reach_mm(self) -> float:
+        return max(self.half_height_mm, *self.radii_mm)
+
+    def signed_distance(self, points: np.ndarray) -> np.ndarray:
+        z, y, x = np.moveaxis(points - self.centre_mm.astype(np.float32), -1, 0)
+        v, u = y / np.float32(self.radii_mm[0]), x / np.float32(self.radii_mm[1])
+        v = np.where(v > 0, v * 1.18, v)  # flattened behind
+        k = (np.abs(u) ** 2.6 + np.abs(v) ** 2.6) ** np.float32(1 / 2.6)
+        bulge = 1.0 - self.waist * (1.0 - (z / np.float32(self.half_height_mm)) ** 2)
+        return np.maximum((k - bulge) * np.float32(min(self.radii_mm)), np.abs(z) - np.float32(self.half_height_mm))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +102,7 @@ class Structure:
     name: str
     hu: float
     tubes: tuple[Tubes, ...] = ()
-    blobs: tuple[Waved, ...] = ()
+    blobs: tuple[Waved | Drum, ...] = ()
     texture_hu: float = 0.0
     solid: bool = True
     edge_mm: float = 0.0  # added to the slab's own edge
@@ -175,9 +201,7 @@ class Slab:
         edge = self.edge_mm + s.edge_mm
         jobs = [job for tubes in s.tubes for job in self._tube_jobs(tubes, edge)]
         for blob in s.blobs:
-            box = self.box(
-                blob.ellipsoid.centre_mm - blob.reach_mm - edge, blob.ellipsoid.centre_mm + blob.reach_mm + edge
-            )
+            box = self.box(blob.centre_mm - blob.reach_mm - edge, blob.centre_mm + blob.reach_mm + edge)
             if box is not None:
                 jobs.append((box, blob))
         if not jobs:
@@ -185,7 +209,7 @@ class Slab:
         union = tuple(slice(min(b[i].start for b, _ in jobs), max(b[i].stop for b, _ in jobs)) for i in range(3))
         out = np.zeros([b.stop - b.start for b in union], dtype=np.float32)
         for box, job in jobs:
-            if isinstance(job, Waved):
+            if isinstance(job, Waved | Drum):
                 distance = job.signed_distance(np.stack(np.broadcast_arrays(*self.points(box)), axis=-1))
             else:
                 distance = _cone_distance(self.points(box), *job)
@@ -194,16 +218,30 @@ class Slab:
         return out, union
 
     def _tube_jobs(self, tubes: Tubes, edge: float) -> list:
+        """(index box, segment) of the segments that reach the slab."""
         reach = tubes.radius.max(1)[:, None] + edge
         low = np.minimum(tubes.start, tubes.end) - reach
         high = np.maximum(tubes.start, tubes.end) + reach
         near = np.nonzero((low[:, 0] <= self.z[-1]) & (high[:, 0] >= self.z[0]))[0]
-        jobs = []
-        for i in near:
-            box = self.box(low[i], high[i])
-            if box is not None:
-                jobs.append((box, (tubes.start[i], tubes.end[i], *tubes.radius[i], tubes.flat)))
-        return jobs
+        if len(near) == 0:
+            return []
+        low, high = low[near], high[near]
+        middle, half = self.pose.to_image(0.5 * (low + high)), 0.5 * (high - low)
+        c, s = abs(np.cos(self.pose.roll_rad)), abs(np.sin(self.pose.roll_rad))
+        lean = np.abs(self.pose.lean)
+        wide = np.stack([half[:, 0], c * half[:, 1] + s * half[:, 2], s * half[:, 1] + c * half[:, 2]], axis=1)
+        wide[:, 1:] += half[:, :1] * lean
+        axes = (self.z, self.y, self.x)
+        first = [np.searchsorted(a, middle[:, k] - wide[:, k]) for k, a in enumerate(axes)]
+        last = [np.searchsorted(a, middle[:, k] + wide[:, k], side="right") for k, a in enumerate(axes)]
+        return [
+            (
+                tuple(slice(int(f[j]), int(e[j])) for f, e in zip(first, last, strict=True)),
+                (tubes.start[i], tubes.end[i], *tubes.radius[i], tubes.flat),
+            )
+            for j, i in enumerate(near)
+            if all(f[j] < e[j] for f, e in zip(first, last, strict=True))
+        ]
 
     def paint(self, s: Structure, texture: Texture | None = None) -> None:
         """Blend a structure over what is there."""
