@@ -21,7 +21,8 @@ def _norm(channels: int) -> nn.Module:
 
 
 def _convolution(in_channels: int, out_channels: int, kernel: IntTriple) -> nn.Module:
-    return nn.Conv3d(in_channels, out_channels, kernel, padding=tuple(k // 2 for k in kernel))
+    z, y, x = kernel
+    return nn.Conv3d(in_channels, out_channels, kernel, padding=(z // 2, y // 2, x // 2))
 
 
 class Block(nn.Module):
