@@ -29,7 +29,8 @@ DONE, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
     options = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("lnq").setLevel(logging.INFO)
     try:
         status, sentence = options.command(options)
     except (StartError, BundleError) as error:
