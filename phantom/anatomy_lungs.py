@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from phantom.anatomy_mediastinum import PULMONARY_ARTERIES, PULMONARY_VEINS
+from phantom.atlas import PULMONARY_ARTERIES, PULMONARY_VEINS
 from phantom.patient import Patient
 from phantom.shapes import Structure, Tubes, ellipsoid, spline_tube
 
@@ -37,8 +37,8 @@ def grow_tree(
     Targets join the tree in order of distance, at the nearest point; every branch is bent a little at its middle.
     """
     order = np.argsort(((targets[:, None] - roots[None]) ** 2).sum(-1).min(1))
-    points, parent = [*roots], [-1] * len(roots)
-    # points grow in place: an array of the final size, filled as far as `count`
+    parent = [-1] * len(roots)
+    # an array of the final size, filled as far as `count`
     filled = np.empty((len(roots) + 2 * len(targets), 3))
     filled[: len(roots)] = roots
     count = len(roots)
@@ -48,7 +48,6 @@ def grow_tree(
         filled[count], filled[count + 1] = bend, target
         parent += [near, count]
         count += 2
-    del points
     flow = np.zeros(count)
     is_leaf = np.ones(count, dtype=bool)
     for i in range(count - 1, -1, -1):
@@ -67,7 +66,7 @@ def grow_tree(
 def _roots(patient: Patient, table: dict, side: int) -> np.ndarray:
     """Last points (z, y, x) of the pulmonary vessels of one side (-1 right, 1 left)."""
     points = []
-    for control, radii in table.values():
+    for control, _ in table.values():
         ends = patient.place(control)[-2:, ::-1]
         points.append(ends[side * ends[:, 2] > 36])
     return np.concatenate(points)
@@ -75,7 +74,9 @@ def _roots(patient: Patient, table: dict, side: int) -> np.ndarray:
 
 def lung_vessels(patient: Patient, rng: np.random.Generator, targets: dict[int, np.ndarray]) -> list[Structure]:
     """Arteries, veins and bronchi of both lungs; targets: points [N, 3] (z, y, x) in each lung by side."""
-    arteries, veins, bronchi = [], [], []
+    arteries: list[Tubes] = []
+    veins: list[Tubes] = []
+    bronchi: list[Tubes] = []
     for side, points in targets.items():
         if len(points) < 50:
             continue

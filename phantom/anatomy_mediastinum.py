@@ -5,65 +5,26 @@ Reference coordinates (x left, y posterior, z superior; mm) have the carina at t
 
 import numpy as np
 
+from phantom.atlas import (
+    AIRWAYS,
+    AORTA,
+    AORTA_R,
+    ARTERIES,
+    AZYGOS,
+    OESOPHAGUS,
+    PULMONARY_ARTERIES,
+    PULMONARY_VEINS,
+    SVC,
+    VEINS,
+)
 from phantom.nodes import random_rotation
 from phantom.patient import Patient
-from phantom.shapes import Structure, Tubes, ellipsoid, spline_tube
-
-AIRWAYS = {  # name: (control points, radii)
-    "trachea": ([(0, -32, 150), (0, -26, 110), (2, -14, 65), (3, -5, 30), (1, 0, 4)], [9.0, 9, 9, 9, 9.5]),
-    "right_main": ([(0, 1, 3), (-12, 5, -10), (-26, 8, -20)], [7.5, 7.2, 7]),
-    "right_upper": ([(-19, 6, -13), (-34, 6, -13), (-47, 4, -6)], [5, 4.6, 4]),
-    "intermedius": ([(-26, 8, -20), (-31, 13, -34), (-34, 15, -48)], [6.4, 6, 5.6]),
-    "middle": ([(-34, 15, -48), (-43, 2, -58), (-54, -12, -66)], [4, 3.4, 3]),
-    "right_lower": ([(-34, 15, -48), (-41, 26, -66), (-48, 36, -90)], [5.4, 4.6, 3.4]),
-    "left_main": ([(2, 1, 3), (16, 8, -13), (36, 14, -29)], [6.8, 6.4, 6.2]),
-    "left_upper": ([(36, 14, -29), (50, 6, -28), (60, -6, -20)], [5.2, 4.6, 3.8]),
-    "left_lower": ([(36, 14, -29), (42, 26, -48), (50, 38, -85)], [5.4, 4.8, 3.4]),
-}
-AORTA = [
-    (-2, -46, -64), (-10, -50, -45), (-19, -52, -20), (-19, -49, 5), (-12, -38, 24), (4, -18, 34), (20, 4, 31),
-    (30, 20, 17), (31, 30, -5), (30, 33, -40), (27, 34, -80), (21, 30, -120), (14, 25, -165), (8, 20, -230),
-]  # fmt: skip
-AORTA_R = [15, 16, 16, 15.5, 14.5, 13.5, 13, 13, 12.5, 12, 11.5, 11.2, 11, 10.5]
-ARTERIES = {
-    "brachiocephalic": ([(-9, -36, 34), (-12, -34, 52), (-17, -28, 68)], [6.8, 6.2, 6]),
-    "right_subclavian": ([(-17, -28, 68), (-34, -24, 86), (-70, -26, 100), (-120, -18, 112), (-170, -5, 165)], [4.6, 4.4, 4, 3.8, 3.4]),
-    "right_carotid": ([(-17, -28, 68), (-23, -25, 95), (-26, -16, 160)], [3.8, 3.6, 3.4]),
-    "left_carotid": ([(3, -24, 38), (11, -24, 62), (20, -22, 95), (26, -14, 160)], [4.2, 3.8, 3.6, 3.4]),
-    "left_subclavian": ([(17, -6, 36), (23, -8, 60), (32, -12, 84), (62, -24, 100), (118, -18, 112), (170, -5, 165)], [5.2, 4.8, 4.6, 4.2, 3.8, 3.4]),
-}  # fmt: skip
-SVC = [(-33, -38, -52), (-33, -36, -25), (-32, -36, 8), (-33, -42, 34)]
-VEINS = {
-    "right_brachiocephalic": ([(-33, -42, 33), (-36, -42, 56), (-40, -38, 82), (-42, -26, 150)], [7.5, 7, 6, 5.5]),
-    "right_subclavian_vein": ([(-39, -39, 78), (-75, -38, 98), (-122, -28, 106), (-172, -12, 160)], [5.6, 5, 4.6, 4]),
-    "left_brachiocephalic": ([(-33, -43, 32), (-14, -58, 41), (12, -60, 50), (34, -46, 64), (44, -36, 84), (42, -26, 150)], [6.6, 6, 6, 6.4, 6, 5.5]),
-    "left_subclavian_vein": ([(42, -40, 78), (75, -38, 98), (122, -28, 106), (172, -12, 160)], [5.6, 5, 4.6, 4]),
-}  # fmt: skip
-AZYGOS = [
-    (4, 30, -200), (-3, 27, -120), (-7, 26, -60), (-9, 24, -10), (-13, 20, 6),
-    (-21, 8, 13), (-28, -8, 13), (-33, -30, 8),
-]  # fmt: skip
-PULMONARY_ARTERIES = {
-    "trunk": ([(16, -66, -66), (20, -62, -45), (22, -50, -26), (18, -34, -16)], [13, 13.5, 13.5, 12]),
-    "right": ([(17, -33, -16), (-4, -20, -21), (-24, -13, -24), (-42, -7, -30)], [11, 10.2, 9.6, 8.6]),
-    "right_interlobar": ([(-42, -7, -30), (-47, 4, -42), (-51, 18, -62), (-56, 34, -90)], [8, 7.4, 6, 4]),
-    "truncus_anterior": ([(-26, -14, -22), (-40, -14, -10), (-54, -14, 6)], [5.6, 5, 4]),
-    "left": ([(18, -33, -16), (30, -18, -8), (41, -2, -6), (49, 14, -16), (53, 24, -36), (58, 38, -85)], [11, 10.5, 9.6, 8.6, 7, 4]),
-    "left_upper_artery": ([(41, -3, -6), (53, -10, 4), (62, -16, 18)], [5, 4.4, 3.6]),
-}  # fmt: skip
-PULMONARY_VEINS = {
-    "right_superior": ([(-22, -12, -56), (-38, -22, -44), (-52, -25, -32), (-64, -28, -14)], [6.5, 6.2, 5.4, 4]),
-    "right_inferior": ([(-22, 4, -71), (-40, 16, -75), (-58, 30, -80)], [6.4, 5.8, 4.4]),
-    "left_superior": ([(28, -12, -50), (42, -18, -36), (54, -22, -22), (64, -26, -4)], [6.4, 6, 5.2, 4]),
-    "left_inferior": ([(26, 4, -67), (42, 15, -72), (58, 30, -77)], [6.2, 5.6, 4.2]),
-}
-OESOPHAGUS = [
-    (3, -8, 140), (5, 4, 95), (6, 9, 60), (6, 15, 30), (8, 19, 0), (7, 21, -35), (6, 21, -70),
-    (10, 17, -105), (18, 4, -135), (28, -8, -158),
-]  # fmt: skip
+from phantom.shapes import Points, Structure, Tubes, aligned, ellipsoid, spline_tube, tilted
 
 
-def tube(patient: Patient, points, radii, rng, jitter_mm: float = 1.0, flat: float = 1.0, width: float = 1.0) -> Tubes:
+def tube(
+    patient: Patient, points: Points, radii: Points, rng: np.random.Generator, jitter_mm=1.0, flat=1.0, width=1.0
+) -> Tubes:
     """A tube of the reference anatomy as it runs in this patient."""
     placed = patient.place(points) + rng.normal(0, jitter_mm, (len(points), 3)) * [1, 1, 0.5]
     return spline_tube(placed, np.asarray(radii, dtype=float) * width, flat=flat)
@@ -188,23 +149,6 @@ def heart(patient: Patient, rng: np.random.Generator) -> list[Structure]:
     ]
 
 
-def aligned(direction: np.ndarray) -> np.ndarray:
-    """Rotation (z, y, x) that lays an ellipsoid's z radius along `direction` (x, y, z)."""
-    axis = direction[::-1] / np.linalg.norm(direction)
-    side = np.cross(axis, [0.0, 1.0, 0.0])
-    side /= np.linalg.norm(side)
-    return np.stack([axis, np.cross(side, axis), side])
-
-
-def _axes(about_x: float, about_z: float, about_y: float) -> np.ndarray:
-    """Rotation (z, y, x) turning an ellipsoid's long z axis to the left, front and below."""
-    a, b, c = about_x, about_z, about_y
-    rx = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    rz = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    ry = np.array([[np.cos(c), 0, -np.sin(c)], [0, 1, 0], [np.sin(c), 0, np.cos(c)]])
-    return rx @ rz @ ry
-
-
 def oesophagus(patient: Patient, rng: np.random.Generator) -> list[Structure]:
     radii = rng.uniform(5.0, 8.5, len(OESOPHAGUS))
     outer = tube(patient, OESOPHAGUS, radii, rng, 1.2, float(rng.uniform(1.05, 1.6)))
@@ -227,17 +171,17 @@ def thymus(patient: Patient, rng: np.random.Generator) -> list[Structure]:
         for side in (-1, 1):
             centre = patient.place([(4 + side * rng.uniform(6, 12), -64 + rng.normal(0, 2), 10 + rng.normal(0, 8))])[0]
             radii = (rng.uniform(4, 9), rng.uniform(3, 7), rng.uniform(14, 26))
-            lobe = ellipsoid(centre, radii, _axes(rng.normal(0, 0.15), side * 0.5, 0.0), 1.2, rng)
+            lobe = ellipsoid(centre, radii, tilted(rng.normal(0, 0.15), side * 0.5), 1.2, rng)
             out.append(Structure("thymus", hu, (), (lobe,), 28.0, solid=False, edge_mm=1.5))
     return out
 
 
 def small_vessels(patient: Patient, rng: np.random.Generator) -> list[Structure]:
     """Thin vessels that cross the fat: internal mammary, intercostal, bronchial, pericardial, hilar branches."""
-    mammary = tuple(
-        tube(patient, [(s * 28, -52, 62), (s * 27, -72, 30), (s * 26, -84, -10), (s * 27, -94, -60), (s * 30, -98, -100)], [1.4] * 5, rng)
-        for s in (-1, 1)
-    )  # fmt: skip
+    mammary = []
+    for s in (-1, 1):
+        path = [(s * 28, -52, 62), (s * 27, -72, 30), (s * 26, -84, -10), (s * 27, -94, -60), (s * 30, -98, -100)]
+        mammary.append(tube(patient, path, [1.4] * 5, rng))
     thin = []
     seats = [(0, -64, 15), (12, -12, 25), (-20, -20, 20), (2, 12, -20), (36, -20, 10), (20, -55, 40), (-5, 14, -50)]
     for _ in range(int(rng.integers(14, 30))):
@@ -248,7 +192,7 @@ def small_vessels(patient: Patient, rng: np.random.Generator) -> list[Structure]
         thin.append(tube(patient, [seat - direction, seat + bend, seat + direction], [r, r, 0.8 * r], rng))
     arterial = 0.5 * patient.hu["aorta"] + 20
     return [
-        Structure("mammary vessels", patient.hu["aorta"] * 0.9, mammary, solid=False),
+        Structure("mammary vessels", patient.hu["aorta"] * 0.9, tuple(mammary), solid=False),
         Structure("thin vessels", min(arterial, 160.0), tuple(thin[::2]), solid=False),
         Structure("thin veins", min(patient.hu["systemic_vein"], 140.0), tuple(thin[1::2]), solid=False),
     ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from lnq.volume import Volume, make_affine
 from phantom import physics
+from phantom.annotate import choose_partial
 from phantom.patient import Patient, draw_patient
 from phantom.place import Node
 from phantom.render import render
@@ -61,14 +62,17 @@ def make_phantom(
         record["annotated"] = record["label"] in annotated
     affine = make_affine(spacing, origin_mm=(float(axes[2][0]), float(axes[1][0]), float(axes[0][0])))
     info = {
-        "seed": seed, "phase": patient.phase, "female": patient.female, "scale": patient.scale, **patient.info,
-        "spacing_mm": spacing, "noise_hu": scanner.noise_hu, "nodes": records,
+        "seed": seed, "phase": patient.phase, "female": patient.female, "scale": patient.scale,
+        "fatness": patient.fatness, "spacing_mm": spacing, "noise_hu": scanner.noise_hu,
+        "nodes": records,
     }  # fmt: skip
     partial = np.isin(labels, list(annotated)).astype(np.uint8)
     return Phantom(Volume(image, affine), Volume(labels, affine), Volume(partial, affine), info)
 
 
-def draw_grid(patient: Patient, rng: np.random.Generator, spacing_mm, size) -> tuple[tuple[float, float, float], tuple]:
+def draw_grid(
+    patient: Patient, rng: np.random.Generator, spacing_mm, size
+) -> tuple[tuple[float, float, float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Spacing (z, y, x) and the voxel centres' coordinates (z, y, x) in mm."""
     view_mm = float(np.clip(patient.scale[0] * rng.uniform(335, 430), 315, 470))
     slice_mm = float(rng.choice([s for s, _ in SLICE_MM], p=[p for _, p in SLICE_MM]))
@@ -98,7 +102,7 @@ def _describe(
     """Labels renumbered 1..n without the nodes that fill no voxel, and a record of each node."""
     counts = np.bincount(labels.ravel(), minlength=len(nodes) + 1)
     number = np.zeros(len(nodes) + 1, dtype=np.uint16)
-    records = []
+    records: list[dict] = []
     for i, node in enumerate(nodes):
         if counts[i + 1] == 0:
             continue
@@ -115,10 +119,5 @@ def _describe(
 
 
 def choose_annotated(records: list[dict], rng: np.random.Generator) -> set[int]:
-    """About one node in five, at least one; a node's chance grows with the square of its short axis."""
-    if not records:
-        return set()
-    count = max(1, int(rng.binomial(len(records), 0.2)))
-    weight = np.array([r["short_axis_mm"] ** 2 for r in records])
-    picks = rng.choice(len(records), count, replace=False, p=weight / weight.sum())
-    return {records[i]["label"] for i in picks}
+    """Labels of the nodes that get annotated."""
+    return {records[i]["label"] for i in choose_partial(rng, [r["short_axis_mm"] for r in records])}

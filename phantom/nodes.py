@@ -6,7 +6,7 @@ Signatures (points are float arrays [..., 3] in mm, order z, y, x, relative to t
     draw_node(rng, short_axis_mm, kind=None) -> NodeShape        kind: None (drawn) or one of KINDS
     NodeShape.signed_distance(points) -> float32 [...]           mm, negative inside
     NodeShape.render(points, edge_mm=0.6) -> (occupancy, hu_offset)
-                        occupancy float32 [...] 0..1 (0.5 on the surface), hu_offset float32 [...] to add to the node's HU
+                        occupancy float32 [...] 0..1 (0.5 on the surface), hu_offset float32 [...] to add to the HU
     NodeShape.reach_mm -> float                                  the shape lies inside this radius
     draw_node_hu(rng, phase) -> float                            HU of the node's tissue in a contrast phase
 

@@ -1,10 +1,10 @@
 """Who lies in the scanner: size, fat, contrast phase and the HU that follow, drawn in one place."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from phantom.shapes import Pose
+from phantom.shapes import Points, Pose
 
 PHASES = ("arterial", "venous", "none")
 
@@ -15,6 +15,7 @@ class Patient:
 
     female: bool
     scale: tuple[float, float, float]
+    fatness: float  # 1 = average
     subcutaneous_fat_mm: float
     muscle: float  # 1 = average bulk
     mediastinal_fat_mm: float  # fat left around structures by the pleura
@@ -28,9 +29,8 @@ class Patient:
     warp_vectors: np.ndarray  # [3, 3] wave vectors, 1/mm
     warp_amplitudes: np.ndarray  # [3, 3] mm
     warp_phases: np.ndarray  # [3]
-    info: dict = field(default_factory=dict)
 
-    def place(self, points: list | np.ndarray) -> np.ndarray:
+    def place(self, points: Points) -> np.ndarray:
         """Reference points (x, y, z) -> this patient's (x, y, z): scaled, and bent by slow waves."""
         p = np.asarray(points, dtype=float) * self.scale
         waves = np.sin(p @ self.warp_vectors.T + self.warp_phases)
@@ -41,7 +41,7 @@ def draw_patient(rng: np.random.Generator, phase: str | None = None) -> Patient:
     """Draw a patient; `phase` fixes the contrast phase."""
     female = bool(rng.random() < 0.45)
     size = rng.normal(0.95 if female else 1.01, 0.05)
-    scale = tuple(float(np.clip(size * rng.normal(1.0, 0.04), 0.82, 1.16)) for _ in range(3))
+    scale = [float(np.clip(size * rng.normal(1.0, 0.04), 0.82, 1.16)) for _ in range(3)]
     fatness = float(np.clip(rng.gamma(2.2, 0.45), 0.1, 2.6))  # 1 = average
     phase = str(rng.choice(PHASES, p=[0.3, 0.5, 0.2])) if phase is None else phase
     if phase not in PHASES:
@@ -50,7 +50,8 @@ def draw_patient(rng: np.random.Generator, phase: str | None = None) -> Patient:
     vectors *= 2 * np.pi / rng.uniform(90, 180, (3, 1)) / np.linalg.norm(vectors, axis=1, keepdims=True)
     return Patient(
         female=female,
-        scale=scale,
+        scale=(scale[0], scale[1], scale[2]),
+        fatness=fatness,
         subcutaneous_fat_mm=float(4.0 + 11.0 * fatness * rng.uniform(0.7, 1.3)),
         muscle=float(np.clip(rng.normal(0.85 if female else 1.05, 0.15), 0.6, 1.5)),
         mediastinal_fat_mm=float(np.clip(0.4 + 1.2 * fatness * rng.uniform(0.5, 1.5), 0.4, 5.0)),
@@ -68,7 +69,6 @@ def draw_patient(rng: np.random.Generator, phase: str | None = None) -> Patient:
         warp_vectors=vectors,
         warp_amplitudes=rng.normal(0.0, 1.6, (3, 3)),
         warp_phases=rng.uniform(0, 2 * np.pi, 3),
-        info={"fatness": fatness},
     )
 
 
@@ -87,26 +87,34 @@ def draw_hu(rng: np.random.Generator, phase: str) -> dict[str, float]:
         names = ("aorta", "pulmonary_artery", "pulmonary_vein", "svc", "ivc", "left_heart", "right_heart")
         hu |= {name: blood + float(rng.normal(0, 1.0)) for name in names}
         hu |= {"myocardium": blood + 3, "thyroid": 105.0, "liver": 58.0, "spleen": 48.0, "systemic_vein": blood}
-        return hu
-    if phase == "arterial":
-        aorta = float(rng.uniform(230, 420))
-        hu |= {
-            "aorta": aorta,
-            "pulmonary_artery": float(aorta * rng.uniform(0.7, 1.35)),
-            "pulmonary_vein": float(aorta * rng.uniform(0.9, 1.15)),
-            "svc": float(rng.choice([rng.uniform(90, 200), rng.uniform(250, 700)])),
-            "ivc": float(rng.uniform(60, 120)),
-            "left_heart": float(aorta * rng.uniform(0.92, 1.05)),
-            "right_heart": float(aorta * rng.uniform(0.5, 1.1)),
-            "systemic_vein": float(rng.uniform(50, 110)),
-            "myocardium": float(rng.uniform(85, 125)),
-            "thyroid": float(rng.uniform(150, 210)),
-            "liver": float(rng.uniform(60, 85)),
-            "spleen": float(rng.uniform(95, 140)),
-        }
-        return hu
+    elif phase == "arterial":
+        hu |= _arterial_hu(rng)
+    else:
+        hu |= _venous_hu(rng)
+    return hu
+
+
+def _arterial_hu(rng: np.random.Generator) -> dict[str, float]:
+    aorta = float(rng.uniform(230, 420))
+    return {
+        "aorta": aorta,
+        "pulmonary_artery": float(aorta * rng.uniform(0.7, 1.35)),
+        "pulmonary_vein": float(aorta * rng.uniform(0.9, 1.15)),
+        "svc": float(rng.choice([rng.uniform(90, 200), rng.uniform(250, 700)])),
+        "ivc": float(rng.uniform(60, 120)),
+        "left_heart": float(aorta * rng.uniform(0.92, 1.05)),
+        "right_heart": float(aorta * rng.uniform(0.5, 1.1)),
+        "systemic_vein": float(rng.uniform(50, 110)),
+        "myocardium": float(rng.uniform(85, 125)),
+        "thyroid": float(rng.uniform(150, 210)),
+        "liver": float(rng.uniform(60, 85)),
+        "spleen": float(rng.uniform(95, 140)),
+    }
+
+
+def _venous_hu(rng: np.random.Generator) -> dict[str, float]:
     aorta = float(rng.uniform(130, 215))
-    hu |= {
+    return {
         "aorta": aorta,
         "pulmonary_artery": float(aorta * rng.uniform(0.9, 1.15)),
         "pulmonary_vein": float(aorta * rng.uniform(0.95, 1.1)),
@@ -120,4 +128,3 @@ def draw_hu(rng: np.random.Generator, phase: str) -> dict[str, float]:
         "liver": float(rng.uniform(95, 125)),
         "spleen": float(rng.uniform(105, 130)),
     }
-    return hu

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from phantom.paint_body import paint_couch, paint_slice
 from phantom.scene import Scene, node_box, reference_plane
 from phantom.shapes import Slab
 
@@ -79,8 +80,8 @@ def _body(scene: Scene, slab: Slab) -> np.ndarray:
     for i, z in enumerate(slab.z):
         y, x = reference_plane(scene.patient, slab, float(z))
         reference_z = float(z) / scene.patient.scale[2]
-        slab.hu[i], depth[i] = scene.body.paint_slice(reference_z, y, x, slab.edge_mm, scene.texture)
-    scene.body.paint_table(slab)
+        slab.hu[i], depth[i] = paint_slice(scene.body, reference_z, y, x, slab.edge_mm, scene.texture)
+    paint_couch(scene.body, slab)
     return depth
 
 

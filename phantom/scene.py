@@ -7,10 +7,11 @@ from scipy import ndimage
 
 from phantom import anatomy_bones, anatomy_lungs
 from phantom import anatomy_mediastinum as mediastinum
-from phantom.anatomy_body import INNER, Body
+from phantom.anatomy_body import ANGLES, INNER, Body
 from phantom.patient import Patient
 from phantom.place import Field, Node, place_nodes
-from phantom.shapes import Slab, Structure, Texture
+from phantom.shapes import Slab, Structure, polar
+from phantom.texture import Texture
 
 COARSE_MM = 2.5
 
@@ -39,20 +40,14 @@ def cavity_depth(body: Body, patient: Patient, slab: Slab) -> np.ndarray:
     out = np.empty(slab.hu.shape, dtype=np.float32)
     for i, z in enumerate(slab.z):
         y, x = reference_plane(patient, slab, float(z))
-        rho, index = polar(y, x)
+        rho, index = polar(y, x, ANGLES)
         out[i] = rho - body.inner_radius(z / patient.scale[2]).astype(np.float32)[index]
     return out
 
 
-def polar(y: np.ndarray, x: np.ndarray, angles: int = 720) -> tuple[np.ndarray, np.ndarray]:
-    """Radius and index of the angle, of points in a plane."""
-    index = ((np.arctan2(y, x) + np.float32(np.pi)) * np.float32(angles / (2 * np.pi))).astype(np.int32) % angles
-    return np.sqrt(x * x + y * y), index
-
-
 def reference_plane(patient: Patient, slab: Slab, z: float) -> tuple[np.ndarray, np.ndarray]:
     """Reference y and x [Y, X] of the pixels of the slab's slice at height z."""
-    y, x = patient.pose.to_patient(np.float32(z), slab.y[:, None], slab.x[None, :])
+    y, x = patient.pose.to_patient(np.asarray(z, np.float32), slab.y[:, None], slab.x[None, :])
     return y / np.float32(patient.scale[1]), x / np.float32(patient.scale[0])
 
 

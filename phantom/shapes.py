@@ -3,11 +3,15 @@
 Points in the patient's frame are (z, y, x) in mm: z to superior (0 at the carina), y to posterior, x to left.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from phantom.nodes import Ellipsoid
+from phantom.texture import Texture
+
+Points = Sequence | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Structure:
     edge_mm: float = 0.0  # added to the slab's own edge
 
 
-def spline_tube(points: list, radii: list, step_mm: float = 4.0, flat: float = 1.0) -> Tubes:
+def spline_tube(points: Points, radii: Points, step_mm: float = 4.0, flat: float = 1.0) -> Tubes:
     """A tube through (x, y, z, in the reader's order) control points: Catmull-Rom curve, radii interpolated."""
     p = np.asarray(points, dtype=float)[:, ::-1]
     r = np.broadcast_to(np.asarray(radii, dtype=float), (len(p),))
@@ -125,7 +129,9 @@ def spline_tube(points: list, radii: list, step_mm: float = 4.0, flat: float = 1
     return Tubes(line[:-1], line[1:], np.stack([width_all[:-1], width_all[1:]], axis=1), flat)
 
 
-def ellipsoid(centre: tuple, radii: tuple, rotation: np.ndarray | None = None, wave_mm: float = 0.0, rng=None) -> Waved:
+def ellipsoid(
+    centre: Points, radii: Points, rotation: np.ndarray | None = None, wave_mm: float = 0.0, rng=None
+) -> Waved:
     """An ellipsoid from (x, y, z) centre and radii; `rotation` acts on (z, y, x); waves need a generator."""
     matrix = np.diag(1.0 / np.asarray(radii, dtype=float)[::-1])
     if rotation is not None:
@@ -134,36 +140,34 @@ def ellipsoid(centre: tuple, radii: tuple, rotation: np.ndarray | None = None, w
     if wave_mm > 0 and rng is not None:
         vectors = rng.normal(size=(3, 3))
         vectors *= 2 * np.pi / (np.mean(radii) * 1.3) / np.linalg.norm(vectors, axis=1, keepdims=True)
-    reach = float(max(radii) + 3 * wave_mm)
+    reach = float(np.max(radii) + 3 * wave_mm)
     return Waved(Ellipsoid(np.asarray(centre, dtype=float)[::-1], matrix), reach, wave_mm, vectors)
 
 
-class Texture:
-    """Periodic Gaussian noise of unit variance at two scales, looked up by position (deterministic by generator)."""
+def tilted(about_x: float, about_z: float) -> np.ndarray:
+    """Rotation (z, y, x): leaning forwards by about_x, turned in the axial plane by about_z (radians)."""
+    c, s = np.cos(about_x), np.sin(about_x)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ turned(about_z)
 
-    size = 96
 
-    def __init__(self, rng: np.random.Generator, step_mm: float = 1.0):
-        self.step_mm = step_mm
-        self.fine = self._band(rng, 1.3)
-        self.lumpy = self._band(rng, 4.5)
+def turned(angle: float) -> np.ndarray:
+    """Rotation (z, y, x) about the body's axis, in radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
-    def _band(self, rng: np.random.Generator, sigma: float) -> np.ndarray:
-        n = self.size
-        white = rng.standard_normal((n, n, n), dtype=np.float32)
-        f = np.fft.fftfreq(n)
-        filt = np.exp(-2 * (np.pi * sigma) ** 2 * (f[:, None, None] ** 2 + f[:, None] ** 2 + f**2))
-        out = np.fft.ifftn(np.fft.fftn(white) * filt).real
-        return (out / out.std()).astype(np.float32)
 
-    def look(self, which: np.ndarray, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Values [Z, Y, X] at the product of 1-D coordinates in mm."""
-        iz, iy, ix = ((np.floor(c / self.step_mm).astype(int)) % self.size for c in (z, y, x))
-        return which[iz[:, None, None], iy[None, :, None], ix[None, None, :]]
+def aligned(direction: np.ndarray) -> np.ndarray:
+    """Rotation (z, y, x) that lays an ellipsoid's z radius along `direction` (x, y, z)."""
+    axis = direction[::-1] / np.linalg.norm(direction)
+    side = np.cross(axis, [0.0, 1.0, 0.0])
+    side /= np.linalg.norm(side)
+    return np.stack([axis, np.cross(side, axis), side])
 
-    def septa(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Thin sheets (0..1) where the lumpy noise changes sign, as the septa of fat."""
-        return np.exp(-((self.look(self.lumpy, z, y, x) / 0.13) ** 2))
+
+def polar(y: np.ndarray, x: np.ndarray, angles: int) -> tuple[np.ndarray, np.ndarray]:
+    """Radius, and index 0..angles-1 of the angle from -pi to pi, of points in a plane."""
+    index = ((np.arctan2(y, x) + np.float32(np.pi)) * np.float32(angles / (2 * np.pi))).astype(np.int32) % angles
+    return np.sqrt(x * x + y * y), index
 
 
 class Slab:
@@ -206,7 +210,9 @@ class Slab:
                 jobs.append((box, blob))
         if not jobs:
             return None
-        union = tuple(slice(min(b[i].start for b, _ in jobs), max(b[i].stop for b, _ in jobs)) for i in range(3))
+        first = [min(b[i].start for b, _ in jobs) for i in range(3)]
+        last = [max(b[i].stop for b, _ in jobs) for i in range(3)]
+        union = (slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2]))
         out = np.zeros([b.stop - b.start for b in union], dtype=np.float32)
         for box, job in jobs:
             if isinstance(job, Waved | Drum):

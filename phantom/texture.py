@@ -1,0 +1,31 @@
+"""Fine structure of tissue: periodic noise looked up by position, so that it does not depend on the grid."""
+
+import numpy as np
+
+
+class Texture:
+    """Periodic Gaussian noise of unit variance at two scales, looked up by position (deterministic by generator)."""
+
+    size = 96
+
+    def __init__(self, rng: np.random.Generator, step_mm: float = 1.0):
+        self.step_mm = step_mm
+        self.fine = self._band(rng, 1.3)
+        self.lumpy = self._band(rng, 4.5)
+
+    def _band(self, rng: np.random.Generator, sigma: float) -> np.ndarray:
+        n = self.size
+        white = rng.standard_normal((n, n, n), dtype=np.float32)
+        f = np.fft.fftfreq(n)
+        filt = np.exp(-2 * (np.pi * sigma) ** 2 * (f[:, None, None] ** 2 + f[:, None] ** 2 + f**2))
+        out = np.fft.ifftn(np.fft.fftn(white) * filt).real
+        return (out / out.std()).astype(np.float32)
+
+    def look(self, which: np.ndarray, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Values [Z, Y, X] at the product of 1-D coordinates in mm."""
+        iz, iy, ix = ((np.floor(c / self.step_mm).astype(int)) % self.size for c in (z, y, x))
+        return which[iz[:, None, None], iy[None, :, None], ix[None, None, :]]
+
+    def septa(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Thin sheets (0..1) where the lumpy noise changes sign, as the septa of fat."""
+        return np.exp(-((self.look(self.lumpy, z, y, x) / 0.13) ** 2))
