@@ -38,7 +38,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise ValueError(f"There is no checkpoint at {path}") from None
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ValueError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{path} is not a readable checkpoint: {type(error).__name__}") from None
     version = checkpoint.get("format") if isinstance(checkpoint, dict) else None
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ValueError(f"{path} is not a checkpoint that this program reads: format {version}")

@@ -9,7 +9,7 @@ Prepared cases are kept, so the same command run again does only what is missing
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -192,13 +192,12 @@ def prepare_all(command: Prepare, console: Console) -> bool:
     command.output.mkdir(parents=True, exist_ok=True)
     spacing_mm = command.config.spacing_mm
     missing = [case for case in cases if not _is_done(case, spacing_mm, command.output / case.name)]
+    work = [(case, spacing_mm, command.output / case.name) for case in missing]
     failed: dict[str, str] = {}
-    with ProcessPoolExecutor(max(1, command.processes)) as pool:  # a case that crashes its process ends the command
-        jobs = {pool.submit(_try_case, case, spacing_mm, command.output / case.name): case for case in missing}
-        for job in track(as_completed(jobs), "Preparing", len(jobs), console=console):
-            if reason := job.result():
-                failed[jobs[job].name] = reason
-                console.print(f"{jobs[job].name} is left out: {reason}", highlight=False)
+    for name, reason in track(_outcomes(work, command.processes), "Preparing", len(work), console=console):
+        if reason:
+            failed[name] = reason
+            console.print(f"{name} is left out: {reason}", highlight=False)
     done = [command.output / case.name for case in cases if case.name not in failed]
     infos = [CaseInfo.read(folder) for folder in done]
     reasons = [f"{name}: {reason}" for name, reason in sorted(failed.items())]
@@ -220,14 +219,24 @@ def _is_done(case: RawCase, spacing_mm: Triple, folder: Path) -> bool:
         return False
 
 
-def _try_case(case: RawCase, spacing_mm: Triple, folder: Path) -> str:
-    """Prepare a case in a worker; returns why it failed, or an empty string."""
-    os.environ["OMP_NUM_THREADS"] = "1"
+def _outcomes(work: Sequence[tuple[RawCase, Triple, Path]], processes: int) -> Iterator[tuple[str, str]]:
+    """Name of each case, as it is done, with why it failed or an empty string."""
+    if processes <= 1:
+        yield from map(_try_case, work)
+        return
+    # Processes are started afresh: SimpleITK's threads do not survive a fork.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for job in as_completed([pool.submit(_try_case, item) for item in work]):
+            yield job.result()
+
+
+def _try_case(item: tuple[RawCase, Triple, Path]) -> tuple[str, str]:
+    case = item[0]
     try:
-        prepare_case(case, spacing_mm, folder)
+        prepare_case(*item)
     except Exception as error:  # whatever is wrong with one case must not end the others
-        return str(error) or type(error).__name__
-    return ""
+        return case.name, str(error) or type(error).__name__
+    return case.name, ""
 
 
 def main(arguments: list[str] | None = None) -> int:

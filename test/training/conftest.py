@@ -1,10 +1,12 @@
-"""Small prepared cases made without images: a warm blob per node in noise, written in the real format."""
+"""Small prepared cases, written in the real format: three warm blobs in noise, of which one is annotated."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from training.cases import CaseInfo, DatasetInfo, write_case, write_dataset_info
 
@@ -56,3 +58,15 @@ def fake_dataset(data: Path, partial: int = 2, full: int = 1) -> Path:
     )
     write_dataset_info(data, info)
     return data
+
+
+@pytest.fixture(scope="session")
+def make_prepared() -> Callable[..., Path]:
+    """A function (folder, partial, full) that writes a prepared data set and returns the folder."""
+    return fake_dataset
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A prepared data set of two partial cases and a full one."""
+    return fake_dataset(tmp_path / "prepared")
