@@ -1,0 +1,38 @@
+import json
+
+import numpy as np
+import pytest
+
+from lnq.volume import read_volume
+from phantom.__main__ import main, parse
+
+GRID = ["--size", "34", "96", "96", "--spacing", "8", "4", "4"]
+
+
+def test_files_have_the_challenge_names_and_one_geometry(tmp_path):
+    main([str(tmp_path), "--count", "2", "--first-seed", "40", "--split", "val", "--full", "--workers", "2", *GRID])
+    names = {
+        f"lnq2023-val-000{i}-{part}" for i in (1, 2) for part in ("ct.nrrd", "seg.nrrd", "nodes.nrrd", "info.json")
+    }
+    assert {p.name for p in tmp_path.iterdir()} == names
+    ct, seg, nodes = (read_volume(tmp_path / f"lnq2023-val-0002-{part}.nrrd") for part in ("ct", "seg", "nodes"))
+    for volume in (seg, nodes):
+        np.testing.assert_allclose(volume.affine, ct.affine, atol=1e-6)
+        assert volume.shape == ct.shape == (34, 96, 96)
+    np.testing.assert_array_equal(seg.array > 0, nodes.array > 0)
+    info = json.loads((tmp_path / "lnq2023-val-0002-info.json").read_text())
+    assert info["seed"] == 41 and len(info["nodes"]) == nodes.array.max()
+
+
+def test_partial_annotation_is_the_default(tmp_path):
+    main([str(tmp_path), "--count", "1", "--first-seed", "40", *GRID])
+    seg, nodes = (read_volume(tmp_path / f"lnq2023-train-0001-{part}.nrrd").array for part in ("seg", "nodes"))
+    assert 0 < (seg > 0).sum() < (nodes > 0).sum()
+    assert not (seg[nodes == 0] > 0).any()
+
+
+def test_bad_options_are_refused(capsys):
+    for options in (["--count", "0"], ["--size", "1", "2"], ["--workers", "0"]):
+        with pytest.raises(SystemExit):
+            parse(["out", *options])
+    assert "must be at least 1" in capsys.readouterr().err
