@@ -16,8 +16,8 @@ Checkpoint = dict[str, Any]
 """`format`, `stage`, `complete`, `step`, `config`, `facts`, `model`, `average` (None, or the averaged weights), and
 what resuming needs: `optimizer`, `precision`, `rng`, `sums`, `history`."""
 
-FREE_TO_CHANGE = ("config.workers", "config.threads", "config.sampling.cache")
-"""Settings in which a resumed run may differ: they change the speed, not the result."""
+FREE_TO_CHANGE = ("config.workers", "config.threads", "config.sampling.cache", "facts.dataset.provenance")
+"""What a resumed run may differ in: it changes the speed, or who wrote the data, not the result."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

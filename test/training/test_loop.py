@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.cases import PreparedCase, case_folders, normalisation_for, read_dataset_info
+from training.cases import PreparedCase, case_folders, normalisation_for, read_dataset_info, write_dataset_info
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TINY, Config, Stage
 from training.dataset import FinetuneDataset, Sample
@@ -121,6 +121,9 @@ def test_folder_of_a_run_with_other_settings_is_refused(prepared: Path, uninterr
     with pytest.raises(ValueError, match=r"other settings \(config.losses.tau\)"):
         finetune(prepared, uninterrupted, dataclasses.replace(CONFIG, losses=losses))
     assert finetune(prepared, uninterrupted, dataclasses.replace(CONFIG, workers=1))
+    again = dataclasses.replace(read_dataset_info(prepared), provenance={"commit": "a newer one"})
+    write_dataset_info(prepared, again)
+    assert finetune(prepared, uninterrupted, CONFIG)
 
 
 def test_run_leaves_its_configuration_and_a_row_per_epoch(uninterrupted: Path) -> None:
