@@ -27,6 +27,7 @@ from lnq.cases import (
     prepare_output,
     read_case,
     segment_case,
+    stem,
 )
 from lnq.dicom import is_dicom_file
 from lnq.files import write_text
@@ -131,14 +132,20 @@ def find_inputs(folder: Path) -> list[Case]:
     """
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
     images = {p for p in files if p.name.lower().endswith(EXTENSIONS)}
-    headers = {p.with_suffix("") for p in images}
+    headers = {p.with_name(stem(p)) for p in images}
     found: dict[Path, None] = {}
     for path in files:
         if path not in images and is_dicom_file(path):
             found[path.parent] = None
-        elif not (path.name.lower().endswith(VOXEL_FILES) and path.with_suffix("") in headers):
+        elif not _is_voxel_file(path, headers):
             found[path] = None
     return name_cases(found)
+
+
+def _is_voxel_file(path: Path, headers: set[Path]) -> bool:
+    """Whether a file belongs to a header beside it; `headers` are the images' paths without extension."""
+    name = path.name.lower()
+    return any(name.endswith(e) and path.with_name(path.name[: -len(e)]) in headers for e in VOXEL_FILES)
 
 
 def _result(path: Path | None) -> dict[str, Any]:
