@@ -26,7 +26,7 @@ def damage(path: Path) -> str | None:
             return _nifti_damage(path)
         if name.endswith((".mha", ".mhd")):
             return _meta_damage(path)
-    except (EOFError, zlib.error, gzip.BadGzipFile, struct.error):
+    except (EOFError, zlib.error, gzip.BadGzipFile, struct.error, ValueError, OverflowError):
         return "it is truncated or damaged"
     return None
 

@@ -172,6 +172,12 @@ def test_a_header_without_its_voxel_file_is_refused(tmp_path):
     assert refusal(tmp_path / "a.mhd") == "a.mhd cannot be read: its voxel file a.zraw is missing"
 
 
+def test_a_header_with_letters_for_numbers_is_refused(tmp_path):
+    keys = "NDims = 3\nDimSize = a b c\nElementType = MET_SHORT\nCompressedData = True\nCompressedDataSize = 3\n"
+    (tmp_path / "a.mha").write_text(keys + "ElementDataFile = LOCAL\nxyz")
+    assert refusal(tmp_path / "a.mha") == "a.mha cannot be read: it is truncated or damaged"
+
+
 def test_what_is_no_image_is_refused(tmp_path):
     (tmp_path / "text.mha").write_text("A letter to the clinic.")
     assert refusal(tmp_path / "text.mha").startswith("text.mha cannot be read: it is ")
