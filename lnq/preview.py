@@ -36,6 +36,8 @@ def preview(volume: Volume, mask: Volume, path: Path, truth: Volume | None = Non
 
     figure = Figure(figsize=(3 * _PANEL_INCHES, 2 * _PANEL_INCHES + 0.8), facecolor="black", layout="constrained")
     panels = figure.subplots(2, 3).ravel()
+    for axes in panels:
+        axes.set_axis_off()  # also those that stay empty, where few slices are marked
     _, rows, columns = _view(marked, image)
     for axes, index in zip(panels, axial_slices(marked), strict=False):
         cut = (index, rows, columns)
@@ -95,4 +97,3 @@ def _draw(axes: Any, pixels: np.ndarray, found: np.ndarray, wanted: np.ndarray |
     for mask, colour, width in ((wanted, TRUTH_COLOUR, 2.4), (found, FOUND_COLOUR, 1.2)):  # found runs inside truth
         if mask is not None and mask.any():
             axes.contour(mask, levels=[0.5], colors=[colour], linewidths=width)
-    axes.set_axis_off()

@@ -29,6 +29,14 @@ def test_picture_without_truth_or_any_node(tmp_path, thorax):
     assert not has_colour(tmp_path / "a.png", TRUTH_COLOUR)
 
 
+def test_panels_without_a_slice_stay_black(tmp_path, thorax):
+    array = np.zeros(thorax.shape, np.uint8)
+    array[24, 20:24, 30:34] = 1
+    preview(thorax, thorax.with_array(array), tmp_path / "a.png")
+    pixels = np.asarray(Image.open(tmp_path / "a.png").convert("L"))
+    assert (pixels == 255).mean() < 0.1
+
+
 def test_picture_is_the_same_for_a_flipped_volume(tmp_path, thorax):
     mask = ball(thorax, (24, 20, 30))
     flipped = thorax.affine.copy()
