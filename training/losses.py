@@ -55,6 +55,11 @@ def _tversky(p: Tensor, y: Tensor, alpha: float) -> Tensor:
     return 1.0 - (true_positive + SMOOTH) / (denominator + SMOOTH)
 
 
+def _supervised(log_p: Tensor, p: Tensor, y: Tensor, gamma: float, alpha: float) -> Tensor:
+    symmetric = gamma * _cross_entropy(log_p, y) + _reverse_cross_entropy(p, y)
+    return symmetric + _partial_cross_entropy(log_p, y) + _tversky(p, y, alpha)
+
+
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Mean of -sum_c y_c log p_c."""
     return _cross_entropy(_log_softmax(logits), _exact(y))
@@ -85,10 +90,8 @@ def tversky_loss(logits: Tensor, y: Tensor, alpha: float = 0.4) -> Tensor:
 
 def supervised_loss(logits: Tensor, y: Tensor, gamma: float = 0.8, alpha: float = 0.4) -> Tensor:
     """Symmetric CE + partial CE + Tversky (Eq. 5), with one softmax for all of them."""
-    log_p, y = _log_softmax(logits), _exact(y)
-    p = log_p.exp()
-    symmetric = gamma * _cross_entropy(log_p, y) + _reverse_cross_entropy(p, y)
-    return symmetric + _partial_cross_entropy(log_p, y) + _tversky(p, y, alpha)
+    log_p = _log_softmax(logits)
+    return _supervised(log_p, log_p.exp(), _exact(y), gamma, alpha)
 
 
 def mix_pseudo_label(p_main: Tensor, p_aux: Tensor, y: Tensor, theta: float | Tensor, tau: float = 0.3) -> Tensor:
@@ -142,14 +145,13 @@ def loss_terms(
     """The four terms of Eq. 10 by name: supervised and consensus loss of the main and of the auxiliary branch."""
     log_main, log_aux, y = _log_softmax(logits_main), _log_softmax(logits_aux), _exact(y)
     p_main, p_aux = log_main.exp(), log_aux.exp()
-    terms = {}
-    for name, log_p, p in (("main", log_main, p_main), ("aux", log_aux, p_aux)):
-        symmetric = gamma * _cross_entropy(log_p, y) + _reverse_cross_entropy(p, y)
-        terms[f"supervised_{name}"] = symmetric + _partial_cross_entropy(log_p, y) + _tversky(p, y, alpha)
     pseudo = mix_pseudo_label(p_main, p_aux, y, theta, tau)
-    terms["consensus_main"] = _consensus(log_main, log_aux, pseudo)
-    terms["consensus_aux"] = _consensus(log_aux, log_main, pseudo)
-    return terms
+    return {
+        "supervised_main": _supervised(log_main, p_main, y, gamma, alpha),
+        "supervised_aux": _supervised(log_aux, p_aux, y, gamma, alpha),
+        "consensus_main": _consensus(log_main, log_aux, pseudo),
+        "consensus_aux": _consensus(log_aux, log_main, pseudo),
+    }
 
 
 def total_loss(
