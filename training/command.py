@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from lnq.spec import BundleError
+
 STOPPED = 143
 """Exit status of a run that a signal ended after its checkpoint, as the shell would give for SIGTERM."""
 
@@ -13,6 +15,6 @@ def run_command(work: Callable[[], bool]) -> int:
     """0 where `work` says that all is done, 143 where it was stopped, 2 with one sentence where it cannot start."""
     try:
         return 0 if work() else STOPPED
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, BundleError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

@@ -137,3 +137,8 @@ def test_scoring_uses_the_threshold_of_the_bundle_or_the_given_one(
     assert given["threshold"] == 0.7 and given["mean_dice"] == pytest.approx(1.0)
     assert "Threshold 0.7" in capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "given").iterdir()) == ["cases.csv", "nodes.csv", "summary.json"]
+
+
+def test_missing_bundle_ends_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--model", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"Error: No model bundle in {tmp_path}/none: spec.json is missing\n"
