@@ -11,9 +11,12 @@ from pathlib import Path
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`: what is written there takes its place, unless there is an error."""
+    """A temporary path beside `path`: what is written there takes its place, unless there is an error.
+
+    It is hidden, and has the extension of `path`, by which many writers choose a format.
+    """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    part = path.with_name(f".{secrets.token_hex(6)}.part-{path.name}")
     try:
         yield part
         os.replace(part, path)

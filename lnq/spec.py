@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
+
+from lnq.files import write_text
 
 FORMAT_VERSION = 1
 SPEC_NAME = "spec.json"
@@ -127,16 +128,13 @@ class ModelSpec:
                 f"The model bundle has format version {version}, this program reads up to {FORMAT_VERSION}: update it"
             )
         try:
-            return _from_plain(ModelSpec, data)
+            return from_plain(ModelSpec, data)
         except (TypeError, ValueError, KeyError) as error:
             raise BundleError(f"{path} is not a valid model specification: {error}") from None
 
     def save(self, bundle: Path) -> None:
         """Write `bundle/spec.json` atomically."""
-        path = Path(bundle) / SPEC_NAME
-        temporary = path.with_name(f".{SPEC_NAME}.{os.getpid()}")
-        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
-        os.replace(temporary, path)
+        write_text(Path(bundle) / SPEC_NAME, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     def verified_file(self, bundle: Path, name: str) -> Path:
         """Path of a weight file whose SHA-256 is the specification's. Raises BundleError otherwise."""
@@ -156,8 +154,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _from_plain(cls: type, data: dict[str, Any]) -> Any:
-    """Build a (nested) dataclass from what JSON gave: lists become tuples, unknown keys are an error."""
+def from_plain(cls: type, data: dict[str, Any]) -> Any:
+    """Build a (nested) dataclass from what JSON gave: lists become tuples. Raises ValueError for an unknown key."""
     names = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(data) - names)
     if unknown:
@@ -167,7 +165,7 @@ def _from_plain(cls: type, data: dict[str, Any]) -> Any:
     for name, value in data.items():
         nested = hints[name]
         if dataclasses.is_dataclass(nested):
-            values[name] = _from_plain(nested, value)  # type: ignore[arg-type]
+            values[name] = from_plain(nested, value)  # type: ignore[arg-type]
         else:
             values[name] = _tuples(value) if isinstance(value, list) else value
     return cls(**values)

@@ -5,7 +5,6 @@ grow to the patient's Left, Posterior and Superior.
 """
 
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lnq.files import replace_atomically
 from lnq.integrity import damage
 
 if TYPE_CHECKING:
@@ -184,16 +184,12 @@ def write_volume(volume: Volume, path: Path | str, compress: bool = True) -> Non
     import SimpleITK as sitk
 
     path = Path(path)
-    suffix = next((s for s in reversed(WRITABLE) if path.name.lower().endswith(s)), None)
-    if suffix is None:
+    if not path.name.lower().endswith(WRITABLE):
         raise ValueError(f"A volume is written as one of {', '.join(WRITABLE)}, not as {path.name}")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path.parent} does not exist or cannot be written to")
-    part = path.with_name(f".{secrets.token_hex(6)}.part{suffix}")
-    try:
-        sitk.WriteImage(to_sitk(volume), str(part), useCompression=compress)
-        part.replace(path)
-    except RuntimeError as error:
-        raise OSError(f"{path} could not be written; is the disk full?") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replace_atomically(path) as part:
+        try:
+            sitk.WriteImage(to_sitk(volume), str(part), useCompression=compress)
+        except RuntimeError as error:
+            raise OSError(f"{path} could not be written; is the disk full?") from error

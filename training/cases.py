@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnq.files import write_text
-from lnq.spec import IntTriple, Normalisation, Triple
+from lnq.spec import IntTriple, Normalisation, Triple, from_plain
 
 AIR_HU = -1024
 CHUNK = (32, 64, 64)  # a patch touches few of these; each holds 256 KB of HU
@@ -48,8 +48,7 @@ class CaseInfo:
     @staticmethod
     def read(folder: Path) -> CaseInfo:
         """Of one prepared case."""
-        data = json.loads((folder / "case.json").read_text())
-        return CaseInfo(**{key: _tuples(value) for key, value in data.items()})
+        return from_plain(CaseInfo, json.loads((folder / "case.json").read_text()))
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def read_dataset_info(data: Path) -> DatasetInfo:
     path = Path(data) / "dataset.json"
     if not path.is_file():
         raise ValueError(f"{path} is missing: run python -m training.prepare to its end first")
-    return DatasetInfo(**{key: _tuples(value) for key, value in json.loads(path.read_text()).items()})
+    return from_plain(DatasetInfo, json.loads(path.read_text()))
 
 
 def normalisation_for(kind: str, info: DatasetInfo) -> Normalisation:
@@ -160,7 +159,3 @@ def normalisation_for(kind: str, info: DatasetInfo) -> Normalisation:
     if kind == "zscore":
         return Normalisation("zscore")
     return Normalisation("ct", clip_hu=info.clip_hu, mean=info.mean_hu, std=info.std_hu)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

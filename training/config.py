@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from lnq.spec import IntTriple, NetworkSpec, Triple, _from_plain
+from lnq.spec import IntTriple, NetworkSpec, Triple, from_plain
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
@@ -149,7 +149,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 def config_from_dict(data: dict[str, Any]) -> Config:
     """Undo `config_to_dict`, also after JSON turned tuples into lists. Raises ValueError on unknown entries."""
-    return _from_plain(Config, data)
+    return from_plain(Config, data)
 
 
 Command = TypeVar("Command")
