@@ -93,7 +93,7 @@ def _ct_series(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
             raise ImageError(f"its file {path.name} is damaged ({error})") from None
         modality = str(header.get("Modality", "unknown"))
         modalities[modality] += 1
-        if modality == "CT" and "LOCALIZER" not in [str(v).upper() for v in header.get("ImageType", [])]:
+        if modality == "CT" and "LOCALIZER" not in str(header.get("ImageType", "")).upper():
             series[str(header.get("SeriesInstanceUID", ""))].append((path, header))
     if series:
         return max(series.values(), key=len)

@@ -72,7 +72,7 @@ def test_folder_is_dicom_by_its_files_contents(tmp_path, write_dicom):
     [
         ({"modality": "MR"}, "series cannot be used: it holds MR images, no CT"),
         (
-            {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+            {"ImageType": "LOCALIZER"},
             "series cannot be used: its only CT images are",
         ),
         ({"NumberOfFrames": 4}, r"series cannot be used: it is an enhanced \(multi-frame\) CT"),
