@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -71,7 +72,7 @@ class RawCase:
 def find_cases(sources: Sequence[Path], annotation: Annotation = "auto") -> list[RawCase]:
     """All pairs in the folders, by name; a name that occurs in two folders gets the folder's before it.
 
-    Raises ValueError where there is none, or where a CT has no label.
+    Raises ValueError where there is none, or where two would have the same name.
     """
     pairs: list[tuple[Path, Path]] = []
     for source in sources:
@@ -86,6 +87,8 @@ def find_cases(sources: Sequence[Path], annotation: Annotation = "auto") -> list
         full = annotation == "full" or (annotation == "auto" and ("-val" in name or "-test" in name))
         unique = f"{image.parent.name}-{name}" if names.count(name) > 1 else name
         cases.append(RawCase(unique, image, label, full))
+    if len({case.name for case in cases}) < len(cases):
+        raise ValueError("Two cases of one name lie in folders of one name, or a folder was given twice: rename one")
     return cases
 
 
@@ -189,6 +192,7 @@ def _percentile(levels: np.ndarray, weights: np.ndarray, percent: float) -> floa
 def prepare_all(command: Prepare, console: Console) -> bool:
     """Prepare what is missing, name what is bad, and write dataset.json."""
     cases = find_cases(command.sources, command.annotation)
+    _refuse_strangers(command.output, cases)
     command.output.mkdir(parents=True, exist_ok=True)
     spacing_mm = command.config.spacing_mm
     missing = [case for case in cases if not _is_done(case, spacing_mm, command.output / case.name)]
@@ -197,6 +201,7 @@ def prepare_all(command: Prepare, console: Console) -> bool:
     for name, reason in track(_outcomes(work, command.processes), "Preparing", len(work), console=console):
         if reason:
             failed[name] = reason
+            shutil.rmtree(command.output / name, ignore_errors=True)  # training takes every folder that is there
             console.print(f"{name} is left out: {reason}", highlight=False)
     done = [command.output / case.name for case in cases if case.name not in failed]
     infos = [CaseInfo.read(folder) for folder in done]
@@ -210,6 +215,16 @@ def prepare_all(command: Prepare, console: Console) -> bool:
         highlight=False,
     )
     return True
+
+
+def _refuse_strangers(output: Path, cases: Sequence[RawCase]) -> None:
+    """Raise ValueError for prepared cases of other sources: training would take them, the statistics would not."""
+    strangers = {f.parent.name for f in output.glob("[!.]*/case.json")} - {case.name for case in cases}
+    if strangers:
+        raise ValueError(
+            f"{output} holds {len(strangers)} prepared cases of other sources, such as {min(strangers)}: "
+            "name those sources too, delete the cases, or give another output folder"
+        )
 
 
 def _is_done(case: RawCase, spacing_mm: Triple, folder: Path) -> bool:

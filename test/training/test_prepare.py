@@ -14,7 +14,7 @@ from lnq.volume import Volume, make_affine, write_volume
 from training.cases import CaseInfo, PreparedCase, case_folders, read_dataset_info
 from training.config import TINY
 from training.export import postprocessing_for
-from training.prepare import Prepare, main, prepare_all
+from training.prepare import Prepare, find_cases, main, prepare_all
 
 NODE_MM = (0.0, 0.0, 40.0)  # L, P, S of the annotated node: in the fat between the lungs
 RADIUS_MM = 11.0
@@ -119,6 +119,30 @@ def test_second_run_does_only_what_is_missing(thorax: Volume, tmp_path: Path) ->
     run(tmp_path / "raw", tmp_path / "out")
     write_pair(tmp_path / "raw", "b", thorax)
     assert "2 cases are prepared (1 of them now), 0 are left out" in run(tmp_path / "raw", tmp_path / "out")[-1]
+
+
+def test_case_that_fails_later_is_no_longer_there(thorax: Volume, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_pair(tmp_path / "raw", name, thorax)
+    run(tmp_path / "raw", tmp_path / "out")
+    write_volume(thorax.with_array(np.zeros(thorax.shape, np.uint8)), tmp_path / "raw" / "b-seg.nrrd")
+    run(tmp_path / "raw", tmp_path / "out")
+    assert [f.name for f in case_folders(tmp_path / "out")] == ["a"]
+
+
+def test_cases_of_other_sources_are_refused(thorax: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        write_pair(tmp_path / name, name, thorax)
+    run(tmp_path / "a", tmp_path / "out")
+    assert main([str(tmp_path / "b"), "-o", str(tmp_path / "out"), "--preset", "tiny"]) == 2
+    assert "holds 1 prepared cases of other sources, such as a:" in capsys.readouterr().err
+    assert [f.name for f in case_folders(tmp_path / "out")] == ["a"]
+
+
+def test_a_folder_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a-ct.nrrd").touch()
+    with pytest.raises(ValueError, match="Two cases of one name"):
+        find_cases([tmp_path, tmp_path])
 
 
 def test_names_tell_full_from_partial(thorax: Volume, tmp_path: Path) -> None:
