@@ -43,8 +43,8 @@ class BatchOptions:
 def run_batch(cases: Sequence[Case], model: Model, options: BatchOptions) -> Iterator[Entry]:
     """Segment the cases one by one and yield each one's manifest entry; the manifest on disk keeps up.
 
-    A case that an earlier run finished, from the same file and with the same model, is skipped. A failing
-    case does not stop the others.
+    A case that an earlier run finished, from the same file, with the same model and, where a truth is given,
+    with its scores, is skipped. A failing case does not stop the others.
     """
     manifest = read_manifest(options.output)
     versions = {
@@ -59,7 +59,7 @@ def run_batch(cases: Sequence[Case], model: Model, options: BatchOptions) -> Ite
             case = Case(hashed_name(case.path), case.path)
             earlier = manifest.get(case.name)
         mask = Path(case.name) / f"segmentation{FORMATS[options.format]}"
-        if not options.overwrite and earlier and _is_finished(earlier, mask, versions, options.output):
+        if earlier and not options.overwrite and _is_finished(earlier, case, mask, versions, options):
             entry = earlier | {"status": "skipped"}
         else:
             entry = _run_case(case, mask, model, options) | {"versions": versions}
@@ -85,12 +85,13 @@ def _write_manifest(output: Path, manifest: dict[str, Entry]) -> None:
     write_text(output / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in manifest.values()))
 
 
-def _is_finished(earlier: Entry, mask: Path, versions: dict[str, str], output: Path) -> bool:
+def _is_finished(earlier: Entry, case: Case, mask: Path, versions: dict[str, str], options: BatchOptions) -> bool:
     return (
         earlier.get("status") in ("done", "skipped")
         and earlier.get("mask") == mask.as_posix()
         and earlier.get("versions", {}).get("model") == versions["model"]
-        and (output / mask).is_file()
+        and (options.output / mask).is_file()
+        and ("dice" in earlier or _truth_path(case, options.truth) is None)
     )
 
 
@@ -131,14 +132,19 @@ def _segment_into(entry: Entry, case: Case, mask: Path, model: Model, options: B
     entry |= {"status": "done", "mask": mask.as_posix()}
 
 
-def _find_truth(case: Case, folder: Path | None, grid: Volume) -> Volume | None:
-    """The mask in `folder` that bears the case's name (or `x-seg` for a CT `x-ct`), on the CT's grid."""
+def _truth_path(case: Case, folder: Path | None) -> Path | None:
+    """The mask in `folder` that bears the case's name (or `x-seg` for a CT `x-ct`)."""
     if folder is None:
         return None
     name = stem(case.path)
     names = [name, name.removesuffix("-ct") + "-seg"] if name.endswith("-ct") else [name]
     paths = (folder / f"{n}{extension}" for n in names for extension in EXTENSIONS)
-    path = next((p for p in paths if p.is_file()), None)
+    return next((p for p in paths if p.is_file()), None)
+
+
+def _find_truth(case: Case, folder: Path | None, grid: Volume) -> Volume | None:
+    """The case's truth, on the CT's grid."""
+    path = _truth_path(case, folder)
     if path is None:
         return None
     truth = read_volume(path)

@@ -107,10 +107,13 @@ def test_truth_gives_dice_and_assd(tmp_path, thorax, batch):
     _, _, entries = batch("--no-preview")
     found = read_volume(tmp_path / "out" / entries["a-ct"]["mask"])
     write_volume(found, tmp_path / "truth" / "a-seg.nrrd")
-    status, text, entries = batch("--truth", f"{tmp_path}/truth", "--overwrite")
+    status, text, entries = batch("--truth", f"{tmp_path}/truth")  # scores the case that is done but has none yet
     assert status == 0
+    assert "b: skipped" in text
     assert "Dice 1.000, ASSD 0.00 mm" in text
     assert (entries["a-ct"]["dice"], entries["a-ct"]["assd_mm"]) == (1.0, 0.0)
+    assert "a-ct: skipped" in batch("--truth", f"{tmp_path}/truth")[1]
+    _, _, entries = batch("--truth", f"{tmp_path}/truth", "--overwrite")
     assert entries["b"]["warnings"] == [f"No truth of this name was found in {tmp_path}/truth."]
 
 
