@@ -108,7 +108,8 @@ def batch(options: argparse.Namespace) -> tuple[int, str]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
+    # lines on a terminal go above the bar; a pipe gets them as they are
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
         task = progress.add_task("Segmenting", total=len(cases))
         for entry in run_batch(cases, model, settings):
             progress.advance(task)
