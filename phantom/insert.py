@@ -212,7 +212,7 @@ def write_cases(source: Path, out: Path, first_number: int, copies: int, count: 
 
 
 def main() -> int:
-    """Command line; 0 if all CTs were used, 1 if some could not be, 2 if there is none."""
+    """Command line; 0 if all CTs were used, 1 if some could not be, 2 if there is none or not the one asked for."""
     parser = argparse.ArgumentParser(prog="python -m phantom.insert", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with DICOM series folders or image files")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -224,6 +224,10 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="-seg.nrrd holds all inserted nodes (validation)")
     options = parser.parse_args()
     sources = find_backgrounds(options.folder) if options.folder.is_dir() else []
+    unknown = sorted(set(options.only or ()) - {s.name for s in sources})
+    if unknown:
+        print(f"{options.folder} holds no CT named {', '.join(unknown)}", file=sys.stderr)
+        return 2
     if options.only:
         sources = [s for s in sources if s.name in options.only]
     if not sources:

@@ -99,6 +99,14 @@ def test_command_writes_cases_of_the_challenges_names(tmp_path, monkeypatch, bac
     assert np.array_equal(seg.array > 0, np.isin(nodes.array, annotated))
 
 
+def test_a_name_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "chest.nii.gz").touch()
+    arguments = ["insert", str(tmp_path), "-o", str(tmp_path / "out"), "--only", "chest.nii.gz", "other"]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert insert.main() == 2
+    assert capsys.readouterr().err.strip() == f"{tmp_path} holds no CT named other"
+
+
 def test_a_folder_without_cts_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["insert", str(tmp_path), "-o", str(tmp_path / "out")])
     assert insert.main() == 2
