@@ -16,7 +16,7 @@ help:
 	@echo "make test     lint, type check and tests"
 	@echo "make weights  train the shipped model again (hours; BACKGROUND=DIR adds real CTs with inserted nodes)"
 	@echo "make score    score model/ on phantoms that were never trained on"
-	@echo "make clean    remove what the other targets made, environments included"
+	@echo "make clean    remove environments, caches and the demo's output; data/ and runs/ stay"
 
 demo: $(DEMO)/.installed
 	$(DEMO)/bin/python process.py batch $(SAMPLE) --truth test/expected -o demo-output --overwrite
@@ -45,7 +45,8 @@ $(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-train.txt 
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) -r requirements-dev.txt
 	@touch $@
 
-# Every step resumes where it was stopped. Seeds: 1000.. train, 5000.. threshold, 9000.. score.
+# Training and preparing resume where they were stopped; phantoms are made again, and come out the same.
+# Seeds: 1000.. train, 5000.. threshold, 9000.. score.
 weights: $(DEV)/.installed data/tune
 	$(DEV)/bin/python -m phantom data/train --count 72 --first-seed 1000 --split train --size 256 --workers 2
 	$(if $(BACKGROUND),$(DEV)/bin/python -m phantom.insert $(BACKGROUND) -o data/train --only $(BACKGROUND_CASES) --copies 10)
@@ -58,11 +59,14 @@ weights: $(DEV)/.installed data/tune
 score: $(DEV)/.installed data/test
 	$(DEV)/bin/python -m training.evaluate data/test -o runs/score
 
-data/tune: $(DEV)/.installed
-	$(DEV)/bin/python -m phantom $@ --count 8 --first-seed 5000 --split val --size 384 --workers 2
+# a folder that is there is complete
+data/tune: | $(DEV)/.installed
+	$(DEV)/bin/python -m phantom $@.part --count 8 --first-seed 5000 --split val --size 384 --workers 2
+	mv $@.part $@
 
-data/test: $(DEV)/.installed
-	$(DEV)/bin/python -m phantom $@ --count 12 --first-seed 9000 --split test --workers 2
+data/test: | $(DEV)/.installed
+	$(DEV)/bin/python -m phantom $@.part --count 12 --first-seed 9000 --split test --workers 2
+	mv $@.part $@
 
 define make_venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
