@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from lnq.normalise import normalise
 from lnq.spec import Normalisation
 from training.augment import apply_spatial, draw_spatial, intensity_transform, source_size
 from training.cases import PreparedCase
@@ -22,16 +23,7 @@ Sample = dict[str, Tensor]
 
 def normalise_patch(patch_hu: np.ndarray, case: PreparedCase, normalisation: Normalisation) -> np.ndarray:
     """float32 in normalised units; `zscore` takes the statistics of the whole cropped case, as inference does."""
-    image = patch_hu.astype(np.float32)
-    if normalisation.kind == "zscore":
-        mean, std = case.info.mean_hu, max(case.info.std_hu, 1e-8)
-    else:
-        mean, std = normalisation.mean, normalisation.std
-        assert normalisation.clip_hu is not None
-        np.clip(image, *normalisation.clip_hu, out=image)
-    image -= mean
-    image /= std
-    return image
+    return normalise(patch_hu, normalisation, (case.info.mean_hu, case.info.std_hu))
 
 
 @dataclass(frozen=True)
