@@ -131,3 +131,7 @@ def _write_slice(volume: Volume, z: int, path: Path, modality: str, series: str,
     for name, value in tags.items():
         setattr(dataset, name, value)
     dataset.save_as(path, enforce_file_format=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--real-ct", metavar="DIR", help="folder of real chest CTs for the tests that look at some")

@@ -113,12 +113,13 @@ COMPACT = Config(
     # 16 channels cost a CPU no more than 8, its kernels work in blocks of 16; a small net needs less dropout
     network=_network((16, 16, 32, 64, 128), (0.0, 0.05, 0.1, 0.2, 0.0)),
     spacing_mm=(3.0, 1.5, 1.5),  # a 5 mm node still spans three voxels, at a quarter of the work
-    patch=(32, 96, 96),  # 96 x 144 x 144 mm: the width of a mediastinum
+    patch=(32, 64, 64),  # 96 mm a side: enough around a node, and more steps in the time than a larger one
     normalisation="ct",  # soft tissue fills the range
     sampling=Sampling(region=True),  # all steps go where nodes can be
     augmentation=Augmentation(strong=True),
     pretrain=Stage(epochs=8, iterations=50, momentum=0.99),  # as long as a CPU allows
-    finetune=Stage(epochs=48, iterations=50, momentum=0.9, ema=0.99),  # averaging steadies a short training
+    # 3,600 steps instead of 75,000 need larger ones: at 0.01 the loss fell four times slower; averaging steadies them
+    finetune=Stage(epochs=60, iterations=60, lr=0.1, momentum=0.9, ema=0.99),
     workers=1,  # a CPU's cores are for the steps
 )
 
