@@ -76,7 +76,10 @@ def find_crop(volume_lps: Volume, margin_mm: float = 10.0, region_margin_mm: flo
     region = np.ones([s.stop - s.start for s in box], bool)
     if found == 2:
         between = region_between(where, coarse.spacing_mm, region_margin_mm)
-        region = resample_label_to(coarse.with_array(between), volume_lps.crop(box)).array.astype(bool)
+        if between.any():
+            region = resample_label_to(coarse.with_array(between), volume_lps.crop(box)).array.astype(bool)
+        else:
+            warnings.append("No mediastinum was found between the lungs: the box around them was searched.")
     return Crop(box, region, found, volume_lps.shape, tuple(warnings))
 
 

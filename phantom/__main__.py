@@ -35,7 +35,8 @@ def write_one(args: argparse.Namespace, index: int) -> str:
     name = f"lnq2023-{args.split}-{args.first_number + index:04d}"
     size = None if args.size is None else args.size[0] if len(args.size) == 1 else tuple(args.size)
     phantom = make_phantom(args.first_seed + index, args.spacing, size, args.phase)
-    truth = phantom.partial.with_array((phantom.nodes.array > 0).astype("uint8")) if args.full else phantom.partial
+    full = args.full or args.split != "train"  # the challenge's validation and test labels are complete
+    truth = phantom.partial.with_array((phantom.nodes.array > 0).astype("uint8")) if full else phantom.partial
     write_volume(truth, args.out / f"{name}-seg.nrrd")
     write_volume(phantom.nodes, args.out / f"{name}-nodes.nrrd")
     (args.out / f"{name}-info.json").write_text(json.dumps(phantom.info, indent=1) + "\n")

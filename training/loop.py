@@ -98,6 +98,7 @@ def train(
                     write_metrics(run.output, state.history)
                     display.epoch(state.history[-1], stage.epochs)
                     break
+            _refuse_infinite(state, epoch)
             if fabric.is_global_zero:
                 save_checkpoint(run.checkpoint, _capture(run, state, fabric))
         if stop.received:
@@ -163,13 +164,18 @@ def _finish_epoch(state: State, stage: Stage, validate: Callable[[nn.Module], di
     row = {"epoch": float(state.step // stage.iterations - 1), "lr": state.optimizer.param_groups[0]["lr"]}
     for name, total in state.sums.items():
         row[name] = float(total) if name.endswith("seconds") else float(total) / stage.iterations
-    if not math.isfinite(row["loss"]):
-        raise RuntimeError(f"The loss was not finite in epoch {int(row['epoch'])}: start again with a lower rate")
+    _refuse_infinite(state, int(row["epoch"]))
     if validate is not None:
         state.network.eval()
         row |= validate(state.network)
     state.history.append(row)
     state.sums = {}
+
+
+def _refuse_infinite(state: State, epoch: int) -> None:
+    """Raise RuntimeError where the running epoch's loss is NaN or infinite, before such weights are saved."""
+    if not math.isfinite(float(state.sums.get("loss", 0.0))):
+        raise RuntimeError(f"The loss was not finite in epoch {epoch}: start again with a lower rate")
 
 
 def _loader(run: Run, dataset: Dataset[Sample], first_step: int, fabric: Fabric) -> DataLoader[Sample]:

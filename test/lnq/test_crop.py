@@ -173,3 +173,10 @@ def test_a_full_size_ct_takes_under_2_seconds_and_1_gb(thorax):
     assert crop.lungs_found == 2
     assert seconds < 2
     assert peak < 1e9
+
+
+def test_the_box_is_searched_where_nothing_lies_between_the_lungs(thorax, monkeypatch):
+    monkeypatch.setattr("lnq.crop.region_between", lambda lungs, *_: np.zeros_like(lungs))
+    crop = find_crop(thorax)
+    assert crop.region.all()
+    assert crop.warnings == ("No mediastinum was found between the lungs: the box around them was searched.",)

@@ -10,7 +10,7 @@ GRID = ["--size", "34", "96", "96", "--spacing", "8", "4", "4"]
 
 
 def test_files_have_the_challenge_names_and_one_geometry(tmp_path):
-    main([str(tmp_path), "--count", "2", "--first-seed", "40", "--split", "val", "--full", "--workers", "2", *GRID])
+    main([str(tmp_path), "--count", "2", "--first-seed", "40", "--split", "val", "--workers", "2", *GRID])
     names = {
         f"lnq2023-val-000{i}-{part}" for i in (1, 2) for part in ("ct.nrrd", "seg.nrrd", "nodes.nrrd", "info.json")
     }
