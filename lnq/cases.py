@@ -67,7 +67,7 @@ def find_cases(inputs: Sequence[Path], leave_out: Path | None = None) -> list[Ca
     for given in inputs:
         if not given.exists():
             raise StartError(f"{given} does not exist: check the path")
-        paths += _cases_below(given) if given.is_dir() else [given]
+        paths += _cases_below(given, set()) if given.is_dir() else [given]
     resolved = {p.resolve(): None for p in paths}  # a path given twice is one case
     if leave_out is not None:
         outside = leave_out.resolve()
@@ -78,13 +78,22 @@ def find_cases(inputs: Sequence[Path], leave_out: Path | None = None) -> list[Ca
     return name_cases(resolved)
 
 
-def _cases_below(folder: Path) -> list[Path]:
-    found = [folder] if is_dicom_folder(folder) else []
-    for path in sorted(folder.iterdir()):
+def _cases_below(folder: Path, seen: set[Path]) -> list[Path]:
+    """Cases of a folder and of those below it; `seen` keeps links that lead back from being followed for ever."""
+    if folder.resolve() in seen:
+        return []
+    seen.add(folder.resolve())
+    try:
+        found = [folder] if is_dicom_folder(folder) else []
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        logger.warning(f"{folder} is left out: {error.strerror}")
+        return []
+    for path in entries:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            found += _cases_below(path)
+            found += _cases_below(path, seen)
         elif path.name.lower().endswith(EXTENSIONS) and not _is_label_file(path):
             found.append(path)
     return found

@@ -95,3 +95,23 @@ def test_failure_becomes_one_sentence(error, sentence):
 
 def test_success_is_no_sentence():
     assert attempt(Path("ct.mha"), lambda: None) is None
+
+
+def test_a_link_that_leads_back_is_followed_once(tmp_path):
+    touch(tmp_path / "study" / "a.mha")
+    (tmp_path / "study" / "back").symlink_to(tmp_path, target_is_directory=True)
+    assert [c.name for c in find_cases([tmp_path])] == ["a"]
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_left_out(tmp_path, monkeypatch, caplog):
+    touch(tmp_path / "a.mha", tmp_path / "locked" / "b.mha")
+    listed = Path.iterdir
+
+    def iterdir(folder: Path):
+        if folder.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert [c.name for c in find_cases([tmp_path])] == ["a"]
+    assert caplog.messages == [f"{tmp_path / 'locked'} is left out: Permission denied"]
