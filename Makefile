@@ -9,13 +9,14 @@ BACKGROUND ?=
 BACKGROUND_CASES ?= Lung_Dx-A0001 Lung_Dx-A0002
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
-.PHONY: help demo test lint unit setup weights score clean
+.PHONY: help demo test lint unit setup weights score compare clean
 
 help:
 	@echo "make demo     segment the sample CT: mask and picture under demo-output/, Dice against its truth"
 	@echo "make test     lint, type check and tests"
 	@echo "make weights  train the shipped model again (hours; BACKGROUND=DIR adds real CTs with inserted nodes)"
 	@echo "make score    score model/ on phantoms that were never trained on"
+	@echo "make compare  train with plain cross entropy and with the full method, a third of the steps each, and score"
 	@echo "make clean    remove environments, caches and the demo's output; data/ and runs/ stay"
 
 demo: $(DEMO)/.installed
