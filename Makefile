@@ -60,6 +60,16 @@ weights: $(DEV)/.installed data/tune
 score: $(DEV)/.installed data/test
 	$(DEV)/bin/python -m training.evaluate data/test -o runs/score
 
+# The full method and plain cross entropy on the same data, at a third of the steps; after `make weights`
+compare: runs/third-dbdmp/score runs/third-cross_entropy/score
+
+runs/third-%/score: data/tune data/test
+	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/pretrain/pretrain.pt --method $* \
+		--finetune.epochs 20 -o runs/third-$*
+	$(DEV)/bin/python -m training.export runs/third-$*/finetune.pt -o runs/third-$*/model
+	$(DEV)/bin/python -m training.evaluate data/tune --model runs/third-$*/model --tune-threshold -o runs/third-$*/tune
+	$(DEV)/bin/python -m training.evaluate data/test --model runs/third-$*/model -o $@
+
 # a folder that is there is complete
 data/tune: | $(DEV)/.installed
 	$(DEV)/bin/python -m phantom $@.part --count 8 --first-seed 5000 --split val --size 384 --workers 2
