@@ -50,7 +50,7 @@ def test_output_that_agrees_passes_with_its_dice(compare):
 @pytest.mark.parametrize(
     ("output", "options", "sentence"),
     [
-        (mask(marked=2), {}, "ct.mha: Dice 0.333 is below 0.5"),
+        (mask(marked=2), {}, "ct.mha: Dice 0.333 is below 0.4"),
         (mask(origin_mm=1e-4), {}, "ct.mha: its size, spacing, origin or direction is not the expected mask's"),
         (mask(value=2), {}, "ct.mha: its voxels are not 8-bit 0 and 1"),
         (mask(), {"listed": "x.mha"}, "Expected ['ct.mha'], written are ['ct.mha'], results.json lists ['x.mha']"),
