@@ -54,7 +54,8 @@ def stem(path: Path) -> str:
         return path.name
     lower = path.name.lower()
     known = next((e for e in EXTENSIONS if lower.endswith(e)), path.suffix)
-    return path.name[: len(path.name) - len(known)] or path.name
+    name = path.name[: len(path.name) - len(known)]
+    return path.name if name in ("", ".", "..") else name  # a result is to stay in its folder
 
 
 def find_cases(inputs: Sequence[Path], leave_out: Path | None = None) -> list[Case]:

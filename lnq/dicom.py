@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from lnq.volume import ImageError, Volume
+from lnq.volume import ImageError, Volume, name_problem
 
 _TAGS = (
     "SeriesInstanceUID",
@@ -166,6 +166,9 @@ def _read_pixels(paths: list[Path]) -> np.ndarray:
     """[Z, Y, X] int16 HU (rescale slope and intercept applied), clamped to what int16 holds."""
     import SimpleITK as sitk
 
+    problem = next(filter(None, map(name_problem, paths)), None)
+    if problem:
+        raise ImageError(problem)
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileNames([str(p) for p in paths])

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 _CHUNK = 1 << 20  # bytes read at a time, so that a check costs no memory
+_MOST_DIMENSIONS = 10  # ITK's MetaImage reader writes beyond its arrays with more
 _META_TYPE_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 
 
@@ -40,6 +41,9 @@ def _nifti_damage(path: Path) -> str | None:
         dims = struct.unpack(order + "8h", header[40:56])
         (bits,) = struct.unpack(order + "h", header[72:74])
         (offset,) = struct.unpack(order + "f", header[108:112])
+        pixdim = struct.unpack(order + "8f", header[76:108])
+        if not all(math.isfinite(size) and size != 0 for size in pixdim[1 : min(dims[0], 3) + 1]):
+            return "its voxel spacing is zero or not a number"  # ITK would take 1 mm instead
         if header[344:347] == b"ni1":  # header and voxels in two files
             return None
         skewed = _nifti_skew(header, order)
@@ -73,6 +77,8 @@ def _nifti_skew(header: bytes, order: str) -> str | None:
 def _meta_damage(path: Path) -> str | None:
     with path.open("rb") as file:
         header = _meta_header(file)
+        if int(header.get("NDims", "3")) > _MOST_DIMENSIONS:
+            return f"its header claims {header['NDims']} dimensions"
         if header.get("CompressedData", "False").lower() != "true" or "DimSize" not in header:
             return None
         if "CompressedDataSize" not in header:

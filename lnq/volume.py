@@ -97,7 +97,7 @@ def read_volume(path: Path | str) -> Volume:
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"{path.name}: there is no such file")
-    problem = damage(path)
+    problem = damage(path) or name_problem(path)
     if problem:
         raise ImageError(f"{path.name} cannot be read: {problem}")
     image = _read_itk(path)
@@ -105,6 +105,15 @@ def read_volume(path: Path | str) -> Volume:
     if not np.abs(direction.T @ direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
         raise ImageError(f"{path.name} cannot be used: its orientation matrix is no rotation")
     return from_sitk(image)
+
+
+def name_problem(path: Path) -> str | None:
+    """What is wrong with a path that ITK would end the whole program over, as the end of a sentence, or None."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "its path is not valid UTF-8, rename it"
+    return None
 
 
 def _read_itk(path: Path) -> "sitk.Image":
