@@ -7,6 +7,7 @@ stderr is one sentence that says which and why.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ DONE, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
     options = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be in no encoding at all
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("lnq").setLevel(logging.INFO)
     try:
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             INTERRUPTED,
             "Interrupted: finished cases are kept, the same command goes on from there",
         )
-    print(sentence, file=sys.stderr, flush=True)
+    print(" ".join(sentence.splitlines()), file=sys.stderr, flush=True)  # a file name may hold line breaks
     return status
 
 

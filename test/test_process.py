@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -193,3 +194,13 @@ def test_batch_on_a_cpu_imports_neither_torch_nor_evalutils_nor_phones_home(tmp_
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "0 []"
+
+
+def test_names_with_line_breaks_and_odd_bytes_leave_one_last_sentence(tmp_path, tiny_bundle):
+    (tmp_path / "in").mkdir()
+    for name in (b"two\nlines.mha", b"caf\xe9.mha"):
+        (tmp_path / "in" / os.fsdecode(name)).write_text("no image")
+    arguments = ["batch", tmp_path / "in", "-o", tmp_path / "out", "--model", tiny_bundle]
+    run = subprocess.run([sys.executable, ROOT / "process.py", *arguments], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("2 cases failed, the first: ")
