@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -22,6 +23,13 @@ IntTriple = tuple[int, int, int]
 
 class BundleError(Exception):
     """A model bundle that cannot be used; the message is one sentence for the user."""
+
+
+def _check_numbers(name: str, values: Any, count: int) -> None:
+    """Raise ValueError where `values`, as JSON gave them, are not so many finite numbers."""
+    numbers = isinstance(values, (tuple, list)) and all(isinstance(v, (int, float)) for v in values)
+    if not numbers or len(values) != count or not all(map(math.isfinite, values)):
+        raise ValueError(f"{name} must be finite numbers, {count} of them, not {values!r}")
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,11 @@ class PostProcessing:
     hu_range: tuple[float, float] = (-54.0, 235.5)
     min_volume_mm3: float = 175.0
 
+    def __post_init__(self) -> None:
+        _check_numbers("border_mm", self.border_mm, 3)
+        _check_numbers("hu_range", self.hu_range, 2)
+        _check_numbers("min_volume_mm3", (self.min_volume_mm3,), 1)
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -103,6 +116,10 @@ class ModelSpec:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        _check_numbers("patch", self.patch, 3)
+        _check_numbers("spacing_mm", self.spacing_mm, 3)
+        if min(self.patch) <= 0 or min(self.spacing_mm) <= 0:
+            raise ValueError(f"Patch and spacing must be positive, not {self.patch} and {self.spacing_mm}")
         if any(p % d for p, d in zip(self.patch, self.network.divisor, strict=True)):
             raise ValueError(f"Patch must be a multiple of {self.network.divisor}, not {self.patch}")
         if not 0 < self.threshold < 1:
