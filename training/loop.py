@@ -75,11 +75,9 @@ def train(
     network: nn.Module,
     dataset: Dataset[Sample],
     step: Step,
-    validate: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> bool:
     """Train, or resume, until the run is complete (True) or a signal stopped it after a checkpoint (False).
 
-    `validate` is called with the network in evaluation mode at each epoch's end; its numbers join the epoch's record.
     Raises ValueError where the folder holds a run with other settings, and RuntimeError where the loss is not finite.
     """
     stage = run.stage
@@ -94,7 +92,7 @@ def train(
                 _step(run, state, fabric, model, stepper, batches, step)
                 display.step(epoch, stage.epochs, state.sums["loss"] / (state.step - epoch * stage.iterations))
                 if state.step % stage.iterations == 0:
-                    _finish_epoch(state, stage, validate)
+                    _finish_epoch(state, stage)
                     write_metrics(run.output, state.history)
                     display.epoch(state.history[-1], stage.epochs)
                     break
@@ -159,15 +157,12 @@ def _step(
         state.sums[name] = state.sums.get(name, torch.zeros(())) + value.detach().double()
 
 
-def _finish_epoch(state: State, stage: Stage, validate: Callable[[nn.Module], dict[str, float]] | None) -> None:
+def _finish_epoch(state: State, stage: Stage) -> None:
     """Turn the sums of the epoch that just ended into a row of means; times stay sums."""
     row = {"epoch": float(state.step // stage.iterations - 1), "lr": state.optimizer.param_groups[0]["lr"]}
     for name, total in state.sums.items():
         row[name] = float(total) if name.endswith("seconds") else float(total) / stage.iterations
     _refuse_infinite(state, int(row["epoch"]))
-    if validate is not None:
-        state.network.eval()
-        row |= validate(state.network)
     state.history.append(row)
     state.sums = {}
 
