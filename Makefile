@@ -49,7 +49,7 @@ $(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-train.txt 
 # Training and preparing resume where they were stopped; phantoms are made again, and come out the same.
 # Seeds: 1000.. train, 5000.. threshold, 9000.. score.
 weights: $(DEV)/.installed data/tune
-	$(DEV)/bin/python -m phantom data/train --count 72 --first-seed 1000 --split train --size 256 --workers 2
+	$(DEV)/bin/python -m phantom data/train --count 120 --first-seed 1000 --split train --size 256 --workers 2
 	$(if $(BACKGROUND),$(DEV)/bin/python -m phantom.insert $(BACKGROUND) -o data/train --only $(BACKGROUND_CASES) --copies 10)
 	$(DEV)/bin/python -m training.prepare data/train -o data/prepared --processes 2
 	$(DEV)/bin/python -m training.pretrain --data data/prepared -o runs/pretrain
@@ -65,7 +65,7 @@ compare: runs/third-dbdmp/score runs/third-cross_entropy/score
 
 runs/third-%/score: data/tune data/test
 	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/pretrain/pretrain.pt --method $* \
-		--finetune.epochs 20 -o runs/third-$*
+		--finetune.epochs 43 -o runs/third-$*
 	$(DEV)/bin/python -m training.export runs/third-$*/finetune.pt -o runs/third-$*/model
 	$(DEV)/bin/python -m training.evaluate data/tune --model runs/third-$*/model --tune-threshold -o runs/third-$*/tune
 	$(DEV)/bin/python -m training.evaluate data/test --model runs/third-$*/model -o $@

@@ -38,6 +38,7 @@ Annotation = Literal["auto", "full", "partial"]
 REGION_POINTS = 4096  # enough for sampling; the region itself is large
 MAX_HU = 4095
 CONNECTIVITY = np.ones((3, 3, 3))
+STRAY_VOXELS = 2  # of the prepared grid: less is a stray piece of an annotation, not a node
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _hu_counts(hu: np.ndarray) -> dict[str, int]:
 def dataset_info(infos: Sequence[CaseInfo], failed: Sequence[str], sources: Sequence[Path]) -> DatasetInfo:
     """Statistics over all cases: HU under the annotation (at the prepared spacing) and the smallest annotated node.
 
-    Raises ValueError where no case is left.
+    Components below two voxels of the prepared grid do not count as nodes. Raises ValueError where no case is left.
     """
     if not any(info.hu_counts for info in infos):
         raise ValueError("No case could be prepared: " + "; ".join(failed))
@@ -169,13 +170,14 @@ def dataset_info(infos: Sequence[CaseInfo], failed: Sequence[str], sources: Sequ
     levels = np.array(sorted(counts))
     weights = np.array([counts[level] for level in levels], dtype=np.float64)
     mean = float((levels * weights).sum() / weights.sum())
-    volumes = [volume for info in infos for volume in info.node_volumes_mm3]
+    stray_mm3 = STRAY_VOXELS * float(np.prod(infos[0].spacing_mm))
+    volumes = [volume for info in infos for volume in info.node_volumes_mm3 if volume >= stray_mm3]
     return DatasetInfo(
         spacing_mm=infos[0].spacing_mm,
         clip_hu=(_percentile(levels, weights, 0.5), _percentile(levels, weights, 99.5)),
         mean_hu=mean,
         std_hu=max(float(np.sqrt(((levels - mean) ** 2 * weights).sum() / weights.sum())), 1.0),
-        smallest_node_mm3=min(volumes),
+        smallest_node_mm3=min(volumes, default=stray_mm3),
         cases=len(infos),
         partial_cases=sum(not info.full for info in infos),
         annotated_nodes=len(volumes),
