@@ -5,6 +5,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 _SLIVER_MM = 8.0  # half-width below which a gap between lung and hull is the lung's own uneven outline
+_WALL_MM = 5.0  # outside the hull: nodes in front of and behind the lungs' edges, but not the muscle between the ribs
 
 
 def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float = 15.0) -> np.ndarray:
@@ -12,17 +13,22 @@ def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
 
     `lungs`: bool [Z, Y, X] with z along the body. Vessels inside the lungs are closed first; slivers between
     the hull and the lungs' outline are dropped, and so is what does not hang together with the largest piece:
-    a tumour at the chest wall. Bool, same shape; empty for empty lungs.
+    a tumour at the chest wall. Within an axial slice the widening ends 5 mm outside the hull: below the domes,
+    where the lungs are thin, it would reach the muscle between the ribs. Bool, same shape; empty for empty lungs.
     """
-    between = np.zeros(lungs.shape, bool)
-    for z in np.flatnonzero(lungs.any(axis=(1, 2))):
+    between, chest = np.zeros(lungs.shape, bool), np.zeros(lungs.shape, bool)
+    slices = np.flatnonzero(lungs.any(axis=(1, 2)))
+    for z in slices:
+        hull_z = hull(lungs[z])
         closed = ndimage.binary_fill_holes(_close(lungs[z], spacing_mm[1:], _SLIVER_MM))
-        between[z] = _open(hull(lungs[z]) & ~closed, spacing_mm[1:], _SLIVER_MM)
+        between[z] = _open(hull_z & ~closed, spacing_mm[1:], _SLIVER_MM)
+        chest[z] = ndimage.distance_transform_edt(~hull_z, spacing_mm[1:]) <= _WALL_MM
     labels, count = ndimage.label(between, np.ones((3, 3, 3)))
     if count == 0:
         return between
     between = labels == np.bincount(labels.ravel())[1:].argmax() + 1
-    return ndimage.distance_transform_edt(~between, spacing_mm) <= margin_mm
+    chest[: slices[0]], chest[slices[-1] + 1 :] = chest[slices[0]], chest[slices[-1]]
+    return chest & (ndimage.distance_transform_edt(~between, spacing_mm) <= margin_mm)
 
 
 def hull(mask: np.ndarray) -> np.ndarray:

@@ -45,6 +45,15 @@ def test_the_chest_wall_is_no_part_of_it():
     assert not region[:, :, 42:].any()
 
 
+def test_it_reaches_5_mm_out_of_the_hull_where_the_lungs_are_thin():
+    lungs = two_lungs()
+    lungs[4:16, 8:30, 15:45] = False  # below the domes: a thin sheet of lung at each flank, at 14 and 45
+    row = np.flatnonzero(region_between(lungs, SPACING_MM)[10, 20])
+    assert (row[0], row[-1]) == (14 - 1, 45 + 1)  # 5 mm are one whole voxel of 4 mm
+    column = np.flatnonzero(region_between(lungs, SPACING_MM)[10, :, 30])
+    assert (column[0], column[-1]) == (8 - 1, 29 + 1)
+
+
 def test_vessels_and_a_tumour_at_the_chest_wall_are_no_part_of_it():
     lungs = two_lungs()
     lungs[10, 15:18, 17] = False  # a vessel

@@ -14,7 +14,7 @@ from lnq.volume import Volume, make_affine, write_volume
 from training.cases import CaseInfo, PreparedCase, case_folders, read_dataset_info
 from training.config import TINY
 from training.export import postprocessing_for
-from training.prepare import Prepare, find_cases, main, prepare_all
+from training.prepare import Prepare, dataset_info, find_cases, main, prepare_all
 
 NODE_MM = (0.0, 0.0, 40.0)  # L, P, S of the annotated node: in the fat between the lungs
 RADIUS_MM = 11.0
@@ -71,6 +71,17 @@ def test_statistics_are_of_the_voxels_under_the_annotation(thorax: Volume, tmp_p
     assert info.std_hu == pytest.approx(under.std(), abs=1e-6)
     assert info.clip_hu == pytest.approx(np.percentile(under, (0.5, 99.5)), abs=2)
     assert info.smallest_node_mm3 == case.info.node_volumes_mm3[0]
+
+
+def test_stray_pieces_are_no_nodes(thorax: Volume, tmp_path: Path) -> None:
+    write_pair(tmp_path / "raw", "a", thorax)
+    run(tmp_path / "raw", tmp_path / "out")
+    case = PreparedCase(tmp_path / "out" / "a").info
+    voxel_mm3 = 4.0 * 3.0 * 3.0
+    pieces = dataclasses.replace(case, node_volumes_mm3=(1.9 * voxel_mm3, 2.0 * voxel_mm3, 500.0))
+    info = dataset_info([pieces], [], [tmp_path])
+    assert info.smallest_node_mm3 == 2.0 * voxel_mm3
+    assert info.annotated_nodes == 2
 
 
 @pytest.mark.parametrize("value", [1, 255, 3])
