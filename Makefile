@@ -65,7 +65,7 @@ compare: runs/third-dbdmp/score runs/third-cross_entropy/score
 
 runs/third-%/score: data/tune data/test
 	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/pretrain/pretrain.pt --method $* \
-		--finetune.epochs 43 -o runs/third-$*
+		--finetune.epochs 33 -o runs/third-$*
 	$(DEV)/bin/python -m training.export runs/third-$*/finetune.pt -o runs/third-$*/model
 	$(DEV)/bin/python -m training.evaluate data/tune --model runs/third-$*/model --tune-threshold -o runs/third-$*/tune
 	$(DEV)/bin/python -m training.evaluate data/test --model runs/third-$*/model -o $@
