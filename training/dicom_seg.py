@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import highdicom
 import numpy as np
 import pydicom
 from rich.console import Console
@@ -82,6 +81,8 @@ def read_segmentation(path: Path, ct: Volume) -> Volume:
     count from one half on. Raises ImageError where the file is damaged or marks voxels beyond the CT.
     """
     try:
+        import highdicom  # only preparing needs it
+
         segmentation = highdicom.seg.segread(path)
         marked = _marked(segmentation)
         planes = [_plane(segmentation, number) for number in range(len(marked))]
@@ -232,5 +233,4 @@ def _own_grid(segmentation: Segmentation, name: str) -> Volume:
         volume = segmentation.get_volume(rescale_fractional=True)  # [slices, rows, columns, segments]
     except (RuntimeError, ValueError) as error:
         raise ImageError(f"{name} is not on its CT's grid, and its frames form no volume: {error}") from error
-    marked = (volume.array >= 0.5).any(axis=3)
-    return Volume(marked.astype(np.uint8), volume.affine)
+    return Volume(np.asarray((volume.array >= 0.5).any(axis=3), np.uint8), volume.affine)

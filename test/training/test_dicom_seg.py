@@ -177,10 +177,11 @@ def test_object_on_a_part_of_the_cts_grid_is_placed(tmp_path: Path, write_series
     np.testing.assert_array_equal(read_segmentation(path, ct).array, wanted)
 
 
-def test_object_of_another_grid_keeps_its_own(tmp_path: Path, write_series: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_object_of_another_grid_keeps_its_own(tmp_path: Path, write_series: Callable[..., Path], kind: str) -> None:
     ct, mask = small_ct(), two_nodes()
     finer = Volume(ct.array, make_affine((2.5, 0.6, 0.6), (-10.0, 20.0, -300.25), oblique()))
-    path = write_seg(write_series(finer, tmp_path / "finer"), mask, tmp_path / "seg.dcm", frames="with node")
+    path = write_seg(write_series(finer, tmp_path / "finer"), mask, tmp_path / "seg.dcm", frames="with node", kind=kind)
     np.testing.assert_allclose(
         marked_mm(read_segmentation(path, ct)), marked_mm(finer.with_array(mask.astype(np.uint8))), atol=1e-3
     )
