@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +69,38 @@ def read_dicom_series(folder: Path) -> Volume:
     """
     folder = Path(folder)
     try:
-        slices = _sorted_slices(_ct_series(folder))
-        affine = _affine(slices)
-        return Volume(_read_pixels([s.path for s in slices]), affine)
+        return _read_slices(_ct_series(folder))
     except ImageError as error:
         raise ImageError(f"{folder.name} cannot be used: {error}") from None
+
+
+def read_dicom_files(files: Sequence[Path], name: str) -> Volume:
+    """HU of the CT series that `files` are the slices of, wherever they lie; `name` stands for it in errors.
+
+    Raises ImageError as `read_dicom_series` does.
+    """
+    try:
+        return _read_slices([(file, read_header(file, _TAGS)) for file in files])
+    except ImageError as error:
+        raise ImageError(f"{name} cannot be used: {error}") from None
+
+
+def read_header(path: Path, tags: Sequence[str]) -> pydicom.Dataset:
+    """These tags of a DICOM file. Raises ImageError where it is damaged or none."""
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
+    except (InvalidDicomError, OSError, ValueError, EOFError) as error:
+        raise ImageError(f"its file {path.name} is damaged ({error})") from None
+
+
+def is_ct_slice(header: pydicom.Dataset) -> bool:
+    """Whether a header (with Modality and ImageType) is that of a CT image, and no scout view."""
+    return header.get("Modality") == "CT" and "LOCALIZER" not in str(header.get("ImageType", "")).upper()
+
+
+def _read_slices(files: list[tuple[Path, pydicom.Dataset]]) -> Volume:
+    slices = _sorted_slices(files)
+    return Volume(_read_pixels([s.path for s in slices]), _affine(slices))
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -87,13 +114,9 @@ def _ct_series(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
     for path in _files(folder):
         if not is_dicom_file(path):
             continue
-        try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        except (InvalidDicomError, OSError, ValueError, EOFError) as error:
-            raise ImageError(f"its file {path.name} is damaged ({error})") from None
-        modality = str(header.get("Modality", "unknown"))
-        modalities[modality] += 1
-        if modality == "CT" and "LOCALIZER" not in str(header.get("ImageType", "")).upper():
+        header = read_header(path, _TAGS)
+        modalities[str(header.get("Modality", "unknown"))] += 1
+        if is_ct_slice(header):
             series[str(header.get("SeriesInstanceUID", ""))].append((path, header))
     if series:
         return max(series.values(), key=len)

@@ -1,4 +1,7 @@
-"""Random patches of prepared cases. Sample number `index` is the same whatever the number of loader workers."""
+"""Random patches of prepared cases. Sample number `index` is the same whatever the number of loader workers.
+
+It is made by one thread: in sums over a patch, as augmentation takes them, the last bits depend on how many share them.
+"""
 
 from __future__ import annotations
 
@@ -87,8 +90,8 @@ class FinetuneDataset(Dataset[Sample]):
         start = start - (np.array(size) - config.patch) // 2
         box = normalise_patch(case.box("image", start, size), case, self.normalisation)
         label = torch.from_numpy(np.ascontiguousarray(case.box("label", start, size)))
-        image, label = apply_spatial(torch.from_numpy(box), label, spatial, config.patch)
-        with global_seed(int(rng.integers(2**32))):
+        with one_thread(), global_seed(int(rng.integers(2**32))):
+            image, label = apply_spatial(torch.from_numpy(box), label, spatial, config.patch)
             image = self.change_intensity(image[None])
         return {"image": image, "label": label, "full": torch.tensor(case.info.full)}
 
@@ -104,6 +107,17 @@ def global_seed(seed: int) -> Iterator[None]:
             yield
         finally:
             np.random.set_state(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute with one thread, as it does in loader workers, and with as many as before after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class StepSampler(Sampler[list[int]]):

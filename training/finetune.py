@@ -16,7 +16,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from training.cases import PreparedCase, case_folders, normalisation_for, read_dataset_info
+from training.cases import PreparedCase, normalisation_for, read_dataset_info
 from training.checkpoint import load_checkpoint
 from training.command import run_command
 from training.config import COMPACT, Config, ConfigArguments, parse
@@ -24,6 +24,7 @@ from training.dataset import FinetuneDataset, Sample
 from training.loop import Position, Run, Step, train
 from training.losses import combine_terms, cross_entropy, full_supervised_loss, loss_terms, ramp_up
 from training.network import DualBranchNet, pass_on_weights
+from training.splits import ALL_FOR_TRAINING, Selection, SelectionArguments, training_folders
 
 Method = Literal["dbdmp", "cross_entropy"]
 
@@ -36,6 +37,7 @@ class Finetune:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets finetune.pt, metrics.csv and config.json
     init: Path | None = None  # pretrain.pt, whose weights but the heads are the start; none starts from chance
     method: Method = "dbdmp"  # cross_entropy trains the main branch alone and trusts every background voxel
+    selection: SelectionArguments = ALL_FOR_TRAINING
     preset: str = "compact"  # paper, compact or tiny
     config: ConfigArguments = COMPACT
 
@@ -80,9 +82,16 @@ def cross_entropy_step(model: nn.Module, batch: Sample, _position: Position) -> 
     return {"loss": cross_entropy(main, one_hot(batch["label"]))}
 
 
-def finetune(data: Path, output: Path, config: Config, init: Path | None = None, method: Method = "dbdmp") -> bool:
+def finetune(
+    data: Path,
+    output: Path,
+    config: Config,
+    init: Path | None = None,
+    method: Method = "dbdmp",
+    selection: Selection = ALL_FOR_TRAINING,
+) -> bool:
     """Fine-tune on the prepared folder; returns whether the run is complete."""
-    cases = [PreparedCase(folder, config.sampling.cache) for folder in case_folders(data)]
+    cases = [PreparedCase(folder, config.sampling.cache) for folder in training_folders(data, selection)]
     if not any(case.info.node_centres for case in cases):
         raise ValueError(f"No case in {data} has an annotated node")
     info = read_dataset_info(data)
@@ -108,7 +117,9 @@ def finetune(data: Path, output: Path, config: Config, init: Path | None = None,
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     command = parse(Finetune, arguments)
-    return run_command(lambda: finetune(command.data, command.output, command.config, command.init, command.method))
+    return run_command(
+        lambda: finetune(command.data, command.output, command.config, command.init, command.method, command.selection)
+    )
 
 
 if __name__ == "__main__":

@@ -1,22 +1,26 @@
 """Turn raw cases into prepared ones: cropped, resampled, compressed, with the statistics that training needs.
 
-    python -m training.prepare DIR... -o PREPARED --preset compact
+    python -m training.prepare SOURCE... -o PREPARED --preset compact
 
-A DIR holds pairs `<case>-ct.nrrd` and `<case>-seg.nrrd`, as the LNQ2023 challenge and the phantoms name them.
+A SOURCE is a folder of pairs `<case>-ct.nrrd` and `<case>-seg.nrrd`, as the LNQ2023 challenge and the phantoms name
+them; a folder with CT series and DICOM SEG objects anywhere below it; or a CSV table (see `training.sources`).
 Prepared cases are kept, so the same command run again does only what is missing.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import multiprocessing
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -25,94 +29,62 @@ from rich.progress import track
 from scipy import ndimage
 
 from lnq.spec import CropSpec, Triple
-from training.cases import AIR_HU, CaseInfo, DatasetInfo, write_case, write_dataset_info
+from training.cases import (
+    AIR_HU,
+    STRAY_VOXELS,
+    CaseInfo,
+    count_hu,
+    dataset_info,
+    write_case,
+    write_dataset_info,
+)
 from training.command import run_command
 from training.config import COMPACT, ConfigArguments, parse
-from training.machine import git_commit
+from training.sources import Annotation, RawCase, check_label, find_cases, read_pair
+from training.splits import SPLITS_NAME, SplitRow, make_splits, read_splits, write_splits
 
 if TYPE_CHECKING:
+    from lnq.pipeline import Prepared
     from lnq.volume import Volume
-
-Annotation = Literal["auto", "full", "partial"]
 
 REGION_POINTS = 4096  # enough for sampling; the region itself is large
 MAX_HU = 4095
+AIR_OR_LUNG_HU = -200.0  # no node has a median below: fat has -100
 CONNECTIVITY = np.ones((3, 3, 3))
-STRAY_VOXELS = 2  # of the prepared grid: less is a stray piece of an annotation, not a node
+
+Work = tuple[RawCase, Triple, Path]  # what is prepared, at which spacing, into which folder
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Prepare folders of `<case>-ct.nrrd` and `<case>-seg.nrrd` for training."""
+    """Prepare raw cases for training: the challenge's pairs, DICOM with DICOM SEG, or a CSV table of files."""
 
-    sources: tyro.conf.Positional[tuple[Path, ...]]  # folders with raw cases
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets one folder per case and dataset.json
-    annotation: Annotation = "auto"  # auto: cases named val or test are full, others partial
+    sources: tyro.conf.Positional[tuple[Path, ...]]  # folders with raw cases, or .csv tables
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets a folder per case, dataset.json and splits.csv
+    annotation: Annotation = "auto"  # auto: as the source says (names with val or test are full, others partial)
+    folds: int | None = None  # of the cases for training, patients kept together; 5 unless given
     processes: int = 1  # cases prepared side by side; each takes up to 2 GB
     preset: str = "compact"  # its spacing
     config: ConfigArguments = COMPACT
-
-
-@dataclass(frozen=True)
-class RawCase:
-    """A pair of files, and whether all of its nodes are annotated."""
-
-    name: str
-    image: Path
-    label: Path
-    full: bool
-
-    def provenance(self, spacing_mm: Triple) -> dict[str, Any]:
-        """What tells whether a prepared case is still the one of these files."""
-        sizes = {"image_bytes": self.image.stat().st_size, "label_bytes": self.label.stat().st_size}
-        return {"image": self.image.name, "label": self.label.name, "full": self.full, **sizes} | {
-            "spacing_mm": list(spacing_mm)
-        }
-
-
-def find_cases(sources: Sequence[Path], annotation: Annotation = "auto") -> list[RawCase]:
-    """All pairs in the folders, by name; a name that occurs in two folders gets the folder's before it.
-
-    Raises ValueError where there is none, or where two would have the same name.
-    """
-    pairs: list[tuple[Path, Path]] = []
-    for source in sources:
-        for image in sorted(source.glob("*-ct.nrrd")):
-            label = image.with_name(image.name.replace("-ct.nrrd", "-seg.nrrd"))
-            pairs.append((image, label))
-    if not pairs:
-        raise ValueError(f"No file named *-ct.nrrd in {', '.join(map(str, sources))}")
-    names = [image.name.removesuffix("-ct.nrrd") for image, _ in pairs]
-    cases = []
-    for name, (image, label) in zip(names, pairs, strict=True):
-        full = annotation == "full" or (annotation == "auto" and ("-val" in name or "-test" in name))
-        unique = f"{image.parent.name}-{name}" if names.count(name) > 1 else name
-        cases.append(RawCase(unique, image, label, full))
-    if len({case.name for case in cases}) < len(cases):
-        raise ValueError("Two cases of one name lie in folders of one name, or a folder was given twice: rename one")
-    return cases
 
 
 def prepare_case(raw: RawCase, spacing_mm: Triple, folder: Path) -> None:
     """Crop, resample and write one case. Raises ValueError (or ImageError, which is one) with the reason."""
     from lnq.pipeline import prepare  # brings SimpleITK, which training itself does without
     from lnq.resample import resample_label_to
-    from lnq.volume import read_volume
 
-    if not raw.label.is_file():
-        raise ValueError(f"{raw.label.name} is missing")
-    image, label = read_volume(raw.image), read_volume(raw.label)
+    image, label = read_pair(raw)
+    notes = [check_label(label, raw.label.name)]
     prepared = prepare(image, spacing_mm, margin_mm=CropSpec().margin_mm)
-    own = label.with_array((label.array > 0).astype(np.uint8))
-    if not own.array.any():
-        raise ValueError(f"{raw.label.name} marks no voxel")
-    inside = _inside(own, prepared.cropped)
+    if prepared.crop.lungs_found < 2:
+        notes += prepared.crop.warnings
+    inside = _inside(label, prepared.cropped)
     if inside == 0.0:
         raise ValueError(f"{raw.label.name} lies outside the lungs' box of {raw.image.name}: a wrong pair?")
-    node = resample_label_to(own, prepared.image).array
-    components, count = ndimage.label(own.array, CONNECTIVITY)
-    volumes = np.bincount(components.ravel())[1:] * own.voxel_volume_mm3 if count else np.zeros(0)
+    node = resample_label_to(label, prepared.image).array
     hu = np.clip(np.round(prepared.image.array), AIR_HU, MAX_HU).astype(np.int16)
+    if node.any() and np.median(hu[node > 0]) < AIR_OR_LUNG_HU:
+        raise ValueError(f"{raw.label.name} marks air or lung in {raw.image.name}: a wrong pair?")
     info = CaseInfo(
         case=raw.name,
         full=raw.full,
@@ -120,103 +92,119 @@ def prepare_case(raw: RawCase, spacing_mm: Triple, folder: Path) -> None:
         spacing_mm=spacing_mm,
         mean_hu=float(hu.mean(dtype=np.float64)),
         std_hu=float(hu.std(dtype=np.float64)),
-        node_centres=tuple(_component_centres(node)),
-        node_volumes_mm3=tuple(float(v) for v in volumes),
+        node_centres=tuple(component_centres(node)),
+        node_volumes_mm3=tuple(_node_volumes_mm3(label)),
         label_lost=round(1.0 - inside, 6),
-        hu_counts=_hu_counts(hu[node > 0]),
-        provenance=raw.provenance(spacing_mm),
+        hu_counts=count_hu(hu[node > 0]),
+        patient=raw.patient,
+        notes=tuple(note for note in notes if note),
+        provenance=raw.provenance(spacing_mm) | {"crop": _crop_facts(prepared)},
     )
     points = np.argwhere(prepared.region)
     chosen = np.random.default_rng(0).permutation(len(points))[:REGION_POINTS]
     write_case(folder, info, hu, node, prepared.region, points[chosen])
 
 
+def _crop_facts(prepared: Prepared) -> dict[str, Any]:
+    """How the CT was cropped: the box counts voxels of the CT in LPS axes, z, y, x."""
+    crop = prepared.crop
+    return {
+        "margin_mm": CropSpec().margin_mm,
+        "box": [[side.start, side.stop] for side in crop.box],
+        "lungs": crop.lungs_found,
+        "warnings": list(crop.warnings),
+    }
+
+
 def _inside(label: Volume, crop: Volume) -> float:
     """Part of the label's voxels whose centres lie in the crop."""
-    index = np.argwhere(label.array)
+    index = np.argwhere(label.array > 0)
     position = label.affine[:3, :3] @ index.T + label.affine[:3, 3:]
     there = np.linalg.inv(crop.affine) @ np.vstack([position, np.ones(len(index))])
     limits = np.array(crop.shape)[:, None] - 0.5
     return float(((there[:3] >= -0.5) & (there[:3] <= limits)).all(axis=0).mean())
 
 
-def _component_centres(node: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Of each 26-connected component the voxel nearest to its centre of mass."""
+def _node_volumes_mm3(label: Volume) -> Iterator[float]:
+    """Of each node on the label's own grid: the 26-connected components of each value."""
+    values = label.array if label.array.dtype.kind in "iu" else label.array.astype(np.int32)
+    for value, box in enumerate(ndimage.find_objects(values), start=1):
+        if box is None:  # no voxel has this value
+            continue
+        components, _ = ndimage.label(values[box] == value, CONNECTIVITY)
+        for voxels in np.bincount(components.ravel())[1:]:
+            yield float(voxels * label.voxel_volume_mm3)
+
+
+def component_centres(node: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Of each 26-connected component the voxel nearest to its centre of mass; stray pieces only if there is no other.
+
+    `node`: uint8 [Z, Y, X] on the prepared grid.
+    """
     components, _ = ndimage.label(node, CONNECTIVITY)
+    sizes = np.bincount(components.ravel())[1:]
+    least = min(STRAY_VOXELS, sizes.max(initial=0))
     for number, box in enumerate(ndimage.find_objects(components), start=1):
+        if sizes[number - 1] < least:
+            continue
         voxels = np.argwhere(components[box] == number)
         nearest = voxels[np.argmin(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1))]
         z, y, x = (int(v) + s.start for v, s in zip(nearest, box, strict=True))
         yield z, y, x
 
 
-def _hu_counts(hu: np.ndarray) -> dict[str, int]:
-    """How often each HU occurs, as JSON can hold it."""
-    levels, counts = np.unique(hu, return_counts=True)
-    return {str(level): int(count) for level, count in zip(levels, counts, strict=True)}
-
-
-def dataset_info(infos: Sequence[CaseInfo], failed: Sequence[str], sources: Sequence[Path]) -> DatasetInfo:
-    """Statistics over all cases: HU under the annotation (at the prepared spacing) and the smallest annotated node.
-
-    Components below two voxels of the prepared grid do not count as nodes. Raises ValueError where no case is left.
-    """
-    if not any(info.hu_counts for info in infos):
-        raise ValueError("No case could be prepared: " + "; ".join(failed))
-    counts: dict[int, int] = {}
-    for info in infos:
-        for level, count in info.hu_counts.items():
-            counts[int(level)] = counts.get(int(level), 0) + count
-    levels = np.array(sorted(counts))
-    weights = np.array([counts[level] for level in levels], dtype=np.float64)
-    mean = float((levels * weights).sum() / weights.sum())
-    stray_mm3 = STRAY_VOXELS * float(np.prod(infos[0].spacing_mm))
-    volumes = [volume for info in infos for volume in info.node_volumes_mm3 if volume >= stray_mm3]
-    return DatasetInfo(
-        spacing_mm=infos[0].spacing_mm,
-        clip_hu=(_percentile(levels, weights, 0.5), _percentile(levels, weights, 99.5)),
-        mean_hu=mean,
-        std_hu=max(float(np.sqrt(((levels - mean) ** 2 * weights).sum() / weights.sum())), 1.0),
-        smallest_node_mm3=min(volumes, default=stray_mm3),
-        cases=len(infos),
-        partial_cases=sum(not info.full for info in infos),
-        annotated_nodes=len(volumes),
-        failed=tuple(failed),
-        provenance={"sources": [source.resolve().name for source in sources], "commit": git_commit()},
-    )
-
-
-def _percentile(levels: np.ndarray, weights: np.ndarray, percent: float) -> float:
-    below = np.cumsum(weights) / weights.sum()
-    return float(levels[min(int(np.searchsorted(below, percent / 100.0)), len(levels) - 1)])
-
-
 def prepare_all(command: Prepare, console: Console) -> bool:
-    """Prepare what is missing, name what is bad, and write dataset.json."""
-    cases = find_cases(command.sources, command.annotation)
+    """Prepare what is missing, name what is bad, and write splits.csv and dataset.json."""
+    cases = find_cases(command.sources, command.annotation, console)
     _refuse_strangers(command.output, cases)
+    rows = _splits(command, cases)
     command.output.mkdir(parents=True, exist_ok=True)
-    spacing_mm = command.config.spacing_mm
-    missing = [case for case in cases if not _is_done(case, spacing_mm, command.output / case.name)]
-    work = [(case, spacing_mm, command.output / case.name) for case in missing]
+    work = [(case, command.config.spacing_mm, command.output / case.name) for case in cases]
+    missing = _missing(work)
     failed: dict[str, str] = {}
-    for name, reason in track(_outcomes(work, command.processes), "Preparing", len(work), console=console):
+    for name, reason in track(_outcomes(missing, command.processes), "Preparing", len(missing), console=console):
         if reason:
             failed[name] = reason
             shutil.rmtree(command.output / name, ignore_errors=True)  # training takes every folder that is there
             console.print(f"{name} is left out: {reason}", highlight=False)
-    done = [command.output / case.name for case in cases if case.name not in failed]
-    infos = [CaseInfo.read(folder) for folder in done]
-    reasons = [f"{name}: {reason}" for name, reason in sorted(failed.items())]
-    write_dataset_info(command.output, dataset_info(infos, reasons, command.sources))
-    lost = [info for info in infos if info.label_lost > 0]
-    for info in lost:
-        console.print(f"{info.case}: {info.label_lost:.1%} of the annotation lies outside the crop", highlight=False)
-    console.print(
-        f"{len(infos)} cases are prepared ({len(missing) - len(failed)} of them now), {len(failed)} are left out",
-        highlight=False,
-    )
+    infos = [CaseInfo.read(folder) for case, _, folder in work if case.name not in failed]
+    write_splits(command.output / SPLITS_NAME, rows.values())
+    _write_statistics(command, infos, rows, failed)
+    _report(console, infos, rows, len(missing) - len(failed), len(failed))
     return True
+
+
+def _splits(command: Prepare, cases: Sequence[RawCase]) -> dict[str, SplitRow]:
+    """Where each case belongs, by name; an earlier splits.csv is kept to."""
+    path = command.output / SPLITS_NAME
+    earlier = read_splits(path) if path.is_file() else {}
+    rows = make_splits([(case.name, case.patient, case.part) for case in cases], earlier, command.folds)
+    return {row.case: row for row in rows}
+
+
+def _write_statistics(
+    command: Prepare, infos: Sequence[CaseInfo], rows: dict[str, SplitRow], failed: dict[str, str]
+) -> None:
+    from training.machine import git_commit  # brings torch, which the processes do without
+
+    train = [info for info in infos if rows[info.case].split == "train"]
+    reasons = [f"{name}: {reason}" for name, reason in sorted(failed.items())]
+    provenance = {"sources": [source.resolve().name for source in command.sources], "commit": git_commit()}
+    write_dataset_info(command.output, dataset_info(train or infos, reasons, provenance))
+
+
+def _report(console: Console, infos: Sequence[CaseInfo], rows: dict[str, SplitRow], now: int, failed: int) -> None:
+    for info in infos:
+        notes = list(info.notes)
+        if info.label_lost > 0:
+            notes.append(f"{info.label_lost:.1%} of the annotation lies outside the crop")
+        if not info.node_centres:
+            notes.append("the annotation is too small for the prepared grid")
+        for note in notes:
+            console.print(f"{info.case}: {note}", highlight=False)
+    count = Counter(rows[info.case].split for info in infos)
+    console.print(", ".join(f"{number} for {part}" for part, number in count.items()), highlight=False)
+    console.print(f"{len(infos)} cases are prepared ({now} of them now), {failed} are left out", highlight=False)
 
 
 def _refuse_strangers(output: Path, cases: Sequence[RawCase]) -> None:
@@ -229,28 +217,60 @@ def _refuse_strangers(output: Path, cases: Sequence[RawCase]) -> None:
         )
 
 
+def _missing(work: Sequence[Work]) -> list[Work]:
+    """What is still to be prepared, less what a run that was killed left of it."""
+    missing = [item for item in work if not _is_done(*item)]
+    for _, _, folder in missing:
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.[0-9]*"):
+            shutil.rmtree(left, ignore_errors=True)
+    return missing
+
+
 def _is_done(case: RawCase, spacing_mm: Triple, folder: Path) -> bool:
+    """Whether the folder holds this very case, complete."""
     try:
-        return json.loads((folder / "case.json").read_text())["provenance"] == case.provenance(spacing_mm)
+        stored = json.loads((folder / "case.json").read_text())["provenance"]
+        return not case.problem and case.provenance(spacing_mm) == {k: v for k, v in stored.items() if k != "crop"}
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _outcomes(work: Sequence[tuple[RawCase, Triple, Path]], processes: int) -> Iterator[tuple[str, str]]:
+def _outcomes(work: Sequence[Work], processes: int) -> Iterator[tuple[str, str]]:
     """Name of each case, as it is done, with why it failed or an empty string."""
     if processes <= 1:
         yield from map(_try_case, work)
         return
+    yielded = set()
+    try:
+        for name, reason in _side_by_side(work, processes):
+            yielded.add(name)
+            yield name, reason
+    except BrokenProcessPool:  # a case ended its process: those that are left get a pool each, so that it is named
+        for item in work:
+            if item[0].name in yielded:
+                continue
+            try:
+                yield from _side_by_side([item], 1)
+            except BrokenProcessPool:
+                yield item[0].name, "its process was ended, there may be too little memory"
+
+
+def _side_by_side(work: Sequence[Work], processes: int) -> Iterator[tuple[str, str]]:
     # Processes are started afresh: SimpleITK's threads do not survive a fork.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    try:
         for job in as_completed([pool.submit(_try_case, item) for item in work]):
             yield job.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _try_case(item: tuple[RawCase, Triple, Path]) -> tuple[str, str]:
+def _try_case(item: Work) -> tuple[str, str]:
     case = item[0]
     try:
         prepare_case(*item)
+    except MemoryError:
+        return case.name, "there is not enough memory for it"
     except Exception as error:  # whatever is wrong with one case must not end the others
         return case.name, str(error) or type(error).__name__
     return case.name, ""

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from training.cases import PreparedCase, case_folders, normalisation_for, read_dataset_info
+from training.cases import PreparedCase, normalisation_for, read_dataset_info
 from training.command import run_command
 from training.config import COMPACT, Config, ConfigArguments, parse
 from training.dataset import PretrainDataset, Sample
 from training.loop import Position, Run, train
 from training.network import DualBranchNet
+from training.splits import ALL_FOR_TRAINING, Selection, SelectionArguments, training_folders
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Pretrain:
 
     data: Path  # folder that training.prepare wrote
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets pretrain.pt, metrics.csv and config.json
+    selection: SelectionArguments = ALL_FOR_TRAINING
     preset: str = "compact"  # paper, compact or tiny
     config: ConfigArguments = COMPACT
 
@@ -43,9 +45,9 @@ def reconstruction_step(model: nn.Module, batch: Sample, _position: Position) ->
     return {"loss": terms["mse_main"] + terms["mse_aux"], **terms}
 
 
-def pretrain(data: Path, output: Path, config: Config) -> bool:
+def pretrain(data: Path, output: Path, config: Config, selection: Selection = ALL_FOR_TRAINING) -> bool:
     """Pre-train on the prepared folder; returns whether the run is complete."""
-    cases = [PreparedCase(folder, config.sampling.cache) for folder in case_folders(data)]
+    cases = [PreparedCase(folder, config.sampling.cache) for folder in training_folders(data, selection)]
     normalisation = normalisation_for(config.normalisation, read_dataset_info(data))
     torch.manual_seed(config.seed)
     network = DualBranchNet(config.network, head_channels=1)
@@ -56,7 +58,7 @@ def pretrain(data: Path, output: Path, config: Config) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     command = parse(Pretrain, arguments)
-    return run_command(lambda: pretrain(command.data, command.output, command.config))
+    return run_command(lambda: pretrain(command.data, command.output, command.config, command.selection))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from lnq.dicom import is_dicom_folder, read_dicom_series
+from lnq.dicom import is_dicom_folder, read_dicom_files, read_dicom_series
 from lnq.volume import ImageError, Volume, make_affine
 
 
@@ -55,6 +55,20 @@ def test_series_with_most_slices_is_chosen_and_scout_left_out(tmp_path, write_di
         for file in other.iterdir():
             file.rename(folder / f"{name}{file.name}")
     np.testing.assert_array_equal(read_dicom_series(folder).array, ct.array)
+
+
+def test_slices_of_a_series_may_lie_in_several_folders(tmp_path, write_dicom):
+    ct = small_ct()
+    folder = write_dicom(ct, tmp_path / "series")
+    (tmp_path / "other").mkdir()
+    moved = (folder / "0002.dcm").rename(tmp_path / "other" / "0002.dcm")
+    read = read_dicom_files([*folder.iterdir(), moved], "LNQ-1")
+    np.testing.assert_array_equal(read.array, ct.array)
+    with pytest.raises(ImageError, match=r"^LNQ-1 cannot be used: slices are missing"):
+        read_dicom_files(list(folder.iterdir()), "LNQ-1")
+    moved.write_text("no DICOM file")
+    with pytest.raises(ImageError, match=r"^LNQ-1 cannot be used: its file 0002.dcm is damaged"):
+        read_dicom_files([*folder.iterdir(), moved], "LNQ-1")
 
 
 def test_folder_is_dicom_by_its_files_contents(tmp_path, write_dicom):

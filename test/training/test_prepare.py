@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
-from collections.abc import Callable
+import re
+import shutil
 from io import StringIO
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pytest
 from rich.console import Console
 
 from lnq.volume import Volume, make_affine, write_volume
-from training.cases import CaseInfo, PreparedCase, case_folders, read_dataset_info
+from training.cases import CaseInfo, PreparedCase, case_folders, dataset_info, read_dataset_info
 from training.config import TINY
 from training.export import postprocessing_for
-from training.prepare import Prepare, dataset_info, find_cases, main, prepare_all
+from training.prepare import Prepare, component_centres, main, prepare_all
+from training.sources import find_cases
+from training.splits import read_splits
 
 NODE_MM = (0.0, 0.0, 40.0)  # L, P, S of the annotated node: in the fat between the lungs
 RADIUS_MM = 11.0
@@ -34,6 +38,13 @@ def write_pair(folder: Path, name: str, ct: Volume, label: Volume | None = None,
     hu[node_label(ct) > 0] = NODE_HU
     write_volume(ct.with_array(hu), folder / f"{name}-ct.nrrd")
     write_volume(label or ct.with_array(node_label(ct, value=value)), folder / f"{name}-seg.nrrd")
+
+
+def pad(ct: Volume) -> np.ndarray:
+    """HU with padding of two kinds beyond a round field of view, whose corners lie in the lungs' box."""
+    _, y, x = np.indices(ct.shape)
+    beyond = np.hypot(ct.affine[0, 3] + 5 * x, ct.affine[1, 3] + 5 * y) > 140
+    return np.where(beyond, np.where(x < 32, -3024, -2000), ct.array).astype(np.int16)
 
 
 def run(folder: Path, output: Path, processes: int = 1) -> list[str]:
@@ -79,16 +90,37 @@ def test_stray_pieces_are_no_nodes(thorax: Volume, tmp_path: Path) -> None:
     case = PreparedCase(tmp_path / "out" / "a").info
     voxel_mm3 = 4.0 * 3.0 * 3.0
     pieces = dataclasses.replace(case, node_volumes_mm3=(1.9 * voxel_mm3, 2.0 * voxel_mm3, 500.0))
-    info = dataset_info([pieces], [], [tmp_path])
+    info = dataset_info([pieces], [], {})
     assert info.smallest_node_mm3 == 2.0 * voxel_mm3
     assert info.annotated_nodes == 2
+
+
+def test_stray_pieces_are_sampled_only_where_there_is_no_node() -> None:
+    node = np.zeros((6, 6, 6), np.uint8)
+    node[0, 0, 0] = 1
+    assert list(component_centres(node)) == [(0, 0, 0)]
+    node[3, 3, 2:5] = 1
+    assert list(component_centres(node)) == [(3, 3, 3)]
+    assert list(component_centres(np.zeros((2, 2, 2), np.uint8))) == []
 
 
 @pytest.mark.parametrize("value", [1, 255, 3])
 def test_any_label_value_counts_as_node(thorax: Volume, tmp_path: Path, value: int) -> None:
     write_pair(tmp_path / "raw", "a", thorax, value=value)
-    run(tmp_path / "raw", tmp_path / "out")
+    said = run(tmp_path / "raw", tmp_path / "out")
     assert set(np.unique(PreparedCase(tmp_path / "out" / "a").whole("label"))) == {0, 1}
+    named = f"a: a-seg.nrrd has value {value}: every value above 0 was taken for node" in said
+    assert named == (value != 1)
+
+
+def test_touching_instances_are_several_nodes(thorax: Volume, tmp_path: Path) -> None:
+    label = node_label(thorax)
+    label[26:][label[26:] > 0] = 9
+    write_pair(tmp_path / "raw", "a", thorax, thorax.with_array(label))
+    said = run(tmp_path / "raw", tmp_path / "out")
+    volumes = CaseInfo.read(tmp_path / "out" / "a").node_volumes_mm3
+    assert volumes == ((label == 1).sum() * 125.0, (label == 9).sum() * 125.0)
+    assert "a: a-seg.nrrd has 2 instances, of values 1, 9: every value above 0 was taken for node" in said
 
 
 def test_label_of_another_grid_is_placed_by_geometry(thorax: Volume, tmp_path: Path) -> None:
@@ -105,24 +137,118 @@ def test_label_of_another_grid_is_placed_by_geometry(thorax: Volume, tmp_path: P
 
 def test_bad_cases_are_named_and_left_out(thorax: Volume, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
-    for name in ("good", "truncated", "empty", "alone", "elsewhere"):
+    for name in ("good", "truncated", "empty", "alone", "elsewhere", "cut", "in-lung", "ct-twice", "padded"):
         write_pair(raw, name, thorax)
     (raw / "truncated-ct.nrrd").write_bytes((raw / "truncated-ct.nrrd").read_bytes()[:3000])
     write_volume(thorax.with_array(np.zeros(thorax.shape, np.uint8)), raw / "empty-seg.nrrd")
     (raw / "alone-seg.nrrd").unlink()
     far = Volume(node_label(thorax), thorax.affine + np.array([[0, 0, 0, 900.0]] + [[0.0] * 4] * 3))
     write_volume(far, raw / "elsewhere-seg.nrrd")
+    (raw / "cut-seg.nrrd").write_bytes((raw / "cut-seg.nrrd").read_bytes()[:-20])
+    lung = np.zeros(thorax.shape, np.uint8)
+    lung[20:24, 26:30, 44:48] = 1
+    write_volume(thorax.with_array(lung), raw / "in-lung-seg.nrrd")
+    write_volume(thorax, raw / "ct-twice-seg.nrrd")
+    write_volume(thorax.with_array(pad(thorax)), raw / "padded-ct.nrrd")
     said = run(raw, tmp_path / "out")
     for reason in (
         "truncated is left out: truncated-ct.nrrd cannot be read",
         "empty is left out: empty-seg.nrrd marks no voxel",
         "alone is left out: alone-seg.nrrd is missing",
-        "elsewhere is left out: elsewhere-seg.nrrd lies outside",
+        "elsewhere is left out: elsewhere-seg.nrrd lies outside the lungs' box of elsewhere-ct.nrrd: a wrong pair?",
+        "cut is left out: cut-seg.nrrd cannot be read: it is truncated",
+        "in-lung is left out: in-lung-seg.nrrd marks air or lung in in-lung-ct.nrrd: a wrong pair?",
+        "ct-twice is left out: ct-twice-seg.nrrd is no label: its values go from -10",
     ):
         assert any(reason in line for line in said), reason
-    assert "1 cases are prepared (1 of them now), 4 are left out" in said[-1]
-    assert [f.name for f in case_folders(tmp_path / "out")] == ["good"]
-    assert len(read_dataset_info(tmp_path / "out").failed) == 4
+    assert "2 cases are prepared (2 of them now), 7 are left out" in said[-1]
+    assert [f.name for f in case_folders(tmp_path / "out")] == ["good", "padded"]
+    padded = PreparedCase(tmp_path / "out" / "padded").whole("image")
+    assert padded.min() == -1024 and (padded == -1024).sum() > 1000
+    assert not any("padded" in line for line in said)  # padding is normal
+    assert len(read_dataset_info(tmp_path / "out").failed) == 7
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["dataset.json", "good", "padded", "splits.csv"]
+
+
+def test_process_that_ends_names_its_case(thorax: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A started process loads `sitecustomize`, which has it end as the kernel ends one that takes too much memory."""
+    for name in ("a", "b"):
+        write_pair(tmp_path / "raw", name, thorax)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, training.prepare as p\n"
+        "real = p.prepare_case\n"
+        "def prepare_case(raw, *rest):\n"
+        "    if raw.name == 'b':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    real(raw, *rest)\n"
+        "p.prepare_case = prepare_case\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    said = run(tmp_path / "raw", tmp_path / "out", processes=2)
+    assert "b is left out: its process was ended, there may be too little memory" in said
+    assert "1 cases are prepared (1 of them now), 1 are left out" in said[-1]
+
+
+def test_disk_that_is_full_leaves_nothing_half_written(
+    thorax: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_pair(tmp_path / "raw", name, thorax)
+    run(tmp_path / "raw", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "b")
+    (tmp_path / "out" / ".b.4711").mkdir()  # of a run that was killed
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", fail)
+    assert any("b is left out: [Errno 28] No space left" in line for line in run(tmp_path / "raw", tmp_path / "out"))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a", "dataset.json", "splits.csv"]
+
+
+def test_provenance_says_how_a_case_was_made(thorax: Volume, tmp_path: Path) -> None:
+    write_pair(tmp_path / "raw", "a", thorax)
+    run(tmp_path / "raw", tmp_path / "out")
+    info = CaseInfo.read(tmp_path / "out" / "a")
+    assert info.provenance["image_bytes"] == (tmp_path / "raw" / "a-ct.nrrd").stat().st_size
+    crop = info.provenance["crop"]
+    assert (crop["margin_mm"], crop["lungs"], crop["warnings"]) == (10.0, 2, [])
+    # the lungs of the phantom reach from L -116 to 116 mm: 273.5 mm - 157.5 mm and back, and 10 mm more
+    low, high = crop["box"][2]
+    assert -157.5 + 5 * (low - 0.5) == pytest.approx(-126, abs=7.5)
+    assert -157.5 + 5 * (high - 0.5) == pytest.approx(126, abs=7.5)
+
+
+def test_statistics_are_of_the_cases_for_training(thorax: Volume, tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for name in ("lnq2023-train-0001", "lnq2023-train-0002", "lnq2023-test-0001"):
+        write_pair(raw, name, thorax)
+    small = thorax.with_array(node_label(thorax, radius_mm=7.0))
+    for name in ("lnq2023-train-0002", "lnq2023-test-0001"):
+        write_volume(small, raw / f"{name}-seg.nrrd")
+    said = run(raw, out)
+    assert said[-2] == "1 for test, 2 for train"
+    rows = read_splits(out / "splits.csv")
+    assert [row.split for row in rows.values()] == ["test", "train", "train"]
+    assert sorted(row.fold for row in rows.values() if row.split == "train") == [0, 1]
+    assert read_dataset_info(out).cases == 2
+    assert read_dataset_info(out).smallest_node_mm3 == small.array.sum() * 125.0
+    text = (out / "splits.csv").read_text().replace("lnq2023-train-0002,train", "lnq2023-train-0002,unused")
+    (out / "splits.csv").write_text(re.sub("unused,.", "unused,", text))
+    run(raw, out)
+    assert read_dataset_info(out).cases == 1
+    assert read_dataset_info(out).smallest_node_mm3 == node_label(thorax).sum() * 125.0
+
+
+def test_damaged_splits_file_stops_before_the_work(
+    thorax: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pair(tmp_path / "raw", "a", thorax)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "splits.csv").write_text("case\n")
+    assert main([str(tmp_path / "raw"), "-o", str(tmp_path / "out"), "--preset", "tiny"]) == 2
+    assert "splits.csv must have the columns case, patient, split, fold" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["splits.csv"]
 
 
 def test_second_run_does_only_what_is_missing(thorax: Volume, tmp_path: Path) -> None:
@@ -173,15 +299,6 @@ def test_label_beyond_the_crop_is_reported(thorax: Volume, tmp_path: Path) -> No
     lost = 80 / (80 + node_label(thorax).sum())
     assert CaseInfo.read(tmp_path / "out" / "a").label_lost == pytest.approx(lost, abs=1e-6)
     assert any(f"a: {lost:.1%} of the annotation lies outside the crop" in line for line in said)
-
-
-def test_padding_counts_as_air(make_thorax: Callable[..., Volume], tmp_path: Path) -> None:
-    ct = make_thorax()
-    hu = ct.array.copy()
-    hu[:, :3], hu[:, -3:] = -3024, -2000
-    write_pair(tmp_path / "raw", "a", ct.with_array(hu))
-    run(tmp_path / "raw", tmp_path / "out")
-    assert PreparedCase(tmp_path / "out" / "a").whole("image").min() >= -1024
 
 
 def test_folder_without_cases_ends_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
