@@ -19,11 +19,12 @@ from training.cases import PreparedCase, case_folders, normalisation_for, read_d
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TINY, Config, Stage
 from training.dataset import FinetuneDataset, Sample
-from training.finetune import dbdmp_step, finetune, one_hot, theta
-from training.loop import Position, Run, train
-from training.losses import full_supervised_loss, ramp_up, total_loss
+from training.finetune import dbdmp_step, finetune, theta
+from training.loop import Position, train
+from training.losses import full_supervised_loss, one_hot, ramp_up, total_loss
 from training.network import DualBranchNet, is_head
 from training.pretrain import pretrain
+from training.run import Run
 
 ROOT = Path(__file__).parents[2]
 # Dropout in the encoder too, and several terms of state: what a resumed run could get wrong
