@@ -47,9 +47,9 @@ def cannot_write(path: Path, error: BaseException) -> OSError:
     return OSError(f"Cannot write {path}: {reason}. The last good checkpoint is kept.")
 
 
-def remove_unfinished(path: Path) -> None:
-    """Remove what runs killed while they wrote this checkpoint have left beside it."""
-    for part in path.parent.glob(f".*.part-{path.name}"):
+def remove_unfinished(output: Path) -> None:
+    """Remove the files that a run, killed while it wrote them, has left in its folder."""
+    for part in output.glob(".*.part-*"):  # as `replace_atomically` names them
         part.unlink(missing_ok=True)
 
 

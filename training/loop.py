@@ -102,7 +102,7 @@ def _start(run: Run, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]
     if len(gather(torch.tensor(state.step), fabric.device).unique()) > 1:
         raise ValueError(f"Not all processes find {run.checkpoint}: the output folder must be one that all nodes share")
     if fabric.is_global_zero:
-        remove_unfinished(run.checkpoint)
+        remove_unfinished(run.output)
         given = {**run.facts, "precision": precision, "processes": fabric.world_size}
         write_config(run.output, run.name, config_to_dict(config), given)
     return fabric, model, stepper, state

@@ -147,6 +147,7 @@ def _draw_curves(axes: Any, history: Sequence[dict[str, float]], names: Sequence
         marker = "." if len(rows) < 20 else None
         axes.plot([row["epoch"] + 1 for row in rows], [row[name] for row in rows], label=name, marker=marker)
     axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     if names:
         axes.legend(fontsize="small")

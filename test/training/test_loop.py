@@ -2,19 +2,26 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from training import checkpoint as checkpoint_module
+from training import record as record_module
 from training.cases import PreparedCase, case_folders, normalisation_for, read_dataset_info, write_dataset_info
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TINY, Config, Stage
@@ -109,6 +116,25 @@ def test_run_killed_within_an_epoch_resumes_from_the_last_one(
     assert load_checkpoint(tmp_path / "parts" / "finetune.pt")["step"] == 3
     assert finetune(prepared, tmp_path / "parts", CONFIG)
     assert_same_run(tmp_path / "parts", uninterrupted)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_run_killed_at_random_moments_resumes_with_the_same_losses(prepared: Path, tmp_path: Path, kills: int) -> None:
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("killing.py")),
+        str(prepared),
+        str(tmp_path),
+        str(kills),
+        "5",
+    ]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    killed = [folder for folder in tmp_path.iterdir() if folder.name != "whole"]
+    assert killed
+    for folder in killed:
+        assert_same_run(folder, tmp_path / "whole")
+        assert not list(folder.glob(".*")), "something half-written was left"
 
 
 def test_complete_run_is_left_as_it_is(prepared: Path, uninterrupted: Path) -> None:
@@ -207,18 +233,59 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(prep
     assert load_checkpoint(run.checkpoint)["step"] == 3
 
 
+class FullDisk(io.FileIO):
+    """A file on a disk with room for 1,000 more bytes."""
+
+    room = 1000
+
+    def write(self, data: Any) -> int:
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
 def test_checkpoint_that_cannot_be_written_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "finetune.pt"
     save_checkpoint(path, {"format": 1, "value": 1})
-
-    def full_disk(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match=r"Cannot write .*finetune.pt.*last good checkpoint is kept"):
-        save_checkpoint(path, {"format": 1, "value": 2})
+    monkeypatch.setattr(checkpoint_module, "open", FullDisk, raising=False)
+    sentence = f"Cannot write {path}: No space left on device. The last good checkpoint is kept."
+    with pytest.raises(OSError, match=f"^{re.escape(sentence)}$"):
+        save_checkpoint(path, {"format": 1, "value": torch.zeros(1000)})
     assert load_checkpoint(path)["value"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["finetune.pt"]
+
+
+@pytest.mark.parametrize("module", [checkpoint_module, record_module], ids=["checkpoint", "metrics"])
+def test_full_disk_stops_the_run_with_a_sentence_and_it_resumes_when_there_is_room(
+    prepared: Path,
+    tmp_path: Path,
+    uninterrupted: Path,
+    module: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+
+    def until_full(path: Path, mode: str, **others: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return open(path, mode, **others)
+        file = FullDisk(path, "w")
+        file.room = 100
+        return file if "b" in mode else io.TextIOWrapper(file, write_through=True)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "open", until_full, raising=False)
+        with pytest.raises(
+            OSError, match=r"Cannot write .*: No space left on device. The last good checkpoint is kept."
+        ):
+            finetune(prepared, run, CONFIG)
+    assert load_checkpoint(run / "finetune.pt")["step"] == 3
+    assert not list(run.glob(".*"))
+    assert finetune(prepared, run, CONFIG)
+    assert_same_run(run, uninterrupted)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
