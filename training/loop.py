@@ -194,7 +194,7 @@ def _record_epoch(run: Run, state: State, fabric: Fabric, record: Record, look: 
     panels = None
     if every and (done % every == 0 or done in (1, run.stage.epochs)):
         state.network.eval()
-        with torch.no_grad(), fabric.autocast():
+        with fabric.autocast():
             panels = look(state.network) if look is not None else []
         state.network.train()
     record.epoch(state.history, panels)

@@ -62,6 +62,7 @@ def finetuning_look(
         probability = None if p is None else p[0, 1, z].float().cpu().numpy()
         return Panel(title, hu[z], WINDOW_HU, _aspect(case), probability, annotation)
 
+    @torch.no_grad()
     def look(network: nn.Module) -> list[Panel]:
         device = next(network.parameters()).device
         main, auxiliary = network(image.to(device), both=both)
@@ -89,6 +90,7 @@ def pretraining_look(cases: Sequence[PreparedCase], config: Config, normalisatio
     z = config.patch[0] // 2
     low, high = np.percentile(clean, (1, 99)).tolist()
 
+    @torch.no_grad()
     def look(network: nn.Module) -> list[Panel]:
         device = next(network.parameters()).device
         outputs = [x[0, 0].float().cpu().numpy() for x in network(torch.from_numpy(corrupted)[None, None].to(device))]

@@ -18,9 +18,12 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from training import checkpoint as checkpoint_module
+from training import loop as loop_module
 from training import record as record_module
 from training.cases import PreparedCase, case_folders, normalisation_for, read_dataset_info, write_dataset_info
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -46,6 +49,23 @@ CONFIG = dataclasses.replace(
 
 class Stop(BaseException):
     """What the tests interrupt a run with."""
+
+
+Getter = Callable[[FinetuneDataset, int], Sample]
+
+
+def signalling(original: Getter, after: int) -> Getter:
+    """A `__getitem__` that sends this process a SIGTERM with so many samples."""
+    calls = 0
+
+    def get(self: FinetuneDataset, index: int) -> Sample:
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, index)
+
+    return get
 
 
 def metrics(run: Path) -> list[dict[str, str]]:
@@ -80,18 +100,8 @@ def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_run_stopped_by_a_signal_resumes_with_the_same_losses(
     prepared: Path, tmp_path: Path, uninterrupted: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = 0
-    original = FinetuneDataset.__getitem__
-
-    def interrupting(self: FinetuneDataset, index: int) -> Sample:
-        nonlocal calls
-        calls += 1
-        if calls == after:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, index)
-
     with monkeypatch.context() as patched:
-        patched.setattr(FinetuneDataset, "__getitem__", interrupting)
+        patched.setattr(FinetuneDataset, "__getitem__", signalling(FinetuneDataset.__getitem__, after))
         assert not finetune(prepared, tmp_path / "parts", CONFIG)
     checkpoint = load_checkpoint(tmp_path / "parts" / "finetune.pt")
     assert checkpoint["step"] == -(-after // 2) and not checkpoint["complete"]
@@ -135,6 +145,60 @@ def test_run_killed_at_random_moments_resumes_with_the_same_losses(prepared: Pat
     for folder in killed:
         assert_same_run(folder, tmp_path / "whole")
         assert not list(folder.glob(".*")), "something half-written was left"
+
+
+def test_checkpoint_of_an_older_version_is_not_gone_on_with(
+    prepared: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    save_checkpoint(tmp_path / "finetune.pt", load_checkpoint(uninterrupted / "finetune.pt") | {"format": 1})
+    with pytest.raises(ValueError, match=r"finetune.pt is of an older version, which alone can go on with it"):
+        finetune(prepared, tmp_path, CONFIG)
+
+
+def test_setting_that_the_checkpoint_does_not_know_has_its_default(
+    prepared: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    checkpoint = load_checkpoint(uninterrupted / "finetune.pt")
+    del checkpoint["config"]["auxiliary_dropout"]
+    save_checkpoint(tmp_path / "finetune.pt", checkpoint)
+    assert finetune(prepared, tmp_path, CONFIG)
+    with pytest.raises(ValueError, match=r"other settings \(config.auxiliary_dropout\)"):
+        finetune(prepared, tmp_path, dataclasses.replace(CONFIG, auxiliary_dropout=0.3))
+
+
+@pytest.mark.parametrize("clip_norm", [12.0, 0.01], ids=["not clipped", "clipped"])
+def test_fp16_scales_the_loss_and_clips_the_gradients_as_they_are(
+    prepared: Path, tmp_path: Path, clip_norm: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, with the scaler that a GPU without bf16 gets: one step must be that of fp32, but for rounding."""
+    smooth = Stage(epochs=1, iterations=1, clip_norm=clip_norm, weight_decay=0.0)
+    config = dataclasses.replace(CONFIG, finetune=smooth, network=TINY.network, auxiliary_dropout=0.0)
+    torch.manual_seed(config.seed)
+    start = DualBranchNet(config.network).state_dict()
+    assert finetune(prepared, tmp_path / "fp32", config)
+    scaling = MixedPrecision("16-mixed", "cpu")
+    monkeypatch.setattr(loop_module, "Fabric", lambda precision, **others: Fabric(plugins=scaling, **others))
+    assert finetune(prepared, tmp_path / "fp16", config)
+    assert load_checkpoint(tmp_path / "fp16" / "finetune.pt")["precision"]["scale"] == 2.0**16
+    moved = [
+        torch.cat([(weights(tmp_path / run / "finetune.pt")[name] - start[name]).flatten() for name in start])
+        for run in ("fp32", "fp16")
+    ]
+    assert moved[0].norm() > 0
+    assert (moved[1] - moved[0]).norm() < 0.05 * moved[0].norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_run_on_a_gpu_resumes(prepared: Path, tmp_path: Path, precision: str) -> None:
+    long = dataclasses.replace(CONFIG, precision=precision, finetune=Stage(epochs=4, iterations=3))
+    assert finetune(prepared, tmp_path / "whole", long)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FinetuneDataset, "__getitem__", signalling(FinetuneDataset.__getitem__, 10))
+        assert not finetune(prepared, tmp_path / "parts", long)
+    assert finetune(prepared, tmp_path / "parts", long)
+    for row, wanted in zip(metrics(tmp_path / "parts"), metrics(tmp_path / "whole"), strict=True):
+        assert float(row["loss"]) == pytest.approx(float(wanted["loss"]), rel=1e-2)  # cuDNN's sums vary
 
 
 def test_complete_run_is_left_as_it_is(prepared: Path, uninterrupted: Path) -> None:
