@@ -121,7 +121,8 @@ def draw_progress(path: Path, name: str, history: Sequence[dict[str, float]], pa
     columns = max(2, len(panels))
     figure = Figure(figsize=(_PANEL_INCHES * columns, 2.2 * _PANEL_INCHES), layout="constrained")
     figure.suptitle(f"{name}, {len(history)} epochs")
-    curves, pictures = figure.subfigures(2, 1)
+    halves: Any = figure.subfigures(2, 1)
+    curves, pictures = halves
     whole, parts = curves.subplots(1, 2)
     _draw_curves(whole, history, ["loss"])
     _draw_curves(parts, history, _terms(history))

@@ -17,6 +17,7 @@ import torch
 from training.checkpoint import load_checkpoint
 from training.finetune import main
 from training.machine import process_layout
+from training.pretrain import main as pretrain_main
 
 ROOT = Path(__file__).parents[2]
 SCRIPT, STOPPING = (Path(__file__).with_name(name) for name in ("split_batch.py", "stopping.py"))
@@ -72,10 +73,10 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items() if not name.endswith("seconds")} for row in rows]
 
 
-def assert_equal_runs(one: Path, other: Path) -> None:
+def assert_equal_runs(one: Path, other: Path, checkpoint: str = "finetune.pt") -> None:
     for row, wanted in zip(metrics(one), metrics(other), strict=True):
         assert row == pytest.approx(wanted, rel=1e-5)
-    a, b = (load_checkpoint(folder / "finetune.pt")["model"] for folder in (one, other))
+    a, b = (load_checkpoint(folder / checkpoint)["model"] for folder in (one, other))
     for name in a:
         assert torch.allclose(a[name], b[name], rtol=1e-4, atol=1e-6), name
 
@@ -110,6 +111,14 @@ def test_signal_to_one_process_stops_all_and_one_alone_can_go_on(prepared: Path,
     assert load_checkpoint(tmp_path / "finetune.pt")["step"] == 2
     assert main(settings(prepared, tmp_path)) == 0
     assert_equal_runs(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_pre_training_in_two_processes_equals_one(prepared: Path, tmp_path: Path) -> None:
+    done = torchrun("-m", "training.pretrain", *settings(prepared, tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert pretrain_main(settings(prepared, tmp_path / "one")) == 0
+    assert_equal_runs(tmp_path / "two", tmp_path / "one", "pretrain.pt")
 
 
 @pytest.mark.slow
