@@ -10,13 +10,20 @@ import torch
 
 from lnq.files import replace_atomically
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had the generators of one process, and sums without counts
 
 Checkpoint = dict[str, Any]
 """`format`, `stage`, `complete`, `step`, `config`, `facts`, `model`, `average` (None, or the averaged weights), and
-what resuming needs: `optimizer`, `precision`, `rng`, `sums`, `history`."""
+what resuming needs: `optimizer`, `precision`, `rng` (a row per process), `sums`, `history`."""
 
-FREE_TO_CHANGE = ("config.workers", "config.threads", "config.sampling.cache", "facts.dataset.provenance")
+FREE_TO_CHANGE = (
+    "config.workers",
+    "config.threads",
+    "config.devices",
+    "config.picture_every",
+    "config.sampling.cache",
+    "facts.dataset.provenance",
+)
 """What a resumed run may differ in: it changes the speed, or who wrote the data, not the result."""
 
 
@@ -28,7 +35,22 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise OSError(f"Cannot write {path}: {error}. The last good checkpoint is kept.") from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: BaseException) -> OSError:
+    """The sentence for a full disk and the like, from the error or from the one that led to it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
+    return OSError(f"Cannot write {path}: {reason}. The last good checkpoint is kept.")
+
+
+def remove_unfinished(output: Path) -> None:
+    """Remove the files that a run, killed while it wrote them, has left in its folder."""
+    for part in output.glob(".*.part-*"):  # as `replace_atomically` names them
+        part.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

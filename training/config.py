@@ -50,7 +50,7 @@ class Stage:
 
     epochs: int
     iterations: int = 250  # per epoch, the paper's
-    batch: int = 2  # the paper's
+    batch: int = 2  # the paper's; of one step, shared out to the processes where there are several
     lr: float = 0.01  # the paper's; the losses are scaled for it
     momentum: float = 0.9  # Nesterov
     weight_decay: float = 3e-5  # the paper's
@@ -84,12 +84,14 @@ class Config:
     pretrain: Stage = Stage(epochs=1000, momentum=0.99)
     finetune: Stage = Stage(epochs=300, momentum=0.9)
     losses: Losses = Losses()
+    auxiliary_dropout: float = 0.5  # of whole channels of what the auxiliary decoder reads, the paper's
     seed: int = 0
     workers: int = 8  # loader processes; 0 loads between the steps
     precision: Precision = "auto"  # bf16 where the device computes in it, else fp16 on GPUs, fp32 on CPUs
     channels_last: bool = False  # memory layout of activations
     threads: int = 0  # CPU threads of the training process; 0 leaves PyTorch's choice
-    devices: int = 1  # GPUs, or processes on a CPU
+    devices: int = 1  # GPUs, or processes on a CPU; torchrun's number wins
+    picture_every: int = 10  # epochs between two pictures of the progress; 0 draws none
 
 
 ConfigArguments = Annotated[Config, tyro.conf.arg(name="")]

@@ -75,6 +75,7 @@ def bundle_spec(checkpoint: Checkpoint, threshold: float) -> ModelSpec:
     provenance: dict[str, Any] = {
         "method": facts["method"],
         "steps": checkpoint["step"],
+        "complete": checkpoint["complete"],
         "pretraining": facts.get("pretraining"),
         "seed": config.seed,
         "data": {
@@ -188,6 +189,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> bool:
         spec = export(command.checkpoint, command.output, command.threshold)
+        if not spec.provenance["complete"]:
+            planned = config_from_dict(load_checkpoint(command.checkpoint)["config"]).finetune
+            print(
+                f"Warning: {command.checkpoint} is of a run stopped at step {spec.provenance['steps']} of "
+                f"{planned.epochs * planned.iterations}; the model says so in its provenance",
+                file=sys.stderr,
+            )
         print(f"{command.output} holds the model; threshold {spec.threshold}, {spec.postprocess}", file=sys.stderr)
         return True
 

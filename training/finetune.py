@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import tyro
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lnq.spec import WEIGHTS_NAME, ModelSpec
 from training.cases import PreparedCase, normalisation_for, read_dataset_info
 from training.checkpoint import load_checkpoint
 from training.command import run_command
 from training.config import COMPACT, Config, ConfigArguments, parse
 from training.dataset import FinetuneDataset, Sample
-from training.loop import Position, Run, Step, train
-from training.losses import combine_terms, cross_entropy, full_supervised_loss, loss_terms, ramp_up
-from training.network import DualBranchNet, pass_on_weights
+from training.distributed import share_of_batch
+from training.loop import Position, Step, train
+from training.losses import combine_terms, cross_entropy, full_supervised_loss, loss_terms, one_hot, ramp_up
+from training.network import DualBranchNet, copy_main_branch, pass_on_weights
+from training.picture import finetuning_look
+from training.run import Run
 from training.splits import ALL_FOR_TRAINING, Selection, SelectionArguments, training_folders
 
 Method = Literal["dbdmp", "cross_entropy"]
@@ -34,18 +40,12 @@ class Finetune:
     """Fine-tune on prepared cases. Run again, the same command resumes."""
 
     data: Path  # folder that training.prepare wrote
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets finetune.pt, metrics.csv and config.json
-    init: Path | None = None  # pretrain.pt, whose weights but the heads are the start; none starts from chance
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets finetune.pt, config.json, metrics and a picture
+    init: Path | None = None  # start from a pretrain.pt (all but its heads) or a bundle's folder; else from chance
     method: Method = "dbdmp"  # cross_entropy trains the main branch alone and trusts every background voxel
     selection: SelectionArguments = ALL_FOR_TRAINING
     preset: str = "compact"  # paper, compact or tiny
     config: ConfigArguments = COMPACT
-
-
-def one_hot(label: Tensor) -> Tensor:
-    """uint8 [B, Z, Y, X] of 0 and 1 -> float32 [B, 2, Z, Y, X]."""
-    node = (label > 0).float()
-    return torch.stack([1.0 - node, node], dim=1)
 
 
 def theta(seed: int, step: int) -> float:
@@ -54,7 +54,11 @@ def theta(seed: int, step: int) -> float:
 
 
 def dbdmp_step(config: Config) -> Step:
-    """Eq. 10 on partial cases, Dice + CE of both branches on full ones, each weighted by its samples."""
+    """Eq. 10 on partial cases, Dice + CE of both branches on full ones, each weighted by its samples.
+
+    Of several processes all compute both parts where the whole batch has both, also those that hold no such sample:
+    the sums of the losses run over all of them.
+    """
     losses, ramp_length = config.losses, round(config.losses.ramp * config.finetune.epochs)
 
     def step(model: nn.Module, batch: Sample, position: Position) -> dict[str, Tensor]:
@@ -63,23 +67,33 @@ def dbdmp_step(config: Config) -> Step:
         weight = ramp_up(position.epoch, losses.final, ramp_length)
         total = main.new_zeros((), dtype=torch.float32)
         terms: dict[str, Tensor] = {}
-        if not full.all():
-            part = slice(None) if not full.any() else ~full
+        share = share_of_batch(full)
+        if share < 1.0:
+            part = slice(None) if share == 0.0 else ~full
             mix = theta(config.seed, position.step)
             terms = loss_terms(main[part], auxiliary[part], y[part], mix, losses.gamma, losses.alpha, losses.tau)
-            total = total + combine_terms(terms, weight) * (~full).float().mean()
-        if full.any():
+            total = total + combine_terms(terms, weight) * (1.0 - share)
+        if share > 0.0:
             whole = [full_supervised_loss(branch[full], y[full]) for branch in (main, auxiliary)]
-            total = total + (whole[0] + whole[1]) / 2.0 * full.float().mean()
+            terms |= {"full_main": whole[0], "full_aux": whole[1]}
+            total = total + (whole[0] + whole[1]) / 2.0 * share
         return {"loss": total, **terms}
 
     return step
 
 
-def cross_entropy_step(model: nn.Module, batch: Sample, _position: Position) -> dict[str, Tensor]:
+def cross_entropy_step(_config: Config) -> Step:
     """The baseline: cross entropy of the main branch alone."""
-    main, _ = model(batch["image"], both=False)
-    return {"loss": cross_entropy(main, one_hot(batch["label"]))}
+
+    def step(model: nn.Module, batch: Sample, _position: Position) -> dict[str, Tensor]:
+        main, _ = model(batch["image"], both=False)
+        return {"loss": cross_entropy(main, one_hot(batch["label"]))}
+
+    return step
+
+
+STEPS: dict[Method, Callable[[Config], Step]] = {"dbdmp": dbdmp_step, "cross_entropy": cross_entropy_step}
+MAIN_BRANCH_ALONE: frozenset[Method] = frozenset({"cross_entropy"})  # methods that leave the auxiliary branch alone
 
 
 def finetune(
@@ -97,7 +111,9 @@ def finetune(
     info = read_dataset_info(data)
     normalisation = normalisation_for(config.normalisation, info)
     torch.manual_seed(config.seed)
-    network = DualBranchNet(config.network)
+    both = method not in MAIN_BRANCH_ALONE
+    network = DualBranchNet(config.network, auxiliary_dropout=config.auxiliary_dropout)
+    network.auxiliary.requires_grad_(both)
     facts = {
         "cases": [case.info.case for case in cases],
         "method": method,
@@ -106,12 +122,25 @@ def finetune(
         "normalisation": dataclasses.asdict(normalisation),
     }
     if init is not None:
+        facts["pretraining"] = load_start(init, network)
+    run = Run("finetune", config.finetune, config, output, facts)
+    look = finetuning_look(cases, config, normalisation, both)
+    return train(run, network, FinetuneDataset(cases, config, normalisation), STEPS[method](config), look)
+
+
+def load_start(init: Path, network: DualBranchNet) -> dict[str, Any]:
+    """Load the weights that fine-tuning starts from; returns where they come from, for the model's provenance.
+
+    `init` is a checkpoint of pre-training, all of which passes on but the heads, or the folder of a model bundle, whose
+    decoder becomes both branches. Raises ValueError or BundleError where it is neither, or of another network.
+    """
+    if not init.is_dir():
         pretrained = load_checkpoint(init)
         pass_on_weights(pretrained["model"], network)
-        facts["pretraining"] = {"steps": pretrained["step"], "cases": len(pretrained["facts"]["cases"])}
-    step = dbdmp_step(config) if method == "dbdmp" else cross_entropy_step
-    run = Run("finetune", config.finetune, config, output, facts)
-    return train(run, network, FinetuneDataset(cases, config, normalisation), step)
+        return {"steps": pretrained["step"], "cases": len(pretrained["facts"]["cases"])}
+    spec = ModelSpec.load(init)
+    copy_main_branch(load_file(spec.verified_file(init, WEIGHTS_NAME)), network)
+    return {"bundle": spec.sha256[WEIGHTS_NAME], **{key: spec.provenance.get(key) for key in ("steps", "data")}}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,7 +1,8 @@
 """The one training loop. Pre-training and fine-tuning hand it a network, a data set and a step function.
 
-A run lives in its output folder: `<stage>.pt` (the checkpoint, replaced after each epoch), `metrics.csv` and
-`config.json`. The same command run again resumes it, with the same losses as an uninterrupted run.
+A run lives in its output folder: `<stage>.pt` (the checkpoint, replaced after each epoch), `config.json`,
+`metrics.csv`, `tensorboard/` and `progress.png`. The same command run again resumes it, with the same losses as an
+uninterrupted run. Several processes, on one node or many, form one run, in which process 0 alone writes.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,11 +19,14 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training.checkpoint import FORMAT_VERSION, Checkpoint, differences, load_checkpoint, save_checkpoint
+from training.checkpoint import remove_unfinished, save_checkpoint
 from training.config import Config, Stage, config_to_dict
 from training.dataset import Sample, StepSampler
-from training.machine import StopSignal, choose_precision, loader_worker, tune_cpu_memory
-from training.record import Display, write_config, write_metrics
+from training.distributed import gather, in_any_process
+from training.machine import StopSignal, choose_precision, loader_worker, process_layout, tune_cpu_memory
+from training.picture import Look
+from training.record import Display, Record, write_config
+from training.run import Run, State, capture, resume
 
 
 @dataclass(frozen=True)
@@ -34,72 +38,40 @@ class Position:
 
 
 Step = Callable[[nn.Module, Sample, Position], dict[str, Tensor]]
-"""(network, batch, position) -> scalar terms; `loss` is minimised, the others are recorded."""
+"""(network, this process's samples, position) -> scalar terms; `loss` is minimised, the others are recorded.
+
+All terms are those of the whole batch, the same in every process: `training.losses` computes them so.
+"""
 
 
-@dataclass(frozen=True)
-class Run:
-    """What one run is: its stage's name and settings, where it writes, and what its checkpoint must say."""
-
-    name: str
-    stage: Stage
-    config: Config
-    output: Path
-    facts: dict[str, Any]  # plain values that export needs and that a resumed run must share
-
-    @property
-    def checkpoint(self) -> Path:
-        """The run's one checkpoint file."""
-        return self.output / f"{self.name}.pt"
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.stage.epochs * self.stage.iterations
-
-
-@dataclass
-class State:
-    """What changes while a run runs."""
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: dict[str, Tensor] | None  # the averaged weights, where the stage wants them
-    step: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)  # of the running epoch's terms
-    history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
-
-
-def train(
-    run: Run,
-    network: nn.Module,
-    dataset: Dataset[Sample],
-    step: Step,
-) -> bool:
+def train(run: Run, network: nn.Module, dataset: Dataset[Sample], step: Step, look: Look | None = None) -> bool:
     """Train, or resume, until the run is complete (True) or a signal stopped it after a checkpoint (False).
 
-    Raises ValueError where the folder holds a run with other settings, and RuntimeError where the loss is not finite.
+    `look` shows what the network makes of one fixed patch, for the picture of the progress. Raises ValueError where
+    the folder holds a run with other settings, RuntimeError where the loss is not finite, and OSError where something
+    cannot be written; the last checkpoint stays.
     """
     stage = run.stage
     fabric, model, stepper, state = _start(run, network)
     batches = iter(_loader(run, dataset, state.step, fabric))
-    with StopSignal() as stop, Display(run.name, run.steps, state.step, fabric.is_global_zero) as display:
-        while state.step < run.steps and not stop.received:
+    display = Display(run.name, run.steps, state.step, fabric.is_global_zero)
+    stopped = False
+    with StopSignal() as stop, display, _record(run, state, fabric) as record:
+        while state.step < run.steps and not stopped:
             epoch = state.step // stage.iterations
             _set_lr(state.optimizer, stage, epoch)
-            network.train()
-            while not stop.received:
-                _step(run, state, fabric, model, stepper, batches, step)
-                display.step(epoch, stage.epochs, state.sums["loss"] / (state.step - epoch * stage.iterations))
-                if state.step % stage.iterations == 0:
-                    _finish_epoch(state, stage)
-                    write_metrics(run.output, state.history)
-                    display.epoch(state.history[-1], stage.epochs)
-                    break
-            _refuse_infinite(state, epoch)
-            if fabric.is_global_zero:
-                save_checkpoint(run.checkpoint, _capture(run, state, fabric))
-        if stop.received:
+            _step(run, state, fabric, model, stepper, batches, step)
+            display.step(epoch, stage.epochs, _mean(*state.sums["loss"]))
+            stopped = in_any_process(stop.received, fabric.device)
+            finished = state.step % stage.iterations == 0
+            if finished or stopped:
+                _refuse_infinite(state, epoch)
+            if finished:
+                _finish_epoch(state, epoch)
+                display.epoch(state.history[-1], stage.epochs)
+            if finished or stopped:
+                _save(run, state, fabric, record, look)
+        if state.step < run.steps:
             display.say(f"Stopped at step {state.step} of {run.steps}; the same command goes on from there.")
     return state.step == run.steps
 
@@ -107,11 +79,12 @@ def train(
 def _start(run: Run, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]:
     """Machine, network and optimiser, as new or as the run's checkpoint has them; writes config.json."""
     config, stage = run.config, run.stage
+    precision = choose_precision() if config.precision == "auto" else config.precision
+    fabric = _launch(config, precision)
+    if stage.batch % fabric.world_size:
+        raise ValueError(f"A batch of {stage.batch} cannot be shared out evenly to {fabric.world_size} processes")
     if config.threads:
         torch.set_num_threads(config.threads)
-    precision = choose_precision() if config.precision == "auto" else config.precision
-    fabric = Fabric(accelerator="auto", devices=config.devices, precision=precision)
-    fabric.launch()
     if fabric.device.type == "cpu":
         tune_cpu_memory()
     if config.channels_last:
@@ -120,13 +93,28 @@ def _start(run: Run, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]
         network.parameters(), stage.lr, stage.momentum, weight_decay=stage.weight_decay, nesterov=True
     )
     model, stepper = fabric.setup(network, optimizer)
+    network.train()
     state = State(network, optimizer, _copy_weights(network) if stage.ema > 0 else None)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed + fabric.global_rank)  # each process drops out features of its own
     run.output.mkdir(parents=True, exist_ok=True)
     if run.checkpoint.is_file():
-        _resume(run, state, fabric)
-    write_config(run.output, run.name, config_to_dict(config), {**run.facts, "precision": precision})
+        resume(run, state, fabric)
+    if len(gather(torch.tensor(state.step), fabric.device).unique()) > 1:
+        raise ValueError(f"Not all processes find {run.checkpoint}: the output folder must be one that all nodes share")
+    if fabric.is_global_zero:
+        remove_unfinished(run.output)
+        given = {**run.facts, "precision": precision, "processes": fabric.world_size}
+        write_config(run.output, run.name, config_to_dict(config), given)
     return fabric, model, stepper, state
+
+
+def _launch(config: Config, precision: Any) -> Fabric:
+    """This process's place in the run; with `devices` above 1 and no torchrun it starts the other processes."""
+    per_node, nodes = process_layout(config.devices)
+    strategy = "ddp" if per_node * nodes > 1 else "auto"
+    fabric = Fabric(accelerator="auto", devices=per_node, num_nodes=nodes, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
 
 
 def _step(
@@ -154,28 +142,68 @@ def _step(
         _update_average(state.average, state.network, run.stage.ema, state.step)
     times = {"seconds": torch.tensor(time.perf_counter() - begun), "loader_seconds": torch.tensor(waited)}
     for name, value in (terms | times).items():
-        state.sums[name] = state.sums.get(name, torch.zeros(())) + value.detach().double()
+        total, count = state.sums.get(name, (torch.zeros(()), 0))
+        state.sums[name] = (total + value.detach().double(), count + 1)
 
 
-def _finish_epoch(state: State, stage: Stage) -> None:
-    """Turn the sums of the epoch that just ended into a row of means; times stay sums."""
-    row = {"epoch": float(state.step // stage.iterations - 1), "lr": state.optimizer.param_groups[0]["lr"]}
-    for name, total in state.sums.items():
-        row[name] = float(total) if name.endswith("seconds") else float(total) / stage.iterations
-    _refuse_infinite(state, int(row["epoch"]))
+def _mean(total: Tensor, count: int) -> Tensor:
+    return total / count
+
+
+def _finish_epoch(state: State, epoch: int) -> None:
+    """Turn the sums of the epoch that just ended into a row of means over the steps with that term; times stay sums."""
+    row = {"epoch": float(epoch), "lr": state.optimizer.param_groups[0]["lr"]}
+    for name, (total, count) in state.sums.items():
+        row[name] = float(total if name.endswith("seconds") else _mean(total, count))
     state.history.append(row)
     state.sums = {}
 
 
 def _refuse_infinite(state: State, epoch: int) -> None:
     """Raise RuntimeError where the running epoch's loss is NaN or infinite, before such weights are saved."""
-    if not math.isfinite(float(state.sums.get("loss", 0.0))):
+    if not math.isfinite(float(state.sums["loss"][0])):
         raise RuntimeError(f"The loss was not finite in epoch {epoch}: start again with a lower rate")
 
 
+def _record(run: Run, state: State, fabric: Fabric) -> AbstractContextManager[Record | None]:
+    return Record(run.output, run.name, len(state.history)) if fabric.is_global_zero else nullcontext()
+
+
+def _save(run: Run, state: State, fabric: Fabric, record: Record | None, look: Look | None) -> None:
+    """Process 0 records a finished epoch, then replaces the checkpoint. Raises OSError in all where it cannot.
+
+    The checkpoint comes last: what was recorded of an epoch without one is recorded again.
+    """
+    checkpoint = capture(run, state, fabric)
+    problem = ""
+    if record is not None:
+        try:
+            if not state.sums:
+                _record_epoch(run, state, fabric, record, look)
+            save_checkpoint(run.checkpoint, checkpoint)
+        except OSError as error:
+            problem = str(error)
+    problem = fabric.broadcast(problem)
+    if problem:
+        raise OSError(problem)
+
+
+def _record_epoch(run: Run, state: State, fabric: Fabric, record: Record, look: Look | None) -> None:
+    """Add the last epoch to metrics.csv and TensorBoard, and draw the progress where it is due."""
+    done, every = len(state.history), run.config.picture_every
+    panels = None
+    if every and (done % every == 0 or done in (1, run.stage.epochs)):
+        state.network.eval()
+        with fabric.autocast():
+            panels = look(state.network) if look is not None else []
+        state.network.train()
+    record.epoch(state.history, panels)
+
+
 def _loader(run: Run, dataset: Dataset[Sample], first_step: int, fabric: Fabric) -> DataLoader[Sample]:
-    """All batches of the steps that remain, so that workers need no restart between epochs."""
-    sampler = StepSampler(first_step, run.steps, run.stage.batch, fabric.global_rank, fabric.world_size)
+    """This process's part of all batches of the steps that remain: workers need no restart between epochs."""
+    part = run.stage.batch // fabric.world_size
+    sampler = StepSampler(first_step, run.steps, part, fabric.global_rank, fabric.world_size)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -202,44 +230,3 @@ def _update_average(average: dict[str, Tensor], network: nn.Module, decay: float
     decay = min(decay, (1.0 + step) / (10.0 + step))
     own = network.state_dict()
     torch._foreach_lerp_(list(average.values()), [own[name] for name in average], 1.0 - decay)
-
-
-def _capture(run: Run, state: State, fabric: Fabric) -> Checkpoint:
-    """Everything that export and a resumed run need, as tensors and plain values."""
-    return {
-        "format": FORMAT_VERSION,
-        "stage": run.name,
-        "complete": state.step == run.steps,
-        "step": state.step,
-        "config": config_to_dict(run.config),
-        "facts": run.facts,
-        "model": state.network.state_dict(),
-        "average": state.average,
-        "optimizer": state.optimizer.state_dict(),
-        "precision": fabric.strategy.precision.state_dict(),
-        "rng": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
-        "sums": {name: float(value) for name, value in state.sums.items()},
-        "history": state.history,
-    }
-
-
-def _resume(run: Run, state: State, fabric: Fabric) -> None:
-    """Load the run's checkpoint into the state. Raises ValueError where its settings are not the run's."""
-    checkpoint = load_checkpoint(run.checkpoint)
-    now = {"config": config_to_dict(run.config), "facts": run.facts}
-    changed = differences({key: checkpoint[key] for key in now}, now)
-    if changed:
-        raise ValueError(
-            f"{run.output} holds a run with other settings ({', '.join(changed)}): give another output folder"
-        )
-    state.network.load_state_dict(checkpoint["model"])
-    state.optimizer.load_state_dict(checkpoint["optimizer"])
-    fabric.strategy.precision.load_state_dict(checkpoint["precision"])
-    for name, value in (checkpoint["average"] or {}).items():
-        assert state.average is not None
-        state.average[name].copy_(value)
-    state.step, state.history = checkpoint["step"], checkpoint["history"]
-    state.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in checkpoint["sums"].items()}
-    torch.set_rng_state(checkpoint["rng"]["cpu"])
-    if torch.cuda.is_available() and checkpoint["rng"]["cuda"]:
-        torch.cuda.set_rng_state_all(checkpoint["rng"]["cuda"])

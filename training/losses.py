@@ -3,6 +3,7 @@
 All take logits before softmax [B, C, Z, Y, X] and a one-hot annotation of the same shape; class 0 is background,
 class 1 lymph node. A voxel annotated 0 may still be node. Means are over voxels and batch, sums over classes, so that
 losses do not depend on the patch size. Half-precision inputs are lifted to float32, float64 stays float64.
+In a run of several processes the batch is that of all of them together, so each loss is the same number in each.
 "Eq." refers to the equations of the MELBA paper 2024:017.
 """
 
@@ -14,11 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.distributed import batch_min, over_batch
+
 RCE_FLOOR = 1e-4
 """Stands for log 0 in the reverse cross entropy: a wrong voxel costs at most -log 1e-4 = 9.21."""
 
 SMOOTH = 1e-5
 """Added above and below in Tversky and Dice, so that an empty patch has a defined value."""
+
+
+def one_hot(label: Tensor) -> Tensor:
+    """uint8 [B, Z, Y, X] of 0 and 1 -> float32 [B, 2, Z, Y, X]."""
+    node = (label > 0).float()
+    return torch.stack([1.0 - node, node], dim=1)
 
 
 def _exact(x: Tensor) -> Tensor:
@@ -29,9 +38,15 @@ def _log_softmax(logits: Tensor) -> Tensor:
     return F.log_softmax(_exact(logits), dim=1)
 
 
+def _voxels(x: Tensor) -> Tensor:
+    """Voxels of all samples of [B, C, Z, Y, X], as a scalar."""
+    return x.new_full((), x.numel() // x.shape[1])
+
+
 def _per_voxel_mean(x: Tensor) -> Tensor:
     """Sum over classes, mean over batch and voxels, of [B, C, Z, Y, X]."""
-    return x.sum() * (x.shape[1] / x.numel())
+    total, voxels = over_batch(x.sum(), _voxels(x))
+    return total / voxels
 
 
 def _cross_entropy(log_p: Tensor, y: Tensor) -> Tensor:
@@ -43,14 +58,13 @@ def _reverse_cross_entropy(p: Tensor, y: Tensor) -> Tensor:
 
 
 def _partial_cross_entropy(log_p: Tensor, y: Tensor) -> Tensor:
-    annotated = y[:, 1]
-    return -(annotated * log_p[:, 1]).sum() / annotated.sum().clamp(min=1.0)
+    log_likelihood, annotated = over_batch((y[:, 1] * log_p[:, 1]).sum(), y[:, 1].sum())
+    return -log_likelihood / annotated.clamp(min=1.0)
 
 
 def _tversky(p: Tensor, y: Tensor, alpha: float) -> Tensor:
-    true_positive = (p[:, 1] * y[:, 1]).sum()
-    false_positive = p[:, 1].sum() - true_positive
-    false_negative = y[:, 1].sum() - true_positive
+    true_positive, predicted, annotated = over_batch((p[:, 1] * y[:, 1]).sum(), p[:, 1].sum(), y[:, 1].sum())
+    false_positive, false_negative = predicted - true_positive, annotated - true_positive
     denominator = true_positive + alpha * false_positive + (1.0 - alpha) * false_negative
     return 1.0 - (true_positive + SMOOTH) / (denominator + SMOOTH)
 
@@ -108,9 +122,12 @@ def mix_pseudo_label(p_main: Tensor, p_aux: Tensor, y: Tensor, theta: float | Te
 def _consensus(log_self: Tensor, log_other: Tensor, pseudo: Tensor) -> Tensor:
     kl = (log_other.exp() * (log_other - log_self)).sum(dim=1)  # [B, Z, Y, X]
     # A common factor of all weights cancels; this one keeps them from vanishing together.
-    weight = torch.exp(kl.min().detach() - kl)
+    weight = torch.exp(batch_min(kl) - kl)
     cross = -(pseudo * log_self).sum(dim=1)
-    return (weight * cross).sum() / weight.sum() + kl.mean()
+    weighted, weights, divergence, voxels = over_batch(
+        (weight * cross).sum(), weight.sum(), kl.sum(), _voxels(log_self)
+    )
+    return weighted / weights + divergence / voxels
 
 
 def consensus_loss(logits_self: Tensor, logits_other: Tensor, pseudo: Tensor) -> Tensor:
@@ -188,4 +205,10 @@ def full_supervised_loss(logits: Tensor, y: Tensor) -> Tensor:
     p1, y1 = log_p[:, 1].exp().flatten(1), y[:, 1].flatten(1)
     overlap = 2.0 * (p1 * y1).sum(dim=1)
     dice = (overlap + SMOOTH) / (p1.sum(dim=1) + y1.sum(dim=1) + SMOOTH)
-    return _cross_entropy(log_p, y) + (1.0 - dice).mean()
+    missed, samples = over_batch((1.0 - dice).sum(), dice.new_full((), len(dice)))
+    return _cross_entropy(log_p, y) + missed / samples
+
+
+def reconstruction_loss(output: Tensor, clean: Tensor) -> Tensor:
+    """Mean squared error of one branch against the clean patch (Eq. 1), mean over voxels and batch."""
+    return _per_voxel_mean((_exact(output) - _exact(clean)).square())

@@ -1,9 +1,10 @@
-"""What a run needs of the machine: memory settings, signals, loader workers, and what it ran on."""
+"""What a run needs of the machine: its processes, memory settings, signals, loader workers, and what it ran on."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 import platform
 import signal
 import subprocess
@@ -28,6 +29,25 @@ def tune_cpu_memory() -> None:
         return
     for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 * 2**20)):
         mallopt(parameter, value)
+
+
+def process_layout(devices: int) -> tuple[int, int]:
+    """Processes per node and nodes: torchrun's where it started this process, else `devices` on this node alone.
+
+    Raises ValueError where the node has fewer GPUs, or where Slurm started copies that know nothing of each other.
+    """
+    per_node, nodes = devices, 1
+    if torch.distributed.is_torchelastic_launched():
+        per_node = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // per_node
+    elif devices > 1 and "SLURM_JOB_ID" in os.environ:
+        raise ValueError("Under Slurm start several processes with torchrun, not with --devices (docs/training.md)")
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        raise ValueError("srun started several copies of one run: let it start torchrun once per node")
+    gpus = torch.cuda.device_count()
+    if gpus and per_node > gpus:
+        raise ValueError(f"{per_node} processes need as many GPUs, and this node has {gpus}")
+    return per_node, nodes
 
 
 def choose_precision() -> Literal["32-true", "bf16-mixed", "16-mixed"]:

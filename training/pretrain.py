@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
@@ -19,8 +18,11 @@ from training.cases import PreparedCase, normalisation_for, read_dataset_info
 from training.command import run_command
 from training.config import COMPACT, Config, ConfigArguments, parse
 from training.dataset import PretrainDataset, Sample
-from training.loop import Position, Run, train
+from training.loop import Position, train
+from training.losses import reconstruction_loss
 from training.network import DualBranchNet
+from training.picture import pretraining_look
+from training.run import Run
 from training.splits import ALL_FOR_TRAINING, Selection, SelectionArguments, training_folders
 
 
@@ -29,7 +31,7 @@ class Pretrain:
     """Pre-train on prepared cases; annotations are not used. Run again, the same command resumes."""
 
     data: Path  # folder that training.prepare wrote
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets pretrain.pt, metrics.csv and config.json
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets pretrain.pt, config.json, metrics and a picture
     selection: SelectionArguments = ALL_FOR_TRAINING
     preset: str = "compact"  # paper, compact or tiny
     config: ConfigArguments = COMPACT
@@ -39,8 +41,8 @@ def reconstruction_step(model: nn.Module, batch: Sample, _position: Position) ->
     """MSE of both branches against the clean patch (Eq. 1)."""
     main, auxiliary = model(batch["image"])
     terms = {
-        "mse_main": F.mse_loss(main.float(), batch["clean"]),
-        "mse_aux": F.mse_loss(auxiliary.float(), batch["clean"]),
+        "mse_main": reconstruction_loss(main, batch["clean"]),
+        "mse_aux": reconstruction_loss(auxiliary, batch["clean"]),
     }
     return {"loss": terms["mse_main"] + terms["mse_aux"], **terms}
 
@@ -50,9 +52,10 @@ def pretrain(data: Path, output: Path, config: Config, selection: Selection = AL
     cases = [PreparedCase(folder, config.sampling.cache) for folder in training_folders(data, selection)]
     normalisation = normalisation_for(config.normalisation, read_dataset_info(data))
     torch.manual_seed(config.seed)
-    network = DualBranchNet(config.network, head_channels=1)
+    network = DualBranchNet(config.network, 1, config.auxiliary_dropout)
     run = Run("pretrain", config.pretrain, config, output, {"cases": [c.info.case for c in cases]})
-    return train(run, network, PretrainDataset(cases, config, normalisation), reconstruction_step)
+    look = pretraining_look(cases, config, normalisation)
+    return train(run, network, PretrainDataset(cases, config, normalisation), reconstruction_step, look)
 
 
 def main(arguments: list[str] | None = None) -> int:

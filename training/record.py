@@ -1,9 +1,11 @@
-"""What a run tells people while it runs: a progress bar or log lines, metrics.csv and config.json."""
+"""What a run tells people while it runs: progress bar or log lines, metrics, TensorBoard, a picture, config.json."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +22,9 @@ from rich.progress import (
 from torch import Tensor
 
 from lnq.files import replace_atomically, write_text
+from training.checkpoint import cannot_write
 from training.machine import environment
+from training.picture import Panel, draw_progress
 
 _REFRESH_STEPS = 5  # reading the loss waits for the device
 
@@ -73,6 +77,51 @@ class Display:
     def say(self, sentence: str) -> None:
         """One line that is no record of an epoch."""
         self.console.print(sentence, highlight=False)
+
+
+class Record:
+    """What stays of the epochs: metrics.csv, progress.png, and TensorBoard's events under tensorboard/.
+
+    `done` is the number of epochs that a resumed run starts from: events of later ones, from before it was killed,
+    are dropped.
+    """
+
+    def __init__(self, output: Path, name: str, done: int = 0) -> None:
+        self.output, self.name, self.done = output, name, done
+        self._events: Any = None
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._events is not None:
+            with suppress(OSError):  # what is lost was not yet said to be written
+                self._events.close()
+
+    def epoch(self, history: list[dict[str, float]], panels: Sequence[Panel] | None = None) -> None:
+        """Add the last epoch of `history`; draw the picture where there are panels for it, or none but curves.
+
+        Raises OSError with a sentence where something cannot be written.
+        """
+        try:
+            write_metrics(self.output, history)
+            if panels is not None:
+                draw_progress(self.output / "progress.png", self.name, history, panels)
+            self._add_events(history[-1])
+        except OSError as error:
+            raise cannot_write(self.output, error) from error
+
+    def _add_events(self, row: dict[str, float]) -> None:
+        if self._events is None:  # only now, so that a complete run started again leaves no empty file
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(self.output / "tensorboard" / self.name), purge_step=self.done)
+        for name, value in row.items():
+            if name != "epoch":
+                self._events.add_scalar(name, value, int(row["epoch"]))
+        self._events.flush()
 
 
 def write_metrics(output: Path, history: list[dict[str, float]]) -> None:

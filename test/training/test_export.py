@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from lnq.backends import load_model
 from lnq.network import SegmentationNet
 from lnq.spec import ModelSpec
 from training import export as module
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TINY, Stage
 from training.export import check_agreement, export, main
 from training.finetune import finetune
+from training.finetune import main as finetune_main
 from training.network import DualBranchNet
 from training.pretrain import pretrain
 
@@ -59,6 +62,7 @@ def test_specification_says_what_the_model_is(bundle: Path) -> None:
     assert spec.normalisation.clip_hu == (-140.0, 120.0) and spec.normalisation.mean == 60.0
     assert spec.provenance["method"] == "dbdmp" and spec.provenance["steps"] == 2
     assert spec.provenance["data"]["partial_cases"] == 2
+    assert spec.provenance["complete"] is True
 
 
 def test_other_files_of_the_bundle_stay_and_all_can_be_read(bundle: Path) -> None:
@@ -91,6 +95,42 @@ def test_weights_that_differ_from_the_checkpoint_are_refused(bundle: Path) -> No
     torch.manual_seed(1)
     with pytest.raises(ValueError, match="The safetensors network differs"):
         check_agreement(DualBranchNet(spec.network), SegmentationNet(spec.network), bundle / "model.onnx", spec)
+
+
+def test_model_of_a_stopped_run_says_so(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped = tmp_path / "stopped.pt"
+    save_checkpoint(stopped, load_checkpoint(checkpoint) | {"complete": False, "step": 1})
+    assert main([str(stopped), "-o", str(tmp_path / "model")]) == 0
+    assert f"Warning: {stopped} is of a run stopped at step 1 of 2; the model says so" in capsys.readouterr().err
+    assert ModelSpec.load(tmp_path / "model").provenance["complete"] is False
+    assert main([str(checkpoint), "-o", str(tmp_path / "model")]) == 0
+    assert "Warning" not in capsys.readouterr().err
+
+
+def test_exported_model_is_a_start_for_fine_tuning(bundle: Path, prepared: Path, tmp_path: Path) -> None:
+    still = dataclasses.replace(CONFIG, finetune=Stage(epochs=1, iterations=1, lr=0.0, weight_decay=0.0))
+    assert finetune(prepared, tmp_path / "run", still, init=bundle)
+    again = load_checkpoint(tmp_path / "run" / "finetune.pt")
+    shipped = load_file(bundle / "weights.safetensors")
+    for name, value in shipped.items():
+        part, rest = name.split(".", 1)
+        for own in ("main", "auxiliary") if part == "decoder" else ("encoder",):
+            assert torch.equal(again["model"][f"{own}.{rest}"], value), name
+    assert again["facts"]["pretraining"]["bundle"] == ModelSpec.load(bundle).sha256["weights.safetensors"]
+    assert again["facts"]["pretraining"]["steps"] == 2
+
+
+def test_bundle_that_is_damaged_or_of_another_network_is_no_start(
+    bundle: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--data", str(prepared), "-o", str(tmp_path / "run"), "--init"]
+    assert finetune_main([*command, str(bundle), "--preset", "compact"]) == 2
+    assert "Error: Pre-trained weights are of another network" in capsys.readouterr().err
+    shutil.copytree(bundle, tmp_path / "damaged")
+    with open(tmp_path / "damaged" / "weights.safetensors", "ab") as file:
+        file.write(b"x")
+    assert finetune_main([*command, str(tmp_path / "damaged"), "--preset", "tiny"]) == 2
+    assert "was altered: its SHA-256 is not the one in spec.json" in capsys.readouterr().err
 
 
 def test_pretraining_checkpoint_is_refused(tmp_path: Path, prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,28 +2,39 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
+from training import checkpoint as checkpoint_module
+from training import loop as loop_module
+from training import record as record_module
 from training.cases import PreparedCase, case_folders, normalisation_for, read_dataset_info, write_dataset_info
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TINY, Config, Stage
 from training.dataset import FinetuneDataset, Sample
-from training.finetune import dbdmp_step, finetune, one_hot, theta
-from training.loop import Position, Run, train
-from training.losses import full_supervised_loss, ramp_up, total_loss
+from training.finetune import dbdmp_step, finetune, theta
+from training.loop import Position, train
+from training.losses import full_supervised_loss, one_hot, ramp_up, total_loss
 from training.network import DualBranchNet, is_head
 from training.pretrain import pretrain
+from training.run import Run
 
 ROOT = Path(__file__).parents[2]
 # Dropout in the encoder too, and several terms of state: what a resumed run could get wrong
@@ -38,6 +49,23 @@ CONFIG = dataclasses.replace(
 
 class Stop(BaseException):
     """What the tests interrupt a run with."""
+
+
+Getter = Callable[[FinetuneDataset, int], Sample]
+
+
+def signalling(original: Getter, after: int) -> Getter:
+    """A `__getitem__` that sends this process a SIGTERM with so many samples."""
+    calls = 0
+
+    def get(self: FinetuneDataset, index: int) -> Sample:
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, index)
+
+    return get
 
 
 def metrics(run: Path) -> list[dict[str, str]]:
@@ -72,18 +100,8 @@ def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_run_stopped_by_a_signal_resumes_with_the_same_losses(
     prepared: Path, tmp_path: Path, uninterrupted: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = 0
-    original = FinetuneDataset.__getitem__
-
-    def interrupting(self: FinetuneDataset, index: int) -> Sample:
-        nonlocal calls
-        calls += 1
-        if calls == after:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, index)
-
     with monkeypatch.context() as patched:
-        patched.setattr(FinetuneDataset, "__getitem__", interrupting)
+        patched.setattr(FinetuneDataset, "__getitem__", signalling(FinetuneDataset.__getitem__, after))
         assert not finetune(prepared, tmp_path / "parts", CONFIG)
     checkpoint = load_checkpoint(tmp_path / "parts" / "finetune.pt")
     assert checkpoint["step"] == -(-after // 2) and not checkpoint["complete"]
@@ -108,6 +126,79 @@ def test_run_killed_within_an_epoch_resumes_from_the_last_one(
     assert load_checkpoint(tmp_path / "parts" / "finetune.pt")["step"] == 3
     assert finetune(prepared, tmp_path / "parts", CONFIG)
     assert_same_run(tmp_path / "parts", uninterrupted)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_run_killed_at_random_moments_resumes_with_the_same_losses(prepared: Path, tmp_path: Path, kills: int) -> None:
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("killing.py")),
+        str(prepared),
+        str(tmp_path),
+        str(kills),
+        "5",
+    ]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    killed = [folder for folder in tmp_path.iterdir() if folder.name != "whole"]
+    assert killed
+    for folder in killed:
+        assert_same_run(folder, tmp_path / "whole")
+        assert not list(folder.glob(".*")), "something half-written was left"
+
+
+def test_checkpoint_of_an_older_version_is_not_gone_on_with(
+    prepared: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    save_checkpoint(tmp_path / "finetune.pt", load_checkpoint(uninterrupted / "finetune.pt") | {"format": 1})
+    with pytest.raises(ValueError, match=r"finetune.pt is of an older version, which alone can go on with it"):
+        finetune(prepared, tmp_path, CONFIG)
+
+
+def test_setting_that_the_checkpoint_does_not_know_has_its_default(
+    prepared: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    checkpoint = load_checkpoint(uninterrupted / "finetune.pt")
+    del checkpoint["config"]["auxiliary_dropout"]
+    save_checkpoint(tmp_path / "finetune.pt", checkpoint)
+    assert finetune(prepared, tmp_path, CONFIG)
+    with pytest.raises(ValueError, match=r"other settings \(config.auxiliary_dropout\)"):
+        finetune(prepared, tmp_path, dataclasses.replace(CONFIG, auxiliary_dropout=0.3))
+
+
+@pytest.mark.parametrize("clip_norm", [12.0, 0.01], ids=["not clipped", "clipped"])
+def test_fp16_scales_the_loss_and_clips_the_gradients_as_they_are(
+    prepared: Path, tmp_path: Path, clip_norm: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, with the scaler that a GPU without bf16 gets: one step must be that of fp32, but for rounding."""
+    smooth = Stage(epochs=1, iterations=1, clip_norm=clip_norm, weight_decay=0.0)
+    config = dataclasses.replace(CONFIG, finetune=smooth, network=TINY.network, auxiliary_dropout=0.0)
+    torch.manual_seed(config.seed)
+    start = DualBranchNet(config.network).state_dict()
+    assert finetune(prepared, tmp_path / "fp32", config)
+    scaling = MixedPrecision("16-mixed", "cpu")
+    monkeypatch.setattr(loop_module, "Fabric", lambda precision, **others: Fabric(plugins=scaling, **others))
+    assert finetune(prepared, tmp_path / "fp16", config)
+    assert load_checkpoint(tmp_path / "fp16" / "finetune.pt")["precision"]["scale"] == 2.0**16
+    moved = [
+        torch.cat([(weights(tmp_path / run / "finetune.pt")[name] - start[name]).flatten() for name in start])
+        for run in ("fp32", "fp16")
+    ]
+    assert moved[0].norm() > 0
+    assert (moved[1] - moved[0]).norm() < 0.05 * moved[0].norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_run_on_a_gpu_resumes(prepared: Path, tmp_path: Path, precision: str) -> None:
+    long = dataclasses.replace(CONFIG, precision=precision, finetune=Stage(epochs=4, iterations=3))
+    assert finetune(prepared, tmp_path / "whole", long)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FinetuneDataset, "__getitem__", signalling(FinetuneDataset.__getitem__, 10))
+        assert not finetune(prepared, tmp_path / "parts", long)
+    assert finetune(prepared, tmp_path / "parts", long)
+    for row, wanted in zip(metrics(tmp_path / "parts"), metrics(tmp_path / "whole"), strict=True):
+        assert float(row["loss"]) == pytest.approx(float(wanted["loss"]), rel=1e-2)  # cuDNN's sums vary
 
 
 def test_complete_run_is_left_as_it_is(prepared: Path, uninterrupted: Path) -> None:
@@ -206,18 +297,59 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(prep
     assert load_checkpoint(run.checkpoint)["step"] == 3
 
 
+class FullDisk(io.FileIO):
+    """A file on a disk with room for 1,000 more bytes."""
+
+    room = 1000
+
+    def write(self, data: Any) -> int:
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
 def test_checkpoint_that_cannot_be_written_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "finetune.pt"
     save_checkpoint(path, {"format": 1, "value": 1})
-
-    def full_disk(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match=r"Cannot write .*finetune.pt.*last good checkpoint is kept"):
-        save_checkpoint(path, {"format": 1, "value": 2})
+    monkeypatch.setattr(checkpoint_module, "open", FullDisk, raising=False)
+    sentence = f"Cannot write {path}: No space left on device. The last good checkpoint is kept."
+    with pytest.raises(OSError, match=f"^{re.escape(sentence)}$"):
+        save_checkpoint(path, {"format": 1, "value": torch.zeros(1000)})
     assert load_checkpoint(path)["value"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["finetune.pt"]
+
+
+@pytest.mark.parametrize("module", [checkpoint_module, record_module], ids=["checkpoint", "metrics"])
+def test_full_disk_stops_the_run_with_a_sentence_and_it_resumes_when_there_is_room(
+    prepared: Path,
+    tmp_path: Path,
+    uninterrupted: Path,
+    module: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+
+    def until_full(path: Path, mode: str, **others: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return open(path, mode, **others)
+        file = FullDisk(path, "w")
+        file.room = 100
+        return file if "b" in mode else io.TextIOWrapper(file, write_through=True)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "open", until_full, raising=False)
+        with pytest.raises(
+            OSError, match=r"Cannot write .*: No space left on device. The last good checkpoint is kept."
+        ):
+            finetune(prepared, run, CONFIG)
+    assert load_checkpoint(run / "finetune.pt")["step"] == 3
+    assert not list(run.glob(".*"))
+    assert finetune(prepared, run, CONFIG)
+    assert_same_run(run, uninterrupted)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])

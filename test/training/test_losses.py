@@ -140,6 +140,15 @@ def test_full_supervised_loss_is_dice_and_ce_sample_by_sample() -> None:
     assert losses.full_supervised_loss(batch, y).item() == pytest.approx(wanted, abs=1e-9)
 
 
+def test_reconstruction_loss_is_the_mean_squared_error() -> None:
+    output, clean = (torch.tensor(v).reshape(2, 1, 1, 1, 2) for v in ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 3.0, 5.0]))
+    assert losses.reconstruction_loss(output, clean).item() == pytest.approx((4 + 1) / 4)
+
+
+def test_one_hot_has_background_first() -> None:
+    assert losses.one_hot(torch.tensor([[[[0, 1]]]], dtype=torch.uint8)).flatten().tolist() == [1, 0, 0, 1]
+
+
 ALL_LOSSES = {
     "cross_entropy": losses.cross_entropy,
     "reverse": losses.reverse_cross_entropy,
@@ -148,6 +157,7 @@ ALL_LOSSES = {
     "tversky": losses.tversky_loss,
     "supervised": losses.supervised_loss,
     "full": losses.full_supervised_loss,
+    "reconstruction": losses.reconstruction_loss,
     "consensus": lambda x, y: losses.consensus_loss(x, x.flip(0) * 0.5, y),
 }
 
@@ -174,6 +184,36 @@ def test_consensus_gradient_flows_through_both_branches() -> None:
     assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in pair)
 
 
+FLOOR = -math.log(1e-4)  # what a wholly wrong voxel costs in the reverse cross entropy
+SMALL = 1e-5  # Tversky's and Dice's
+
+# Two voxels, both annotated alike, logits (-50, 50) or (50, -50): the probability of node is 1 or 0 to within e^-100,
+# so the right class costs 0, the wrong one 100 in a cross entropy
+SATURATED = {
+    # loss: (no voxel annotated: p 0, p 1), (all annotated: p 0, p 1)
+    "cross_entropy": ((0.0, 100.0), (100.0, 0.0)),
+    "reverse": ((0.0, FLOOR), (FLOOR, 0.0)),
+    "symmetric": ((0.0, 80.0 + FLOOR), (80.0 + FLOOR, 0.0)),
+    "partial": ((0.0, 0.0), (100.0, 0.0)),
+    # TP 0, FP 2, FN 0: 0.4 * 2; TP 0, FP 0, FN 2: 0.6 * 2
+    "tversky": ((0.0, 1 - SMALL / (0.8 + SMALL)), (1 - SMALL / (1.2 + SMALL), 0.0)),
+    "full": ((0.0, 101 - SMALL / (2 + SMALL)), (101 - SMALL / (2 + SMALL), 0.0)),
+}
+
+
+@pytest.mark.parametrize("name", SATURATED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("annotated", [0, 1], ids=["no voxel annotated", "all annotated"])
+@pytest.mark.parametrize("sure", [0, 1], ids=["sure of background", "sure of node"])
+def test_saturated_logits_cost_what_they_should(name: str, dtype: torch.dtype, annotated: int, sure: int) -> None:
+    level = 50.0 if sure else -50.0
+    logits = torch.tensor([[-level, -level], [level, level]], dtype=dtype)[None, :, None, None, :].requires_grad_()
+    loss = ALL_LOSSES[name](logits, annotation(annotated, annotated).to(dtype))
+    loss.backward()
+    assert loss.item() == pytest.approx(SATURATED[name][annotated][sure], rel=1e-4, abs=1e-6)
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+
+
 @pytest.mark.parametrize("node", [(0, 0), (1, 1)], ids=["no voxel annotated", "all annotated"])
 @pytest.mark.parametrize("level", [50.0, -50.0])
 def test_saturated_logits_give_finite_losses_and_gradients(level: float, node: tuple[int, int]) -> None:
@@ -183,6 +223,35 @@ def test_saturated_logits_give_finite_losses_and_gradients(level: float, node: t
     loss.backward()
     assert torch.isfinite(loss)
     assert all(x.grad is not None and torch.isfinite(x.grad).all() for x in (main, aux))
+
+
+@pytest.mark.parametrize("name", ALL_LOSSES)
+def test_bfloat16_inputs_cost_what_the_same_numbers_do_in_float64(name: str) -> None:
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(2, 2, 2, 3, 3)).bfloat16().requires_grad_()
+    y = losses.one_hot((torch.rand(2, 2, 3, 3) > 0.6).to(torch.uint8))
+    loss = ALL_LOSSES[name](logits, y.bfloat16())
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(ALL_LOSSES[name](logits.detach().double(), y.double()).item(), rel=1e-5)
+    assert logits.grad is not None and logits.grad.dtype == torch.bfloat16 and torch.isfinite(logits.grad).all()
+
+
+def test_gradient_of_the_total_loss_agrees_with_finite_differences_of_its_terms() -> None:
+    torch.manual_seed(0)
+    main, aux = (torch.randn(2, 2, 1, 1, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    y = torch.cat([annotation(0, 1, 0), annotation(0, 0, 0)])
+    pseudo = losses.mix_pseudo_label(main.softmax(1), aux.softmax(1), y, theta=0.3)  # held while logits are varied
+
+    def total(a: Tensor, b: Tensor) -> Tensor:
+        supervised = losses.supervised_loss(a, y) + losses.supervised_loss(b, y)
+        consensus = losses.consensus_loss(a, b, pseudo) + losses.consensus_loss(b, a, pseudo)
+        return 0.25 * (supervised + 1.5 * consensus)
+
+    assert torch.autograd.gradcheck(total, (main, aux))
+    wanted = torch.autograd.grad(total(main, aux), (main, aux))
+    got = torch.autograd.grad(losses.total_loss(main, aux, y, weight=1.5, theta=0.3), (main, aux))
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(got, wanted, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from lnq.network import SegmentationNet
 from training.config import COMPACT, PAPER, PRESETS, TINY, config_from_dict, config_to_dict
-from training.network import DualBranchNet, is_head, main_branch, pass_on_weights
+from training.network import DualBranchNet, copy_main_branch, is_head, main_branch, pass_on_weights
+
+NARROW = dataclasses.replace(TINY.network, channels=(2, 4, 4))
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -63,6 +67,18 @@ def test_all_weights_but_the_heads_pass_on() -> None:
 def test_weights_of_another_width_are_refused() -> None:
     with pytest.raises(ValueError, match="of another network"):
         pass_on_weights(DualBranchNet(COMPACT.network, 1).state_dict(), DualBranchNet(TINY.network))
+
+
+def test_shipped_net_becomes_both_branches() -> None:
+    torch.manual_seed(0)
+    shipped, dual = SegmentationNet(TINY.network).eval(), DualBranchNet(TINY.network).eval()
+    copy_main_branch(shipped.state_dict(), dual)
+    x = torch.randn(2, 1, *TINY.patch)
+    assert all(torch.equal(branch, shipped(x)) for branch in dual(x))
+    with pytest.raises(
+        ValueError, match=r"of another network: encoder.down.0.0.weight is \(8, 4, 1, 2, 2\), not \(4, 2, 1, 2, 2\)"
+    ):
+        copy_main_branch(shipped.state_dict(), DualBranchNet(NARROW))
 
 
 def test_main_branch_is_the_net_that_is_shipped() -> None:
