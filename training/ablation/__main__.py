@@ -73,7 +73,7 @@ def wanted_cells(command: Ablation) -> list[Cell]:
     if command.parallel < 1:
         raise ValueError(f"--parallel must be at least 1, not {command.parallel}")
     cells = sweep_cells(command.sweep, command.seeds or SWEEP_SEEDS, command.config.losses) if command.sweep else []
-    rows = command.rows or (() if command.sweep else tuple(ROWS))
+    rows: tuple[str, ...] = command.rows or (() if command.sweep else tuple(ROWS))
     return table_cells(rows, command.seeds or SEEDS) + cells
 
 

@@ -147,6 +147,7 @@ def row_step(row: Row, config: Config) -> Step:
             "pseudo_main": pseudo[0],
             "pseudo_aux": pseudo[1],
         }
-        return {"loss": 0.25 * (sum(supervised) + weight * sum(pseudo)), **terms}
+        loss = 0.25 * (supervised[0] + supervised[1] + weight * (pseudo[0] + pseudo[1]))
+        return {"loss": loss, **terms}
 
     return step

@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from rich.console import Console
@@ -43,7 +44,7 @@ def run_cells(cells: Sequence[Cell], bench: Bench, results: Path, parallel: int,
     outcome = Outcome()
     for number, cell in enumerate(cells, start=1):
         console.print(f"Cell {number} of {len(cells)}: {cell.title}", highlight=False)
-        status = _finish(cell, bench, results, run_command(lambda cell=cell: run_cell(cell, bench)), outcome, console)
+        status = _finish(cell, bench, results, run_command(partial(run_cell, cell, bench)), outcome, console)
         if status == STOPPED:
             break
     return outcome
@@ -69,7 +70,7 @@ def _finish(cell: Cell, bench: Bench, results: Path, status: int, outcome: Outco
 def _side_by_side(cells: Sequence[Cell], bench: Bench, results: Path, parallel: int, console: Console) -> Outcome:
     """Each cell in a fresh process, `parallel` at a time; a signal is passed on, and waited for."""
     context = multiprocessing.get_context("spawn")
-    waiting, running = list(cells), dict[int, tuple[Cell, BaseProcess]]()
+    waiting, running = list(cells), dict[int, tuple[Cell, SpawnProcess]]()
     outcome, told = Outcome(), False
     with StopSignal() as stop:
         while running or (waiting and not stop.received):
@@ -79,8 +80,9 @@ def _side_by_side(cells: Sequence[Cell], bench: Bench, results: Path, parallel: 
                 process.start()
                 running[process.sentinel] = (cell, process)
                 console.print(f"Started {cell.title}; it writes to {bench.output(cell) / LOG_NAME}", highlight=False)
-            for sentinel in connection.wait(list(running), timeout=1.0):
-                cell, process = running.pop(int(sentinel))  # type: ignore[call-overload]
+            ended = connection.wait(list(running), timeout=1.0)
+            for sentinel in [s for s in running if s in ended]:
+                cell, process = running.pop(sentinel)
                 process.join()
                 status = process.exitcode or 0
                 if status and stop.received:  # a process that was not training has ended without a checkpoint
@@ -103,4 +105,4 @@ def _run_logged(cell: Cell, bench: Bench) -> None:
     with open(output / LOG_NAME, "a") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
-        sys.exit(run_command(lambda: run_cell(cell, bench)))
+        sys.exit(run_command(partial(run_cell, cell, bench)))

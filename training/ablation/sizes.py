@@ -55,15 +55,15 @@ TINY_SIZE = Size(TINY, pixels=64, train=2, tune=1, test=1)
 
 SIZES = {"small": SMALL, "full": FULL, "tiny": TINY_SIZE}
 
-_CELL_OR_SPEED = ("seed", "workers", "threads", "devices")
-"""Entries of the configuration that a cell sets, or that change the speed and not the result."""
+_CELL_OR_SPEED = ("seed", "workers", "threads", "devices", "picture_every")
+"""Entries of the configuration that a cell sets, or that do not change the result."""
 
 
 def settings_digest(size: Size) -> str:
     """8 hex digits that two cells share only if their configuration, but for the seed, and their phantoms agree."""
     config = config_to_dict(size.config)
     for name in _CELL_OR_SPEED:
-        del config[name]
+        config.pop(name, None)
     del config["sampling"]["cache"]
     phantoms = {"pixels": size.pixels, "train": size.train, "tune": size.tune, "test": size.test}
     seeds = [TRAIN_SEED, TUNE_SEED, TEST_SEED]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lnq.files import replace_atomically
 
@@ -54,7 +55,7 @@ class CellRow:
 
     @property
     def value(self) -> float:
-        """Of the parameter that was changed; NaN-free 0 where none was."""
+        """Of the parameter that was changed; 0 where none was."""
         return self.of(self.parameter) if self.parameter else 0.0
 
     def of(self, parameter: str) -> float:
@@ -100,10 +101,13 @@ def _format(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _parse(text: str, kind: str) -> object:
+def _parse(text: str, kind: str) -> Any:
+    """A field's value; `kind` is its annotation."""
     if kind == "Values":
         return tuple(float(part) for part in text.split())
-    return {"str": str, "int": int, "float": _finite}[kind](text)
+    if kind == "float":
+        return _finite(text)
+    return int(text) if kind == "int" else str(text)
 
 
 def _finite(text: str) -> float:
