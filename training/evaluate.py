@@ -36,6 +36,7 @@ from training.score_plots import WorstCases, plot_scores
 from training.scores import (
     EMPTY_RULE,
     CaseResult,
+    bin_name,
     by_size,
     replace_missing_assd,
     score,
@@ -192,7 +193,7 @@ def show(results: Sequence[CaseResult], title: str, console: Console) -> None:
     """Print the table of cases, the detection by size, the summary, and how empty masks count."""
     table = Table(title=title)
     for heading in ("case", "Dice", "ASSD mm", "nodes", "of 8 mm found", "false", "seconds"):
-        table.add_column(heading, justify="left" if heading == "case" else "right")
+        table.add_column(heading, justify="left" if heading == "case" else "right", overflow="fold")
     for r in results:
         assd = f"{r.assd_mm:.2f}{'*' if r.assd_replaced else ''}"
         found, seconds = f"{r.large_found}/{r.large_nodes}", "" if math.isnan(r.seconds) else f"{r.seconds:.1f}"
@@ -202,7 +203,7 @@ def show(results: Sequence[CaseResult], title: str, console: Console) -> None:
     for heading in ("mm", "nodes", "found"):
         sizes.add_column(heading, justify="right")
     for row in by_size(results):
-        sizes.add_row(f"{row['from_mm']:g} to {row['to_mm']:g}", str(row["nodes"]), str(row["found"]))
+        sizes.add_row(bin_name(row), str(row["nodes"]), str(row["found"]))
     console.print(sizes)
     for name, value in summary(results).items():
         if not (name == "mean_seconds" and math.isnan(value)):
@@ -221,6 +222,8 @@ def write(command: Evaluate, scored: dict[Threshold, Scored], failed: dict[str, 
         write_sweep(command.output, {threshold: entry.results for threshold, entry in scored.items()})
         if command.checkpoint is None:
             store_threshold(command.model, best, results)
+        else:
+            print(f"Threshold {best} is the best: give it to training.export --threshold", file=sys.stderr)
     facts = {"scored": command.scored, "threshold": best, "left_out": failed}
     write_results(command.output, results, facts)
     plot_scores(results, command.output / "scores.png", f"{command.scored}{at}")

@@ -13,7 +13,7 @@ import numpy as np
 from lnq.files import replace_atomically
 from lnq.preview import FOUND_COLOUR, TRUTH_COLOUR, preview
 from lnq.volume import read_volume
-from training.scores import CaseResult, by_size
+from training.scores import CaseResult, bin_name, by_size
 from training.truths import Truth, read_instances
 
 _JITTER = 0.12  # half-width over which the points of a box are spread
@@ -60,14 +60,8 @@ def _draw_detection(axes: Any, results: Sequence[CaseResult]) -> None:
     axes.bar(place, share, color=FOUND_COLOUR)
     for x, height, row in zip(place, share, rows, strict=True):
         axes.text(x, height, f"{row['found']} of {row['nodes']}", ha="center", va="bottom", fontsize=9)
-    axes.set_xticks(place, [_bin_name(row) for row in rows])
+    axes.set_xticks(place, [bin_name(row) for row in rows])
     axes.set(title="nodes found, by short axis in mm", ylim=(0, 1.1))
-
-
-def _bin_name(row: dict[str, float]) -> str:
-    if math.isinf(row["to_mm"]):
-        return f"from {row['from_mm']:g}"
-    return f"{row['from_mm']:g}-{row['to_mm']:g}"
 
 
 class WorstCases:

@@ -109,6 +109,13 @@ def by_size(results: Sequence[CaseResult]) -> list[dict[str, float]]:
     return rows
 
 
+def bin_name(row: dict[str, float]) -> str:
+    """The bin of a row of `by_size`, in mm."""
+    if math.isinf(row["to_mm"]):
+        return f"from {row['from_mm']:g}"
+    return f"{row['from_mm']:g}-{row['to_mm']:g}"
+
+
 def write_results(output: Path, results: Sequence[CaseResult], facts: dict[str, Any]) -> None:
     """Write cases.csv, nodes.csv and summary.json, which begins with `facts`: what was scored."""
     names = [f.name for f in dataclasses.fields(CaseResult) if f.name != "node_results"]

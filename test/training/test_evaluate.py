@@ -84,7 +84,10 @@ def test_missing_bundle_ends_in_a_sentence(scored: Path, tmp_path: Path, capsys:
 
 
 def test_checkpoint_scores_as_its_exported_bundle(
-    make_prepared: Callable[..., Path], make_thorax: Callable[..., Volume], tmp_path: Path
+    make_prepared: Callable[..., Path],
+    make_thorax: Callable[..., Volume],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     cases, run = tmp_path / "cases", tmp_path / "run"
     cases.mkdir()
@@ -96,9 +99,12 @@ def test_checkpoint_scores_as_its_exported_bundle(
     config = dataclasses.replace(TINY, finetune=Stage(epochs=1, iterations=2), threads=1)
     finetune(make_prepared(tmp_path / "data"), run, config)
     export(run / "finetune.pt", tmp_path / "model")
-    common = [str(cases), "--threshold", "0.4", "--device", "cpu", "--worst", "0", "-o"]
+    common = [str(cases), "--device", "cpu", "--worst", "0", "--tune-threshold", "-o"]
     assert main([*common, str(tmp_path / "one"), "--checkpoint", str(run / "finetune.pt")]) == 0
+    error = capsys.readouterr().err
     assert main([*common, str(tmp_path / "two"), "--model", str(tmp_path / "model")]) == 0
+    best = ModelSpec.load(tmp_path / "model").threshold
+    assert f"Threshold {best} is the best: give it to training.export --threshold\n" in error
     one, two = (json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two"))
     assert one.pop("scored") == str(run / "finetune.pt") and two.pop("scored") == str(tmp_path / "model")
     del one["mean_seconds"], two["mean_seconds"]

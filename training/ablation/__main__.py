@@ -92,6 +92,8 @@ def run(command: Ablation, console: Console) -> int:
         return -1
     outcome = run_cells(cells, bench, command.results, command.parallel, console)
     console.print(f"The report is {write_report(command.results)}", highlight=False)
+    if outcome.stopped:
+        console.print("Stopped; the same command goes on from there.", highlight=False)
     for title in outcome.failed:
         console.print(f"{title} failed", highlight=False)
     return -1 if outcome.stopped else len(outcome.failed)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from training.ablation.sizes import SIZES
 from training.ablation.table import read_table
 from training.cases import CaseInfo, case_folders
 
+ROOT = Path(__file__).parents[3]
 BASE = ["--output", "out"]
 
 
@@ -105,6 +108,12 @@ def test_part_that_is_there_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "tiny" / "raw" / "train" / "lnq2023-train-0001-ct.nrrd").touch()
     data.make_data("tiny", tiny, tmp_path, 1, module.Console(quiet=True))
     assert made == [("train", 2), ("test", 1)]
+
+
+def test_training_a_cell_imports_neither_simpleitk_nor_openvino() -> None:
+    code = "import sys, training.ablation.cell; print(sorted({'SimpleITK', 'openvino', 'onnx'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.slow
