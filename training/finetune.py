@@ -92,8 +92,19 @@ def cross_entropy_step(_config: Config) -> Step:
     return step
 
 
-STEPS: dict[Method, Callable[[Config], Step]] = {"dbdmp": dbdmp_step, "cross_entropy": cross_entropy_step}
-MAIN_BRANCH_ALONE: frozenset[Method] = frozenset({"cross_entropy"})  # methods that leave the auxiliary branch alone
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is fine-tuned: the step, and whether the auxiliary branch takes part in it."""
+
+    name: str  # for the record
+    step: Callable[[Config], Step]
+    both: bool = True
+
+
+RECIPES: dict[Method, Recipe] = {
+    "dbdmp": Recipe("dbdmp", dbdmp_step),
+    "cross_entropy": Recipe("cross_entropy", cross_entropy_step, both=False),
+}
 
 
 def finetune(
@@ -101,7 +112,7 @@ def finetune(
     output: Path,
     config: Config,
     init: Path | None = None,
-    method: Method = "dbdmp",
+    recipe: Recipe = RECIPES["dbdmp"],
     selection: Selection = ALL_FOR_TRAINING,
 ) -> bool:
     """Fine-tune on the prepared folder; returns whether the run is complete."""
@@ -111,12 +122,11 @@ def finetune(
     info = read_dataset_info(data)
     normalisation = normalisation_for(config.normalisation, info)
     torch.manual_seed(config.seed)
-    both = method not in MAIN_BRANCH_ALONE
     network = DualBranchNet(config.network, auxiliary_dropout=config.auxiliary_dropout)
-    network.auxiliary.requires_grad_(both)
+    network.auxiliary.requires_grad_(recipe.both)
     facts = {
         "cases": [case.info.case for case in cases],
-        "method": method,
+        "method": recipe.name,
         "init": str(init) if init else None,
         "dataset": dataclasses.asdict(info),
         "normalisation": dataclasses.asdict(normalisation),
@@ -124,8 +134,8 @@ def finetune(
     if init is not None:
         facts["pretraining"] = load_start(init, network)
     run = Run("finetune", config.finetune, config, output, facts)
-    look = finetuning_look(cases, config, normalisation, both)
-    return train(run, network, FinetuneDataset(cases, config, normalisation), STEPS[method](config), look)
+    look = finetuning_look(cases, config, normalisation, recipe.both)
+    return train(run, network, FinetuneDataset(cases, config, normalisation), recipe.step(config), look)
 
 
 def load_start(init: Path, network: DualBranchNet) -> dict[str, Any]:
@@ -146,8 +156,9 @@ def load_start(init: Path, network: DualBranchNet) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     command = parse(Finetune, arguments)
+    recipe = RECIPES[command.method]
     return run_command(
-        lambda: finetune(command.data, command.output, command.config, command.init, command.method, command.selection)
+        lambda: finetune(command.data, command.output, command.config, command.init, recipe, command.selection)
     )
 
 

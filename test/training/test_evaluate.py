@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,74 +12,11 @@ import pytest
 
 from lnq import pipeline
 from lnq.spec import ModelSpec
-from lnq.volume import Volume, make_affine, write_volume
-from training.evaluate import by_size, find_truths, main, read_instances, replace_missing_assd, score, summary
-
-GRID = Volume(np.zeros((20, 40, 40), np.int32), make_affine((2.0, 1.0, 1.0)))
-
-
-def cube(value: int, z: slice, y: slice, x: slice, array: np.ndarray | None = None) -> np.ndarray:
-    out = np.zeros(GRID.shape, np.int32) if array is None else array
-    out[z, y, x] = value
-    return out
-
-
-@pytest.fixture
-def truth() -> Volume:
-    """Two nodes of 10 x 10 mm and 4 x 4 mm in the slice."""
-    array = cube(1, np.s_[4:9], np.s_[5:15], np.s_[5:15])
-    return GRID.with_array(cube(2, np.s_[12:14], np.s_[25:29], np.s_[25:29], array))
-
-
-def test_scores_of_a_case(truth: Volume) -> None:
-    found = cube(1, np.s_[4:9], np.s_[5:15], np.s_[5:10])  # half of the large node
-    found = cube(1, np.s_[16:18], np.s_[2:6], np.s_[30:34], found)  # a false component
-    result = score("a", truth.with_array(found.astype(np.uint8)), truth, seconds=1.0)
-    assert result.dice == pytest.approx(2 * 250 / (250 + 32 + 500 + 32))
-    assert (result.nodes, result.large_nodes, result.large_found) == (2, 1, 1)
-    assert result.false_components == 1
-    assert result.true_mm3 == 532 * 2.0 and result.predicted_mm3 == 282 * 2.0
-
-
-def test_empty_prediction_gets_the_largest_assd_of_the_set(truth: Volume) -> None:
-    nothing = truth.with_array(np.zeros(truth.shape, np.uint8))
-    half = truth.with_array(cube(1, np.s_[4:9], np.s_[5:15], np.s_[5:10]).astype(np.uint8))
-    results = [score(n, m, truth, 1.0) for n, m in (("none", nothing), ("half", half), ("same", truth))]
-    replaced = replace_missing_assd(results)
-    assert math.isnan(results[0].assd_mm)
-    assert replaced[0].assd_mm == results[1].assd_mm and replaced[0].assd_replaced
-    assert replaced[2].assd_mm == 0.0
-    numbers = summary(replaced)
-    assert numbers["replaced_assd"] == 1 and numbers["cases"] == 3
-    assert numbers["large_nodes_found"] == pytest.approx(2 / 3)
-    assert math.isnan(summary(replace_missing_assd(results[:1]))["mean_assd_mm"])
-
-
-def test_detection_is_counted_by_short_axis(truth: Volume) -> None:
-    rows = by_size([score("a", truth.with_array((truth.array == 2).astype(np.uint8)), truth, 1.0)])
-    counts = {(row["from_mm"], row["to_mm"]): (row["nodes"], row["found"]) for row in rows}
-    assert counts[(0.0, 5.0)] == (1, 1)
-    assert counts[(8.0, 10.0)][0] + counts[(10.0, 15.0)][0] == 1
-    assert sum(found for _, found in counts.values()) == 1
-
-
-def test_instances_come_from_the_nodes_file_before_the_labels(tmp_path: Path, truth: Volume) -> None:
-    for kind in ("ct", "seg", "nodes"):
-        write_volume(truth.with_array(truth.array.astype(np.int16)), tmp_path / f"a-{kind}.nrrd")
-    write_volume(truth.with_array((truth.array > 0).astype(np.uint8)), tmp_path / "b-seg.nrrd")
-    write_volume(truth.with_array(truth.array.astype(np.int16)), tmp_path / "b-ct.nrrd")
-    (_, _, first), (_, _, second) = find_truths([tmp_path])
-    assert (first.name, second.name) == ("a-nodes.nrrd", "b-seg.nrrd")
-    assert read_instances(first).array.max() == 2
-    assert read_instances(second).array.max() == 2  # two components
-
-
-def test_ct_without_truth_is_refused(tmp_path: Path, truth: Volume) -> None:
-    write_volume(truth.with_array(truth.array.astype(np.int16)), tmp_path / "a-ct.nrrd")
-    with pytest.raises(ValueError, match=r"neither a-nodes.nrrd nor a-seg.nrrd"):
-        find_truths([tmp_path])
-    with pytest.raises(ValueError, match=r"No file named"):
-        find_truths([tmp_path / "nothing"])
+from lnq.volume import Volume, read_volume, write_volume
+from training.config import TINY, Stage
+from training.evaluate import main
+from training.export import export
+from training.finetune import finetune
 
 
 @pytest.fixture
@@ -135,10 +72,114 @@ def test_scoring_uses_the_threshold_of_the_bundle_or_the_given_one(
     half, given = (json.loads((tmp_path / n / "summary.json").read_text()) for n in ("half", "given"))
     assert half["threshold"] == 0.5 and half["mean_dice"] < 0.5
     assert given["threshold"] == 0.7 and given["mean_dice"] == pytest.approx(1.0)
-    assert "Threshold 0.7" in capsys.readouterr().out
-    assert sorted(p.name for p in (tmp_path / "given").iterdir()) == ["cases.csv", "nodes.csv", "summary.json"]
+    assert f"{tiny_bundle} at threshold 0.7" in capsys.readouterr().out.replace("\n", " ")
+    names = ["cases.csv", "nodes.csv", "scores.png", "summary.json", "worst"]
+    assert sorted(p.name for p in (tmp_path / "given").iterdir()) == names
+    assert (tmp_path / "given" / "worst" / "1-a.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_missing_bundle_ends_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path), "--model", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 2
+def test_missing_bundle_ends_in_a_sentence(scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(scored), "--model", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == f"Error: No model bundle in {tmp_path}/none: spec.json is missing\n"
+
+
+def test_checkpoint_scores_as_its_exported_bundle(
+    make_prepared: Callable[..., Path],
+    make_thorax: Callable[..., Volume],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cases, run = tmp_path / "cases", tmp_path / "run"
+    cases.mkdir()
+    ct = make_thorax()
+    label = np.zeros(ct.shape, np.uint8)
+    label[20:26, 24:30, 28:34] = 1
+    write_volume(ct, cases / "a-ct.nrrd")
+    write_volume(ct.with_array(label), cases / "a-seg.nrrd")
+    config = dataclasses.replace(TINY, finetune=Stage(epochs=1, iterations=2), threads=1)
+    finetune(make_prepared(tmp_path / "data"), run, config)
+    export(run / "finetune.pt", tmp_path / "model")
+    common = [str(cases), "--device", "cpu", "--worst", "0", "--tune-threshold", "-o"]
+    assert main([*common, str(tmp_path / "one"), "--checkpoint", str(run / "finetune.pt")]) == 0
+    error = capsys.readouterr().err
+    assert main([*common, str(tmp_path / "two"), "--model", str(tmp_path / "model")]) == 0
+    best = ModelSpec.load(tmp_path / "model").threshold
+    assert f"Threshold {best} is the best: give it to training.export --threshold\n" in error
+    one, two = (json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two"))
+    assert one.pop("scored") == str(run / "finetune.pt") and two.pop("scored") == str(tmp_path / "model")
+    del one["mean_seconds"], two["mean_seconds"]
+    assert one == two
+    assert not (tmp_path / "one" / "worst").exists()
+
+
+@pytest.fixture
+def masks(scored: Path, tmp_path: Path) -> Path:
+    """Next to case a, a case b without prediction and a case c whose prediction is on another grid."""
+    truth = read_volume(scored / "a-seg.nrrd")
+    folder = tmp_path / "masks"
+    (folder / "a-ct").mkdir(parents=True)
+    for name in ("b", "c"):
+        write_volume(truth, scored / f"{name}-seg.nrrd")
+    half = truth.array.copy()
+    half[: np.flatnonzero(half.any(axis=(1, 2)))[0] + 2] = 0
+    write_volume(truth.with_array(half), folder / "a-ct" / "segmentation.mha")
+    write_volume(truth.crop(np.s_[1:, :, :]), folder / "c.nii.gz")
+    return folder
+
+
+def test_folder_of_masks_is_scored_and_what_is_missing_is_named(
+    scored: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "results"
+    assert main([str(scored), "--predictions", str(masks), "-o", str(output)]) == 1
+    content = json.loads((output / "summary.json").read_text())
+    truth, mask = read_volume(scored / "a-seg.nrrd").array, read_volume(masks / "a-ct" / "segmentation.mha").array
+    assert content["cases"] == 1 and content["threshold"] is None and content["mean_seconds"] is None
+    assert content["mean_dice"] == pytest.approx(2 * mask.sum() / (mask.sum() + truth.sum()))
+    error = capsys.readouterr().err
+    assert f"b is left out: {masks} has no prediction for it, named b.<ext>" in error
+    assert "c is left out: The prediction is not on the grid of c-seg.nrrd\n" in error
+    assert error.endswith("2 cases were left out: b, c\n")
+    assert content["left_out"].keys() == {"b", "c"}
+    assert (output / "worst" / "1-a.png").is_file()
+
+
+def test_empty_masks_are_said_to_be_treated_as_the_paper_does(
+    scored: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = read_volume(scored / "b-seg.nrrd")
+    for name in ("b", "c"):
+        write_volume(truth.with_array(truth.array * (name == "c")), masks / f"{name}.mha")
+    (masks / "c.nii.gz").unlink()
+    assert main([str(scored), "--predictions", str(masks), "-o", str(tmp_path / "results")]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "* Where one of two masks is empty there is no ASSD: the largest of the set stands in, as in the paper." in out
+    )
+    with open(tmp_path / "results" / "cases.csv") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert rows["b"]["assd_mm"] == rows["a"]["assd_mm"] and rows["b"]["assd_replaced"] == "True"
+    assert float(rows["c"]["assd_mm"]) == 0.0 and float(rows["b"]["dice"]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--checkpoint", "x", "--predictions", "y"], "--checkpoint and --predictions exclude each other"),
+        (["--predictions", "y", "--tune-threshold"], "--predictions goes without these"),
+        (["--threshold", "0.4", "--tune-threshold"], "--threshold and --tune-threshold exclude each other"),
+        (["--predictions", "nowhere"], "Error: nowhere is no folder"),
+    ],
+)
+def test_what_cannot_go_together_is_refused(
+    scored: Path, tmp_path: Path, options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(scored), "-o", str(tmp_path / "out"), *options]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_score_is_an_error(scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main([str(scored), "--predictions", str(tmp_path / "empty"), "-o", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.endswith("Error: No case could be scored, 1 were left out\n")

@@ -246,7 +246,7 @@ def test_pretrained_weights_are_the_start(prepared: Path, tmp_path: Path) -> Non
 
 
 def test_cross_entropy_leaves_the_auxiliary_branch_alone(prepared: Path, tmp_path: Path) -> None:
-    assert finetune(prepared, tmp_path, CONFIG, method="cross_entropy")
+    assert finetune(prepared, tmp_path, CONFIG, recipe=RECIPES["cross_entropy"])
     torch.manual_seed(CONFIG.seed)
     start = DualBranchNet(CONFIG.network).state_dict()
     for name, value in weights(tmp_path / "finetune.pt").items():

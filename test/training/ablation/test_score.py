@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lnq.crop import Crop
+from lnq.network import SegmentationNet
+from lnq.postprocess import postprocess
+from lnq.sliding_window import sliding_window
+from lnq.spec import PostProcessing
+from lnq.volume import Volume, make_affine
+from training.ablation.cell import Bench, Cell, train_cell
+from training.ablation.score import (
+    THRESHOLDS,
+    Predicted,
+    best_threshold,
+    mask_of,
+    predict_folder,
+    region_box,
+    score_at,
+)
+from training.cases import PreparedCase
+from training.checkpoint import load_checkpoint
+from training.dataset import normalise_patch
+from training.export import bundle_spec
+from training.network import main_branch
+
+SHAPE = (10, 20, 20)
+RULES = PostProcessing(border_mm=(4.0, 2.0, 2.0), hu_range=(-50.0, 200.0), min_volume_mm3=50.0)
+
+
+@pytest.fixture
+def known() -> Predicted:
+    """Sure of a node of 3 x 6 x 6 voxels, half sure of a shell around it, and of a block at the crop's border."""
+    probability = np.full(SHAPE, 0.01, np.float32)
+    probability[2:7, 5:15, 5:15] = 0.6
+    probability[3:6, 7:13, 7:13] = 0.8
+    probability[:4, :2, :2] = 0.9
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[3:6, 7:13, 7:13] = 1
+    return Predicted(probability, np.full(SHAPE, 60, np.int16), truth, (4.0, 2.0, 2.0), probability.size)
+
+
+def test_thresholds_are_even_in_the_logit_and_hold_one_half() -> None:
+    assert 0.5 in THRESHOLDS and len(THRESHOLDS) == 37
+    assert THRESHOLDS[0] == pytest.approx(1 / (1 + math.exp(9))) and THRESHOLDS[-1] == pytest.approx(1 - THRESHOLDS[0])
+
+
+def test_mask_is_what_inference_keeps_without_the_region(known: Predicted) -> None:
+    hu = known.hu.copy()
+    hu[4, 9, 9] = 300  # outside the range of nodes
+    case = dataclasses.replace(known, hu=hu)
+    crop = Crop((slice(None),) * 3, np.zeros(SHAPE, bool), 2, SHAPE)
+    for threshold in (0.005, 0.5, 0.7, 0.85):
+        volume = Volume(hu, make_affine(known.spacing_mm))
+        wanted = postprocess(known.probability >= threshold, volume, crop, RULES, use_region=False)
+        assert np.array_equal(mask_of(case, threshold, RULES), wanted)
+    assert mask_of(case, 0.7, RULES).sum() == 3 * 6 * 6 - 1
+
+
+def test_best_threshold_is_the_one_of_best_dice_nearest_to_one_half(known: Predicted) -> None:
+    assert best_threshold([known], RULES) == pytest.approx(1 / (1 + math.exp(-0.5)))  # 0.622 and 0.731 do as well
+    nothing = dataclasses.replace(known, truth=np.zeros(SHAPE, np.uint8), probability=known.probability * 0)
+    assert best_threshold([nothing], RULES) == 0.5
+
+
+def test_scores_at_a_threshold(known: Predicted) -> None:
+    empty = dataclasses.replace(known, probability=known.probability / 2)
+    scores = score_at([known, empty], 0.5, RULES)
+    shell, node, block = 5 * 10 * 10, 3 * 6 * 6, 4 * 2 * 2
+    assert scores.dice == (pytest.approx(2 * node / (shell + node)), 0.0)
+    assert scores.raw_dice == (pytest.approx(2 * node / (shell + block + node)), 0.0)
+    assert scores.marked == (pytest.approx((shell + block) / 4000), 0.0)
+    assert math.isnan(scores.assd_mm[1]) and 3.0 < scores.assd_mm[0] < 6.0
+    exact = score_at([known], 0.7, RULES)
+    assert exact.dice == (1.0,) and exact.assd_mm == (0.0,)
+
+
+def test_network_runs_in_the_regions_box_alone_where_it_was_trained_there(
+    bench: Callable[[Path], Bench], tmp_path: Path
+) -> None:
+    anywhere = bench(tmp_path)
+    config = dataclasses.replace(
+        anywhere.size.config, sampling=dataclasses.replace(anywhere.size.config.sampling, region=True)
+    )
+    within = dataclasses.replace(anywhere, size=dataclasses.replace(anywhere.size, config=config))
+    box = np.s_[2:10, 4:20, 3:17]  # the region of the fake cases
+    for place, inner in ((anywhere, np.s_[:, :, :]), (within, box)):
+        assert train_cell(Cell("f", 0), place)
+        path = place.output(Cell("f", 0)) / "finetune.pt"
+        predicted, rules = predict_folder(path, place.data.test)
+        checkpoint = load_checkpoint(path)
+        spec = bundle_spec(checkpoint, 0.5)
+        network = SegmentationNet(spec.network).eval()
+        network.load_state_dict(main_branch(checkpoint["average"]))
+
+        def predict(patches: np.ndarray, network: SegmentationNet = network) -> np.ndarray:
+            with torch.inference_mode():
+                return network(torch.from_numpy(patches)).numpy()
+
+        case = PreparedCase(place.data.test / "case-00")
+        image = normalise_patch(case.whole("image"), case, spec.normalisation)[inner]
+        wanted = sliding_window(image, predict, spec.patch, spec.window_step)
+        assert np.abs(predicted[0].probability[inner] - wanted).max() < 1e-5
+        outside = predicted[0].probability.copy()
+        outside[inner] = 0
+        assert not outside.any() and predicted[0].searched == wanted.size
+        assert rules == spec.postprocess and len(predicted) == 2
+
+
+def test_box_of_an_empty_region_is_everything() -> None:
+    region = np.zeros(SHAPE, np.uint8)
+    assert region[region_box(region)].shape == SHAPE
+    region[2:4, 5, 6:9] = 1
+    region[7, 6, 6] = 1
+    assert region_box(region) == np.s_[2:8, 5:7, 6:9]

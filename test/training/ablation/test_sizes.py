@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from training.ablation.sizes import SIZES, SMALL, changes, settings_digest
+from training.config import PAPER, Augmentation, Sampling
+
+
+def test_patches_fit_their_networks() -> None:
+    for size in SIZES.values():
+        config = size.config
+        assert all(p % d == 0 for p, d in zip(config.patch, config.network.divisor, strict=True))
+
+
+def test_full_has_the_papers_network_patch_and_schedule() -> None:
+    config = SIZES["full"].config
+    assert config == dataclasses.replace(PAPER, paper_postprocess=False)
+
+
+def test_digest_tells_results_apart_but_not_machines() -> None:
+    digest = settings_digest(SMALL)
+    same = dataclasses.replace(
+        SMALL.config, workers=3, threads=1, seed=5, sampling=Sampling(2, region=True, cache=False)
+    )
+    assert settings_digest(dataclasses.replace(SMALL, config=same)) == digest
+    for other in (
+        dataclasses.replace(SMALL, train=61),
+        dataclasses.replace(SMALL, pixels=128),
+        dataclasses.replace(SMALL, config=dataclasses.replace(SMALL.config, patch=(24, 48, 64))),
+        dataclasses.replace(SMALL, config=dataclasses.replace(SMALL.config, augmentation=Augmentation(strong=True))),
+    ):
+        assert settings_digest(other) != digest
+    assert len(digest) == 8
+
+
+def test_changes_are_options_of_the_command() -> None:
+    assert changes(SMALL.config, SMALL.config) == ""
+    longer = dataclasses.replace(
+        SMALL.config,
+        finetune=dataclasses.replace(SMALL.config.finetune, epochs=120),
+        losses=dataclasses.replace(SMALL.config.losses, ramp=0.5),
+        spacing_mm=(4.0, 2.5, 2.5),
+        workers=0,
+    )
+    assert changes(longer, SMALL.config) == "--spacing-mm 4.0 2.5 2.5 --finetune.epochs 120 --losses.ramp 0.5"
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_seeds_of_training_and_scoring_do_not_meet(name: str) -> None:
+    from training.ablation.data import parts
+
+    ranges = [range(part.first_seed, part.first_seed + part.count) for part in parts(SIZES[name])]
+    seeds = [seed for r in ranges for seed in r]
+    assert len(set(seeds)) == len(seeds)
+    assert [r.start for r in ranges] == [20000, 25000, 29000]

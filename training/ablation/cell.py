@@ -1,0 +1,190 @@
+"""One cell of the table: train a row with a seed, choose its threshold, score it. Resumes where it was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.ablation.data import Prepared
+from training.ablation.rows import ROWS, SWEEPS, SWEPT_ROW, parameter_of, row_step, with_parameter
+from training.ablation.score import HALF, Scores, best_threshold, predict_folder, score_at
+from training.ablation.sizes import SIZES, Size, changes, settings_digest
+from training.ablation.table import CellRow, read_table, write_table
+from training.checkpoint import Checkpoint, load_checkpoint
+from training.config import Augmentation, Config, Losses, Stage
+from training.finetune import Recipe, finetune
+from training.machine import git_commit
+from training.pretrain import pretrain
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of Table 1 with a seed, and where it belongs to a sweep of Fig. 3, the parameter that is changed."""
+
+    row: str
+    seed: int
+    parameter: str = ""
+    value: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of its run's folder."""
+        return f"{self.row}-seed{self.seed}" + (f"-{self.parameter}{self.value:g}" if self.parameter else "")
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        changed = f" with {self.parameter} {self.value:g}" if self.parameter else ""
+        return f"row {self.row}{changed}, seed {self.seed}"
+
+    def config(self, base: Config) -> Config:
+        """The configuration that it trains with."""
+        losses = with_parameter(base.losses, self.parameter, self.value) if self.parameter else base.losses
+        return dataclasses.replace(base, seed=self.seed, losses=losses)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all cells of a command share."""
+
+    size_name: str
+    size: Size  # with what was overridden
+    data: Prepared
+    folder: Path  # gets a folder per run
+
+    def output(self, cell: Cell) -> Path:
+        """The cell's own folder."""
+        return self.folder / f"{self.size_name}-{settings_digest(self.size)}" / cell.name
+
+    def key(self, cell: Cell) -> tuple[str, str, str, str, float, int]:
+        """The cell's `CellRow.key`."""
+        return self.size_name, settings_digest(self.size), cell.row, cell.parameter, cell.value, cell.seed
+
+
+def table_cells(rows: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """Cells of Table 1, all rows with the first seed before any with the second."""
+    return [Cell(row, seed) for seed in seeds for row in rows]
+
+
+def sweep_cells(parameter: str, seeds: Sequence[int], losses: Losses) -> list[Cell]:
+    """Cells of one sweep; the value that the configuration has anyhow is the plain row's cell."""
+    usual = parameter_of(losses, parameter)
+    plain_or_changed = [
+        [Cell(SWEPT_ROW, s) if v == usual else Cell(SWEPT_ROW, s, parameter, v) for v in SWEEPS[parameter]]
+        for s in seeds
+    ]
+    return [cell for cells in plain_or_changed for cell in cells]
+
+
+def run_cell(cell: Cell, bench: Bench) -> bool:
+    """Train and score a cell, and leave its row as a table in its folder; False where a signal stopped it.
+
+    Raises RuntimeError where the loss is not finite.
+    """
+    output = bench.output(cell)
+    if any(row.key == bench.key(cell) for row in read_table(output)):
+        return True
+    if not train_cell(cell, bench):
+        return False
+    begun = time.perf_counter()
+    half, best = score_cell(output / "finetune.pt", bench.data)
+    minutes = (time.perf_counter() - begun) / 60
+    write_table(output, [cell_row(cell, bench, load_checkpoint(output / "finetune.pt"), half, best, minutes)])
+    return True
+
+
+def pretraining(bench: Bench) -> Path:
+    """Checkpoint of the pre-training that all seeds of a row share, as in the paper. It may not be there yet."""
+    return bench.folder / f"{bench.size_name}-pretrain-{settings_digest(_pretrain_size(bench.size))}" / "pretrain.pt"
+
+
+def _pretrain_size(size: Size) -> Size:
+    """The size less what only fine-tuning reads, so that other lengths or losses share the pre-training."""
+    config = dataclasses.replace(
+        size.config, seed=0, losses=Losses(), augmentation=Augmentation(), finetune=Stage(epochs=1)
+    )
+    return dataclasses.replace(size, config=config)
+
+
+def run_pretraining(bench: Bench) -> bool:
+    """Pre-train, or resume, or find it done; False where a signal stopped it."""
+    return pretrain(bench.data.train, pretraining(bench).parent, _pretrain_size(bench.size).config)
+
+
+def train_cell(cell: Cell, bench: Bench) -> bool:
+    """Fine-tune as `training.finetune` does, with the row's own step; False where a signal stopped it."""
+    row = ROWS[cell.row]
+    recipe = Recipe(f"row {row.name}", partial(row_step, row), row.dual)
+    init = pretraining(bench) if row.pretrained else None
+    return finetune(bench.data.train, bench.output(cell), cell.config(bench.size.config), init, recipe)
+
+
+def score_cell(checkpoint: Path, data: Prepared) -> tuple[Scores, Scores]:
+    """Scores on the test phantoms at 0.5 and at the threshold that is best on the phantoms that are there for it."""
+    tune, rules = predict_folder(checkpoint, data.tune)
+    threshold = best_threshold(tune, rules)
+    del tune
+    test, rules = predict_folder(checkpoint, data.test)
+    return score_at(test, HALF, rules), score_at(test, threshold, rules)
+
+
+def cell_row(
+    cell: Cell, bench: Bench, checkpoint: Checkpoint, half: Scores, best: Scores, score_minutes: float
+) -> CellRow:
+    """The table's row of a cell that is trained and scored."""
+    config = cell.config(bench.size.config)
+    losses, stage = config.losses, config.finetune
+    return CellRow(
+        size=bench.size_name,
+        settings=settings_digest(bench.size),
+        changes=changes(bench.size.config, SIZES[bench.size_name].config),
+        row=cell.row,
+        parameter=cell.parameter,
+        tau=losses.tau,
+        gamma=losses.gamma,
+        alpha=losses.alpha,
+        final=losses.final,
+        seed=cell.seed,
+        steps=checkpoint["step"],
+        ramp_steps=round(losses.ramp * stage.epochs) * stage.iterations,
+        pretrain_steps=checkpoint["facts"].get("pretraining", {}).get("steps", 0),
+        threshold=best.threshold,
+        dice_half=half.dice,
+        dice_best=best.dice,
+        raw_dice_half=half.raw_dice,
+        raw_dice_best=best.raw_dice,
+        assd_half_mm=half.assd_mm,
+        assd_best_mm=best.assd_mm,
+        marked_half=float(np.mean(half.marked)),
+        marked_best=float(np.mean(best.marked)),
+        train_minutes=math.fsum(epoch["seconds"] for epoch in checkpoint["history"]) / 60,
+        score_minutes=score_minutes,
+        machine=machine(),
+        commit=git_commit(),
+        date=datetime.date.today().isoformat(),
+    )
+
+
+def machine() -> str:
+    """The GPU, or the CPU and how many threads compute."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()

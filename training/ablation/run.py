@@ -1,0 +1,108 @@
+"""Run cells one after the other, or several side by side in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from rich.console import Console
+
+from training.ablation.cell import Bench, Cell, run_cell
+from training.ablation.report import percent
+from training.ablation.table import add_row, read_table
+from training.command import STOPPED, run_command
+from training.machine import StopSignal
+
+LOG_NAME = "log.txt"  # what a cell says that has no terminal to itself
+
+
+@dataclass
+class Outcome:
+    """What became of the cells of a command."""
+
+    stopped: bool = False
+    failed: list[str] = field(default_factory=list)  # titles
+
+
+def missing_cells(cells: Sequence[Cell], bench: Bench, results: Path) -> list[Cell]:
+    """The cells that the table of `results` lacks, each once."""
+    done = {row.key for row in read_table(results)}
+    return [cell for cell in dict.fromkeys(cells) if bench.key(cell) not in done]
+
+
+def run_cells(cells: Sequence[Cell], bench: Bench, results: Path, parallel: int, console: Console) -> Outcome:
+    """Run cells and add each to the table of `results` as it is done; one that fails ends no other."""
+    if parallel > 1:
+        return _side_by_side(cells, bench, results, parallel, console)
+    outcome = Outcome()
+    for number, cell in enumerate(cells, start=1):
+        console.print(f"Cell {number} of {len(cells)}: {cell.title}", highlight=False)
+        status = _finish(cell, bench, results, run_command(partial(run_cell, cell, bench)), outcome, console)
+        if status == STOPPED:
+            break
+    return outcome
+
+
+def _finish(cell: Cell, bench: Bench, results: Path, status: int, outcome: Outcome, console: Console) -> int:
+    """Add a cell's row to the table, or note why there is none; returns the status."""
+    if status == 0:
+        row = read_table(bench.output(cell))[0]
+        add_row(results, row)
+        half, best = percent(row.dice_half), percent(row.dice_best)
+        console.print(
+            f"{cell.title}: Dice {half} % at 0.5, {best} % at {row.threshold:.4g}; {row.train_minutes:.1f} minutes",
+            highlight=False,
+        )
+    elif status == STOPPED:
+        outcome.stopped = True
+    else:
+        outcome.failed.append(cell.title)
+    return status
+
+
+def _side_by_side(cells: Sequence[Cell], bench: Bench, results: Path, parallel: int, console: Console) -> Outcome:
+    """Each cell in a fresh process, `parallel` at a time; a signal is passed on, and waited for."""
+    context = multiprocessing.get_context("spawn")
+    waiting, running = list(cells), dict[int, tuple[Cell, SpawnProcess]]()
+    outcome, told = Outcome(), False
+    with StopSignal() as stop:
+        while running or (waiting and not stop.received):
+            while waiting and len(running) < parallel and not stop.received:
+                cell = waiting.pop(0)
+                process = context.Process(target=_run_logged, args=(cell, bench))
+                process.start()
+                running[process.sentinel] = (cell, process)
+                console.print(f"Started {cell.title}; it writes to {bench.output(cell) / LOG_NAME}", highlight=False)
+            ended = connection.wait(list(running), timeout=1.0)
+            for sentinel in [s for s in running if s in ended]:
+                cell, process = running.pop(sentinel)
+                process.join()
+                status = process.exitcode or 0
+                if status and stop.received:  # a process that was not training has ended without a checkpoint
+                    status = STOPPED
+                if _finish(cell, bench, results, status, outcome, console) not in (0, STOPPED):
+                    console.print(f"{cell.title} failed: see {bench.output(cell) / LOG_NAME}", highlight=False)
+            if stop.received and not told:
+                told = True
+                for _, process in running.values():
+                    process.terminate()
+        outcome.stopped |= stop.received
+    return outcome
+
+
+def _run_logged(cell: Cell, bench: Bench) -> None:
+    """A process's work: run a cell with its output in a file, and end with its exit status."""
+    os.setsid()  # a terminal's Ctrl-C reaches the parent alone, which passes it on: a second signal would kill
+    output = bench.output(cell)
+    output.mkdir(parents=True, exist_ok=True)
+    with open(output / LOG_NAME, "a") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+        sys.exit(run_command(partial(run_cell, cell, bench)))

@@ -1,0 +1,130 @@
+"""Score a checkpoint on prepared cases with complete truth, on their own grid: cheap enough for every cell.
+
+The main branch, sliding window with the model's step, post-processing of METHOD section 7 without the mediastinal
+region; Dice and ASSD at the prepared spacing, not at the CT's own. Where training drew its patches from the
+mediastinal region, the network runs in that region's bounding box alone, and truth outside it counts as missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.special import expit
+
+from lnq.metrics import assd_mm, dice
+from lnq.network import SegmentationNet
+from lnq.postprocess import drop_at_border, drop_small
+from lnq.sliding_window import Predict, sliding_window
+from lnq.spec import ModelSpec, PostProcessing, Triple
+from lnq.volume import Volume, make_affine
+from training.cases import PreparedCase, case_folders
+from training.checkpoint import load_checkpoint
+from training.config import Precision
+from training.dataset import normalise_patch
+from training.export import bundle_spec
+from training.machine import choose_precision
+from training.network import main_branch
+
+HALF = 0.5
+THRESHOLDS = tuple(float(expit(logit)) for logit in np.arange(-9.0, 9.25, 0.5))
+"""From 0.0001 to 0.9999, evenly in the logit: losses shift calibration by orders of magnitude. 0.5 is one of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """One case; arrays [Z, Y, X] on the prepared grid."""
+
+    probability: np.ndarray  # float32, 0 where the network did not run
+    hu: np.ndarray
+    truth: np.ndarray
+    spacing_mm: Triple
+    searched: int  # voxels where the network ran
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores at one threshold, one entry per case."""
+
+    threshold: float
+    dice: tuple[float, ...]
+    raw_dice: tuple[float, ...]  # before post-processing
+    assd_mm: tuple[float, ...]  # NaN where the mask is empty
+    marked: tuple[float, ...]  # part of the voxels where the network ran, before post-processing
+
+
+def predict_folder(checkpoint_path: Path, data: Path) -> tuple[list[Predicted], PostProcessing]:
+    """The checkpoint's probabilities on all prepared cases of a folder, and the rules for its masks."""
+    checkpoint = load_checkpoint(checkpoint_path)
+    spec = bundle_spec(checkpoint, HALF)
+    network = SegmentationNet(spec.network)
+    network.load_state_dict(main_branch(checkpoint["average"] or checkpoint["model"]))
+    predict = predictor(network, checkpoint["config"]["precision"])
+    in_region = checkpoint["config"]["sampling"]["region"]
+    cases = [PreparedCase(folder) for folder in case_folders(data)]
+    return [predict_case(case, predict, spec, in_region) for case in cases], spec.postprocess
+
+
+def predictor(network: SegmentationNet, precision: Precision) -> Predict:
+    """The network as a function on patches, in the precision that training has or would choose here."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = network.to(device).eval()
+    chosen = choose_precision() if precision == "auto" else precision
+    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(chosen)
+
+    def predict(patches: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), torch.autocast(device, mixed, enabled=mixed is not None):
+            logits = network(torch.from_numpy(patches).to(device))
+        return logits.float().cpu().numpy()
+
+    return predict
+
+
+def predict_case(case: PreparedCase, predict: Predict, spec: ModelSpec, in_region: bool) -> Predicted:
+    """Probabilities of one case, in the whole crop or in the bounding box of its mediastinal region."""
+    hu, truth = case.whole("image"), case.whole("label")
+    box = region_box(case.whole("region")) if in_region else (slice(None),) * 3
+    probability = np.zeros(hu.shape, np.float32)
+    image = normalise_patch(hu, case, spec.normalisation)[box]
+    probability[box] = sliding_window(image, predict, spec.patch, spec.window_step)
+    return Predicted(probability, hu, truth, case.info.spacing_mm, image.size)
+
+
+def region_box(region: np.ndarray) -> tuple[slice, ...]:
+    """Bounding box of a region [Z, Y, X]; the whole array where it is empty."""
+    found = ndimage.find_objects((region > 0).astype(np.uint8))
+    return found[0] if found else (slice(None),) * 3
+
+
+def mask_of(case: Predicted, threshold: float, rules: PostProcessing) -> np.ndarray:
+    """bool [Z, Y, X]: the probability cut and post-processed as `lnq.postprocess` does, without the region."""
+    mask = drop_at_border(case.probability >= threshold, case.spacing_mm, rules.border_mm)
+    mask &= (case.hu >= rules.hu_range[0]) & (case.hu <= rules.hu_range[1])
+    return drop_small(mask, float(np.prod(case.spacing_mm)), rules.min_volume_mm3)
+
+
+def best_threshold(cases: Sequence[Predicted], rules: PostProcessing) -> float:
+    """The one of THRESHOLDS of best mean Dice; of equal ones that nearest to 0.5."""
+    mean = {t: np.mean([dice(mask_of(case, t, rules), case.truth) for case in cases]) for t in THRESHOLDS}
+    return max(THRESHOLDS, key=lambda t: (mean[t], -abs(t - HALF)))
+
+
+def score_at(cases: Sequence[Predicted], threshold: float, rules: PostProcessing) -> Scores:
+    """Scores of all cases at a threshold."""
+    rows = [_score_case(case, threshold, rules) for case in cases]
+    return Scores(threshold, *(tuple(column) for column in zip(*rows, strict=True)))
+
+
+def _score_case(case: Predicted, threshold: float, rules: PostProcessing) -> tuple[float, float, float, float]:
+    raw, mask = case.probability >= threshold, mask_of(case, threshold, rules)
+    affine = make_affine(case.spacing_mm)
+    return (
+        float(dice(mask, case.truth)),
+        float(dice(raw, case.truth)),
+        assd_mm(Volume(mask, affine), Volume(case.truth > 0, affine)),
+        np.count_nonzero(raw) / case.searched,
+    )
