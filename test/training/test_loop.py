@@ -29,7 +29,7 @@ from training.cases import PreparedCase, case_folders, normalisation_for, read_d
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TINY, Config, Stage
 from training.dataset import FinetuneDataset, Sample
-from training.finetune import dbdmp_step, finetune, theta
+from training.finetune import RECIPES, dbdmp_step, finetune, theta
 from training.loop import Position, train
 from training.losses import full_supervised_loss, one_hot, ramp_up, total_loss
 from training.network import DualBranchNet, is_head
