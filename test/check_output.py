@@ -52,7 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("expected", type=Path)
-    parser.add_argument("--least-dice", type=float, default=0.4)
+    parser.add_argument("--least-dice", type=float, default=0.5)
     options = parser.parse_args()
     try:
         wrong = compare(options.output, options.expected, options.least_dice)

@@ -44,13 +44,13 @@ def compare(tmp_path):
 def test_output_that_agrees_passes_with_its_dice(compare):
     status, out, err = compare(mask(marked=6))  # Dice 2 x 6 / (6 + 10)
     assert (status, err) == (0, "The container's output is as expected\n")
-    assert out == "ct.mha: geometry exact, Dice 0.750 (at least 0.4 wanted)\n"
+    assert out == "ct.mha: geometry exact, Dice 0.750 (at least 0.5 wanted)\n"
 
 
 @pytest.mark.parametrize(
     ("output", "options", "sentence"),
     [
-        (mask(marked=2), {}, "ct.mha: Dice 0.333 is below 0.4"),
+        (mask(marked=2), {}, "ct.mha: Dice 0.333 is below 0.5"),
         (mask(origin_mm=1e-4), {}, "ct.mha: its size, spacing, origin or direction is not the expected mask's"),
         (mask(value=2), {}, "ct.mha: its voxels are not 8-bit 0 and 1"),
         (mask(), {"listed": "x.mha"}, "Expected ['ct.mha'], written are ['ct.mha'], results.json lists ['x.mha']"),

@@ -46,7 +46,7 @@ from training.scores import (
 )
 from training.truths import Truth, find_truths, read_instances, read_prediction, refuse_other_grid
 
-THRESHOLDS = (*np.round(np.arange(0.05, 0.96, 0.05), 2).tolist(), 0.97, 0.98, 0.99)
+THRESHOLDS = (*np.round(np.arange(0.05, 0.96, 0.05), 2).tolist(), 0.97, 0.98, 0.99, 0.995)
 
 
 @dataclass(frozen=True)
