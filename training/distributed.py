@@ -80,3 +80,9 @@ def gather(x: Tensor, device: torch.device) -> Tensor:
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own)
     return torch.stack(parts).cpu()
+
+
+def leave() -> None:
+    """End this process's part in the group: one that exits with gloo's threads still running may be aborted."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

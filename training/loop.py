@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from training.checkpoint import remove_unfinished, save_checkpoint
 from training.config import Config, Stage, config_to_dict
 from training.dataset import Sample, StepSampler
-from training.distributed import gather, in_any_process
+from training.distributed import gather, in_any_process, leave
 from training.machine import StopSignal, choose_precision, loader_worker, process_layout, tune_cpu_memory
 from training.picture import Look
 from training.record import Display, Record, write_config
@@ -73,6 +73,7 @@ def train(run: Run, network: nn.Module, dataset: Dataset[Sample], step: Step, lo
                 _save(run, state, fabric, record, look)
         if state.step < run.steps:
             display.say(f"Stopped at step {state.step} of {run.steps}; the same command goes on from there.")
+    leave()
     return state.step == run.steps
 
 
