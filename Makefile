@@ -47,10 +47,11 @@ $(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-train.txt 
 	@touch $@
 
 # Training and preparing resume where they were stopped; phantoms are made again, and come out the same.
-# Seeds: 1000.. train, 5000.. threshold, 9000.. score.
+# Seeds: 1000.. train, annotated in part, 3000.. train, wholly, 5000.. threshold, 9000.. score.
 weights: $(DEV)/.installed data/tune
-	$(DEV)/bin/python -m phantom data/train --count 120 --first-seed 1000 --split train --size 256 --workers 2
-	$(if $(BACKGROUND),$(DEV)/bin/python -m phantom.insert $(BACKGROUND) -o data/train --only $(BACKGROUND_CASES) --copies 10)
+	$(DEV)/bin/python -m phantom data/train --count 180 --first-seed 1000 --size 256 --workers 2
+	$(DEV)/bin/python -m phantom data/train --count 20 --first-seed 3000 --first-number 3001 --full --size 256 --workers 2
+	$(if $(BACKGROUND),$(DEV)/bin/python -m phantom.insert $(BACKGROUND) -o data/train --only $(BACKGROUND_CASES) --copies 20)
 	$(DEV)/bin/python -m training.prepare data/train -o data/prepared --processes 2
 	$(DEV)/bin/python -m training.pretrain --data data/prepared -o runs/pretrain
 	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/pretrain/pretrain.pt -o runs/finetune
@@ -65,7 +66,7 @@ compare: runs/third-dbdmp/score runs/third-cross_entropy/score
 
 runs/third-%/score: data/tune data/test
 	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/pretrain/pretrain.pt --method $* \
-		--finetune.epochs 33 -o runs/third-$*
+		--finetune.epochs 50 -o runs/third-$*
 	$(DEV)/bin/python -m training.export runs/third-$*/finetune.pt -o runs/third-$*/model
 	$(DEV)/bin/python -m training.evaluate data/tune --model runs/third-$*/model --tune-threshold -o runs/third-$*/tune
 	$(DEV)/bin/python -m training.evaluate data/test --model runs/third-$*/model -o $@

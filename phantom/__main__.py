@@ -39,7 +39,7 @@ def write_one(args: argparse.Namespace, index: int) -> str:
     truth = phantom.partial.with_array((phantom.nodes.array > 0).astype("uint8")) if full else phantom.partial
     write_volume(truth, args.out / f"{name}-seg.nrrd")
     write_volume(phantom.nodes, args.out / f"{name}-nodes.nrrd")
-    (args.out / f"{name}-info.json").write_text(json.dumps(phantom.info, indent=1) + "\n")
+    (args.out / f"{name}-info.json").write_text(json.dumps({"full": full} | phantom.info, indent=1) + "\n")
     write_volume(phantom.ct, args.out / f"{name}-ct.nrrd")  # last: a case with its CT is complete
     return name
 

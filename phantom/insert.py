@@ -1,7 +1,7 @@
 """Synthetic lymph nodes in real chest CTs: inserted into the mediastinal fat, with the CT's own noise and sharpness.
 
-`python -m phantom.insert DIR -o OUT` writes cases of the challenge's names. The CT's own nodes stay unannotated:
-with `-seg.nrrd` that is the setting of partial annotation, with `-nodes.nrrd` a detection test for what was inserted.
+`python -m phantom.insert DIR -o OUT` writes cases of the challenge's names. All inserted nodes are annotated and the CT's
+own are not: to train on that is the setting of partial annotation, and it is a detection test for what was inserted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from lnq.crop import find_crop
 from lnq.dicom import is_dicom_folder, read_dicom_series
 from lnq.resample import reorient_to_lps
 from lnq.volume import ImageError, Volume, read_volume, write_volume
-from phantom.make import choose_annotated
 from phantom.nodes import NodeShape, draw_node, draw_node_hu, draw_short_axis_mm
 
 FAT_HU = (-150.0, -40.0)  # after smoothing
@@ -29,6 +28,7 @@ MAX_SOFT = 0.3  # part of a node that may lie on soft tissue: real nodes touch v
 MAX_LUNG = 0.02
 STERNUM_DEPTH, OESOPHAGUS_DEPTH, SPINE_DEPTH = 0.12, 0.4, 0.68  # parts of the region's depth, from the front
 LOWER_CHEST = 0.62  # part of the lungs' height, from the apex
+MIDLINE_MM = 30.0  # reach of the lower chest's places to each side: further out is the fat around stomach and liver
 SUBSAMPLES = 5  # per voxel and axis through a slice, for partial volume
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
@@ -55,7 +55,7 @@ def study_background(volume: Volume) -> Background:
         raise ImageError("nodes can only be inserted into a CT with two lungs")
     smooth = _smooth(volume.array, volume.spacing_mm, 1.2)
     inner, corner = smooth[crop.box], np.array([s.start for s in crop.box])
-    fat = _stations(crop.region) & (inner > FAT_HU[0]) & (inner < FAT_HU[1])
+    fat = _stations(crop.region, volume.spacing_mm[2]) & (inner > FAT_HU[0]) & (inner < FAT_HU[1])
     candidates = np.argwhere(fat) + corner
     if len(candidates) < 100:
         raise ImageError("there is no mediastinal fat in this CT to insert nodes into")
@@ -67,11 +67,12 @@ def study_background(volume: Volume) -> Background:
     return Background(volume, smooth, candidates, homogeneous, _edge_sigma_mm(volume), phase)
 
 
-def _stations(between_lungs: np.ndarray) -> np.ndarray:
+def _stations(between_lungs: np.ndarray, column_mm: float) -> np.ndarray:
     """The part of the space between the lungs [Z, Y, X] where mediastinal nodes lie.
 
-    Behind the sternum and before the spine, and in the lower third of the chest only beside the oesophagus: depth is
-    counted from the front of the region, height from its top.
+    Behind the sternum and before the spine, and in the lower third of the chest only beside the oesophagus, so near
+    the midline: depth is counted from the front of the region, height from its top, the midline is that of the upper
+    chest. `column_mm`: spacing along x.
     """
     used = np.flatnonzero(between_lungs.any(axis=(1, 2)))
     height = (used[-1] - np.arange(len(between_lungs))) / max(1, used[-1] - used[0])  # 0 at the apex
@@ -82,7 +83,10 @@ def _stations(between_lungs: np.ndarray) -> np.ndarray:
     depth = (rows[None] - front[:, None]) / np.maximum(back - front, 1)[:, None]
     low = height[:, None] > LOWER_CHEST
     allowed = (depth < SPINE_DEPTH) & (depth > np.where(low, OESOPHAGUS_DEPTH, STERNUM_DEPTH))
-    return between_lungs & allowed[:, :, None]
+    columns = np.arange(between_lungs.shape[2])
+    midline = np.average(columns, weights=between_lungs[~low[:, 0]].sum(axis=(0, 1)))
+    central = np.abs(columns - midline) * column_mm <= MIDLINE_MM
+    return between_lungs & allowed[:, :, None] & (central | ~low[:, :, None])
 
 
 def insert_nodes(background: Background, seed: int, count: int) -> tuple[Volume, Volume, list[dict]]:
@@ -194,20 +198,17 @@ def find_backgrounds(folder: Path) -> list[Path]:
     )
 
 
-def write_cases(source: Path, out: Path, first_number: int, copies: int, count: int, seed: int, full: bool) -> None:
-    """Write `copies` cases of one real CT with different inserted nodes, named `lnq2023-train-NNNN-*.nrrd`."""
+def write_cases(source: Path, out: Path, split: str, first_number: int, copies: int, count: int, seed: int) -> None:
+    """Write `copies` cases of one real CT with different inserted nodes, named `lnq2023-<split>-NNNN-*.nrrd`."""
     volume = read_dicom_series(source) if source.is_dir() else read_volume(source)
     background = study_background(reorient_to_lps(volume)[0])
     for copy in range(copies):
         ct, labels, nodes = insert_nodes(background, seed + copy, count)
-        annotated = choose_annotated(nodes, np.random.default_rng([seed + copy, 1]))
-        partial = np.isin(labels.array, list(annotated)).astype(np.uint8)
-        base = f"lnq2023-{'val' if full else 'train'}-{first_number + copy:04d}"
+        base = f"lnq2023-{split}-{first_number + copy:04d}"
         write_volume(labels, out / f"{base}-nodes.nrrd")
-        segmentation = (labels.array > 0).astype(np.uint8) if full else partial
-        write_volume(labels.with_array(segmentation), out / f"{base}-seg.nrrd")
-        info = {"background": source.name, "seed": seed + copy, "phase": background.phase, "nodes": nodes}
-        (out / f"{base}.json").write_text(json.dumps(info, indent=1))
+        write_volume(labels.with_array((labels.array > 0).astype(np.uint8)), out / f"{base}-seg.nrrd")
+        info = {"full": False, "background": source.name, "seed": seed + copy, "phase": background.phase}
+        (out / f"{base}-info.json").write_text(json.dumps(info | {"nodes": nodes}, indent=1) + "\n")
         write_volume(ct, out / f"{base}-ct.nrrd")  # last: a case with its CT is complete
 
 
@@ -221,7 +222,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=16, help="nodes per case, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first-number", type=int, default=9001, help="number of the first case")
-    parser.add_argument("--full", action="store_true", help="-seg.nrrd holds all inserted nodes (validation)")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="part of the file names")
     options = parser.parse_args()
     sources = find_backgrounds(options.folder) if options.folder.is_dir() else []
     unknown = sorted(set(options.only or ()) - {s.name for s in sources})
@@ -239,7 +240,7 @@ def main() -> int:
         first = options.first_number + index * options.copies
         try:
             seed = options.seed + index * options.copies
-            write_cases(source, options.output, first, options.copies, options.nodes, seed, options.full)
+            write_cases(source, options.output, options.split, first, options.copies, options.nodes, seed)
             print(f"{source.name}: {options.copies} cases from {first:04d}", flush=True)
         except ImageError as error:
             failed += 1

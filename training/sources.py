@@ -91,23 +91,29 @@ def _cases_of(source: Path, annotation: Annotation, console: Console) -> list[Ra
 
 
 def _challenge_pairs(folder: Path, annotation: Annotation) -> list[RawCase]:
-    """`<case>-ct.nrrd` with `<case>-seg.nrrd`; those named val or test are full and held out."""
+    """`<case>-ct.nrrd` with `<case>-seg.nrrd`; those named val or test are held out, and full unless told otherwise.
+
+    What else is known of a case stands in `<case>-info.json`, as `phantom` writes it: `full`, and `background`, the
+    real CT that nodes were inserted into, which stands for the patient.
+    """
     files = [path.name for end in (_IMAGE_END, _LABEL_END) for path in folder.glob(f"[!.]*{end}")]
     cases = []
     for name in sorted({name.removesuffix(_IMAGE_END).removesuffix(_LABEL_END) for name in files}):
         part: Part = "validation" if "-val" in name else "test" if "-test" in name else "train"
-        full = annotation == "full" or (annotation == "auto" and part != "train")
+        facts = _facts(folder / f"{name}-info.json")
+        full = annotation == "full" or (annotation == "auto" and bool(facts.get("full", part != "train")))
         image, label = folder / (name + _IMAGE_END), folder / (name + _LABEL_END)
-        cases.append(_file_pair(name, image, label, full, _patient_of(folder, name), part))
+        cases.append(_file_pair(name, image, label, full, str(facts.get("background", name)), part))
     return cases
 
 
-def _patient_of(folder: Path, name: str) -> str:
-    """The case's name; for nodes inserted into a real CT (see `phantom.insert`) that CT's."""
+def _facts(path: Path) -> dict[str, Any]:
+    """A JSON file's entries; none where there is no such file."""
     try:
-        return str(json.loads((folder / f"{name}.json").read_text())["background"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return name
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _file_pair(name: str, image: Path, label: Path, full: bool, patient: str, part: Part) -> RawCase:

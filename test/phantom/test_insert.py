@@ -1,6 +1,7 @@
 """Nodes inserted into a CT: where they lie, what they look like, and what stays untouched."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -83,20 +84,30 @@ def test_a_node_averages_through_the_slice(background):
     assert volume_mm3 == pytest.approx((shape.signed_distance(grid) < 0).sum() * 0.3**3, rel=0.12)
 
 
+def test_below_the_hila_nodes_lie_near_the_midline():
+    """A box between the lungs, 40 slices of 2 mm: 62 % of its height below the apex only 30 mm to each side are left."""
+    between = np.zeros((40, 50, 120), bool)
+    between[:, :, 10:110] = True
+    used = insert._stations(between, column_mm=1.5)
+    columns = [np.flatnonzero(used[z].any(axis=0)) for z in range(40)]
+    assert [(c[0], c[-1]) for c in columns[20:]] == [(10, 109)] * 20
+    assert [(c[0], c[-1]) for c in columns[:14]] == [(40, 79)] * 14  # 59.5 is the middle, 20 columns are 30 mm
+
+
 def test_command_writes_cases_of_the_challenges_names(tmp_path, monkeypatch, background, capsys):
     (tmp_path / "in").mkdir()
     write_volume(background.ct, tmp_path / "in" / "chest.nii.gz")
     arguments = ["insert", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--copies", "1", "--nodes", "6"]
-    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.setattr("sys.argv", [*arguments, "--split", "val"])
     assert insert.main() == 0
-    ct, seg, nodes = (
-        read_volume(tmp_path / "out" / f"lnq2023-train-9001-{part}.nrrd") for part in ("ct", "seg", "nodes")
-    )
+    base = tmp_path / "out" / "lnq2023-val-9001"
+    ct, seg, nodes = (read_volume(base.with_name(f"{base.name}-{part}.nrrd")) for part in ("ct", "seg", "nodes"))
     assert ct.shape == seg.shape == nodes.shape
-    assert set(np.unique(seg.array)) == {0, 1}
-    annotated = np.unique(nodes.array[seg.array > 0])
-    assert 1 <= len(annotated) < nodes.array.max()
-    assert np.array_equal(seg.array > 0, np.isin(nodes.array, annotated))
+    assert nodes.array.max() > 1
+    assert np.array_equal(seg.array, nodes.array > 0)
+    info = json.loads(base.with_name(f"{base.name}-info.json").read_text())
+    assert info["full"] is False and info["background"] == "chest.nii.gz"  # its own nodes are not marked
+    assert len(info["nodes"]) == nodes.array.max()
 
 
 def test_a_name_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):

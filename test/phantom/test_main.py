@@ -21,7 +21,7 @@ def test_files_have_the_challenge_names_and_one_geometry(tmp_path):
         assert volume.shape == ct.shape == (34, 96, 96)
     np.testing.assert_array_equal(seg.array > 0, nodes.array > 0)
     info = json.loads((tmp_path / "lnq2023-val-0002-info.json").read_text())
-    assert info["seed"] == 41 and len(info["nodes"]) == nodes.array.max()
+    assert info["full"] and info["seed"] == 41 and len(info["nodes"]) == nodes.array.max()
 
 
 def test_partial_annotation_is_the_default(tmp_path):
@@ -29,6 +29,7 @@ def test_partial_annotation_is_the_default(tmp_path):
     seg, nodes = (read_volume(tmp_path / f"lnq2023-train-0001-{part}.nrrd").array for part in ("seg", "nodes"))
     assert 0 < (seg > 0).sum() < (nodes > 0).sum()
     assert not (seg[nodes == 0] > 0).any()
+    assert json.loads((tmp_path / "lnq2023-train-0001-info.json").read_text())["full"] is False
 
 
 def test_bad_options_are_refused(capsys):

@@ -59,8 +59,26 @@ def test_copies_of_one_ct_are_one_patient(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         pair(tmp_path, name)
     for name in ("a", "b"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"background": "scan-7"}))
+        (tmp_path / f"{name}-info.json").write_text(json.dumps({"background": "scan-7"}))
     assert [c.patient for c in find_cases([tmp_path])] == ["scan-7", "scan-7", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "full"),
+    [
+        ("lnq2023-train-0001", '{"full": true}', True),
+        ("lnq2023-val-0001", '{"full": false}', False),  # nodes inserted into a real CT, whose own are not marked
+        ("lnq2023-val-0001", "{}", True),
+        ("lnq2023-train-0001", "no JSON", False),
+        ("lnq2023-train-0001", "[1]", False),
+    ],
+)
+def test_facts_beside_a_pair_tell_whether_all_nodes_are_marked(
+    name: str, facts: str, full: bool, tmp_path: Path
+) -> None:
+    pair(tmp_path, name)
+    (tmp_path / f"{name}-info.json").write_text(facts)
+    assert [c.full for c in find_cases([tmp_path])] == [full]
 
 
 def test_table_says_what_to_read(tmp_path: Path) -> None:
