@@ -1,7 +1,8 @@
 """Synthetic lymph nodes in real chest CTs: inserted into the mediastinal fat, with the CT's own noise and sharpness.
 
-`python -m phantom.insert DIR -o OUT` writes cases of the challenge's names. All inserted nodes are annotated and the CT's
-own are not: to train on that is the setting of partial annotation, and it is a detection test for what was inserted.
+`python -m phantom.insert DIR -o OUT` writes cases of the challenge's names. All inserted nodes are annotated and the
+CT's own are not: to train on that is the setting of partial annotation, and it is a detection test for what was
+inserted.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ processes before they are divided. In a single process nothing is added.
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import torch
@@ -83,6 +84,12 @@ def gather(x: Tensor, device: torch.device) -> Tensor:
 
 
 def leave() -> None:
-    """End this process's part in the group: one that exits with gloo's threads still running may be aborted."""
+    """End this process's part in the group: one that exits with gloo's threads still running may be aborted.
+
+    To be called when no network of DistributedDataParallel is in use any more. The last one to let go of the group
+    waits for gloo's threads, and these may wait for Python's lock to drop a tensor: `destroy_process_group` releases
+    the lock, the end of such a network does not, and would wait forever.
+    """
     if dist.is_available() and dist.is_initialized():
+        gc.collect()  # networks lie in reference cycles
         dist.destroy_process_group()

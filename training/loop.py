@@ -51,6 +51,12 @@ def train(run: Run, network: nn.Module, dataset: Dataset[Sample], step: Step, lo
     the folder holds a run with other settings, RuntimeError where the loss is not finite, and OSError where something
     cannot be written; the last checkpoint stays.
     """
+    complete = _train(run, network, dataset, step, look)
+    leave()
+    return complete
+
+
+def _train(run: Run, network: nn.Module, dataset: Dataset[Sample], step: Step, look: Look | None) -> bool:
     stage = run.stage
     fabric, model, stepper, state = _start(run, network)
     batches = iter(_loader(run, dataset, state.step, fabric))
@@ -73,7 +79,6 @@ def train(run: Run, network: nn.Module, dataset: Dataset[Sample], step: Step, lo
                 _save(run, state, fabric, record, look)
         if state.step < run.steps:
             display.say(f"Stopped at step {state.step} of {run.steps}; the same command goes on from there.")
-    leave()
     return state.step == run.steps
 
 

@@ -85,7 +85,7 @@ def test_a_node_averages_through_the_slice(background):
 
 
 def test_below_the_hila_nodes_lie_near_the_midline():
-    """A box between the lungs, 40 slices of 2 mm: 62 % of its height below the apex only 30 mm to each side are left."""
+    """A box between the lungs, 40 slices high: below 62 % of it from the apex, 30 mm to each side are left."""
     between = np.zeros((40, 50, 120), bool)
     between[:, :, 10:110] = True
     used = insert._stations(between, column_mm=1.5)
