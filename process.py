@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 MOUNTED_BUNDLE = Path("/opt/ml/model")  # where the platform puts a model that was uploaded on its own
 OWN_BUNDLE = Path(__file__).resolve().parent / "model"
-DONE, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, NOT_STARTED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("lnq").setLevel(logging.INFO)
     try:
         status, sentence = options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the buffer still holds
+        status, sentence = BROKEN_PIPE, "Stopped: what read the output has ended; finished cases are kept"
     except (StartError, BundleError) as error:
         status, sentence = NOT_STARTED, str(error)
     except Exception as error:

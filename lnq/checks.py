@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SPACING_MM = (0.2, 15.0)  # what a chest CT's voxels can be
 _ROTATION_TOLERANCE = 1e-3
 _TISSUE_HU = -200  # below it air and lung, above it everything else
+_MOST_HU = 2**16  # metal reaches 30,000 on extended scales
 _LEAST_TISSUE = 1e-3  # part of the voxels
 _THICK_SLICE_MM = 5.0
 _CONTRAST_HU = 85.0  # blood: 30 to 60 HU without contrast medium, over 100 with it
@@ -48,6 +49,8 @@ def _voxel_problem(array: np.ndarray) -> str | None:
         return "its voxels have 8 bits, CT values in HU need 16"
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return "it holds NaN or infinite values"
+    if max(abs(float(array.min())), abs(float(array.max()))) > _MOST_HU:
+        return f"its values are not HU, they go from {array.min():.3g} to {array.max():.3g}"
     if array.min() >= _TISSUE_HU:
         return f"its values are not HU, none lies below {_TISSUE_HU}"
     if np.count_nonzero(array > _TISSUE_HU) < _LEAST_TISSUE * array.size:

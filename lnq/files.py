@@ -16,7 +16,7 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     It is hidden, and has the extension of `path`, by which many writers choose a format.
     """
     path = Path(path)
-    part = path.with_name(f".{secrets.token_hex(6)}.part-{path.name}")
+    part = path.with_name(f".{secrets.token_hex(6)}.part-{path.name[-40:]}")  # names have at most 255 bytes
     try:
         yield part
         os.replace(part, path)

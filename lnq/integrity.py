@@ -16,6 +16,7 @@ import numpy as np
 
 _CHUNK = 1 << 20  # bytes read at a time, so that a check costs no memory
 _MOST_DIMENSIONS = 10  # ITK's MetaImage reader writes beyond its arrays with more
+_NO_SPACING = "its header gives no voxel spacing"
 _META_TYPE_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 
 
@@ -27,6 +28,8 @@ def damage(path: Path) -> str | None:
             return _nifti_damage(path)
         if name.endswith((".mha", ".mhd")):
             return _meta_damage(path)
+        if name.endswith((".nrrd", ".nhdr")):
+            return _nrrd_damage(path)
     except (EOFError, zlib.error, gzip.BadGzipFile, struct.error, ValueError, OverflowError):
         return "it is truncated or damaged"
     return None
@@ -42,8 +45,11 @@ def _nifti_damage(path: Path) -> str | None:
         (bits,) = struct.unpack(order + "h", header[72:74])
         (offset,) = struct.unpack(order + "f", header[108:112])
         pixdim = struct.unpack(order + "8f", header[76:108])
+        scale = struct.unpack(order + "2f", header[112:120])
         if not all(math.isfinite(size) and size != 0 for size in pixdim[1 : min(dims[0], 3) + 1]):
             return "its voxel spacing is zero or not a number"  # ITK would take 1 mm instead
+        if not all(map(math.isfinite, scale)):
+            return "its scaling of voxel values is no number"
         if header[344:347] == b"ni1":  # header and voxels in two files
             return None
         skewed = _nifti_skew(header, order)
@@ -79,6 +85,8 @@ def _meta_damage(path: Path) -> str | None:
         header = _meta_header(file)
         if int(header.get("NDims", "3")) > _MOST_DIMENSIONS:
             return f"its header claims {header['NDims']} dimensions"
+        if "DimSize" in header and not {"ElementSpacing", "ElementSize"} & header.keys():
+            return _NO_SPACING  # ITK would take 1 mm
         if header.get("CompressedData", "False").lower() != "true" or "DimSize" not in header:
             return None
         if "CompressedDataSize" not in header:
@@ -90,6 +98,24 @@ def _meta_damage(path: Path) -> str | None:
         return f"its voxel file {data} is missing"
     with (path.parent / data).open("rb") as file:
         return _zlib_damage(file, header)
+
+
+def _nrrd_damage(path: Path) -> str | None:
+    """ITK takes 1 mm where a header gives no spacing. It counts the voxels itself."""
+    with path.open("rb") as file:
+        fields = {}
+        for _ in range(200):
+            line = file.readline(4096).decode("latin-1").strip()
+            if not line:
+                break
+            name, colon, value = line.partition(": ")
+            if colon and not line.startswith("#"):
+                fields[name.lower()] = value.strip().lower()
+    if "dimension" not in fields:
+        return None  # no NRRD header: ITK gives its own verdict
+    steps = fields.get("space directions", fields.get("spacings", ""))
+    given = [step for step in steps.replace("none", "nan").split() if "nan" not in step]
+    return None if len(given) >= min(int(fields["dimension"]), 3) else _NO_SPACING
 
 
 def _meta_header(file: BinaryIO) -> dict[str, str]:

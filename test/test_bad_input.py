@@ -42,6 +42,13 @@ def with_spacing(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volu
     return Volume(volume.array, make_affine(spacing_mm))
 
 
+def without_line(volume: Volume, path: Path, key: str) -> None:
+    """An uncompressed file without one line of its header."""
+    write_volume(volume, path, compress=False)
+    data = path.read_bytes()
+    path.write_bytes(re.sub(rf"^{key}.*\n".encode(), b"", data[:1000], flags=re.MULTILINE) + data[1000:])
+
+
 Writer = Callable[[Volume, Path], object]
 BAD_FILES: list[tuple[str, Writer, str]] = [
     (
@@ -125,6 +132,21 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
         "shifted.mha",
         lambda v, p: write_volume(v.with_array(v.array + 1024), p),
         "shifted.mha cannot be used: its values are not HU, none lies below -200",
+    ),
+    (
+        "huge.mha",
+        lambda v, p: write_volume(with_value(v, 1e30), p),
+        "huge.mha cannot be used: its values are not HU, they go from -",
+    ),
+    (
+        "unspaced.mha",
+        lambda v, p: without_line(v, p, "ElementSpacing"),
+        "unspaced.mha cannot be read: its header gives no voxel spacing",
+    ),
+    (
+        "unspaced.nrrd",
+        lambda v, p: without_line(v, p, "space directions"),
+        "unspaced.nrrd cannot be read: its header gives no voxel spacing",
     ),
     ("empty.mha", lambda v, p: p.write_bytes(b""), "empty.mha cannot be read: it is no medical image"),
     (

@@ -177,6 +177,16 @@ def test_info_names_bundle_and_versions(tiny_bundle, capfd):
     assert captured.err.splitlines()[-1] == "The model bundle is complete and loads"
 
 
+def test_a_reader_that_has_ended_is_named_without_a_traceback(tiny_bundle):
+    command = [sys.executable, ROOT / "process.py", "info", "--model", tiny_bundle]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        run = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 141
+    assert run.stderr == "Stopped: what read the output has ended; finished cases are kept\n"
+
+
 def test_bad_arguments_exit_with_2():
     run = subprocess.run([sys.executable, ROOT / "process.py", "batch"], capture_output=True, text=True, check=False)
     assert run.returncode == 2

@@ -247,3 +247,9 @@ def test_writing_names_what_is_wrong(tmp_path):
 def test_importing_volumes_needs_no_simpleitk():
     code = "import sys; sys.modules['SimpleITK'] = None; import lnq.volume, lnq.crop, lnq.pipeline"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_name_as_long_as_file_systems_allow_can_be_written(tmp_path, thorax):
+    path = tmp_path / f"{'x' * 251}.mha"
+    write_volume(thorax, path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
