@@ -175,8 +175,7 @@ def _line(entry: Entry) -> str:
     text = f"{entry['case']}: done in {entry['seconds']:.1f} s"
     if entry["status"] == "skipped":
         text = f"{entry['case']}: skipped, an earlier run did it"
-    if not entry["volume_mm3"]:
-        text += ", no node found"
+    text += f", {entry['nodes'] or 'no'} node{'' if entry['nodes'] == 1 else 's'} found"
     if entry.get("dice") is not None:
         distance = "none" if entry["assd_mm"] is None else f"{entry['assd_mm']:.2f} mm"
         text += f", Dice {entry['dice']:.3f}, ASSD {distance}"

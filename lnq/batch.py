@@ -18,6 +18,7 @@ from lnq.files import write_text
 from lnq.metrics import assd_mm, dice
 from lnq.resample import resample_label_to
 from lnq.spec import SPEC_NAME, file_sha256
+from lnq.tables import NODES_JSON, write_case, write_run
 from lnq.volume import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
 MANIFEST = "manifest.jsonl"
+
+_FINISHED = ("done", "skipped")
 
 Entry = dict[str, Any]  # one line of the manifest
 
@@ -47,6 +50,14 @@ def run_batch(cases: Sequence[Case], model: Model, options: BatchOptions) -> Ite
     with its scores, is skipped. A failing case does not stop the others.
     """
     manifest = read_manifest(options.output)
+    try:
+        yield from _run(cases, model, options, manifest)
+    finally:
+        done = [entry["case"] for entry in manifest.values() if entry["status"] in _FINISHED]
+        write_run(options.output, done)
+
+
+def _run(cases: Sequence[Case], model: Model, options: BatchOptions, manifest: dict[str, Entry]) -> Iterator[Entry]:
     versions = {
         "lnq": __version__,
         "model": file_sha256(model.bundle / SPEC_NAME),
@@ -87,10 +98,11 @@ def _write_manifest(output: Path, manifest: dict[str, Entry]) -> None:
 
 def _is_finished(earlier: Entry, case: Case, mask: Path, versions: dict[str, str], options: BatchOptions) -> bool:
     return (
-        earlier.get("status") in ("done", "skipped")
+        earlier.get("status") in _FINISHED
         and earlier.get("mask") == mask.as_posix()
         and earlier.get("versions", {}).get("model") == versions["model"]
         and (options.output / mask).is_file()
+        and (options.output / case.name / NODES_JSON).is_file()
         and ("dice" in earlier or _truth_path(case, options.truth) is None)
     )
 
@@ -123,6 +135,9 @@ def _segment_into(entry: Entry, case: Case, mask: Path, model: Model, options: B
         entry["warnings"].append(f"No truth of this name was found in {options.truth}.")
     folder = options.output / case.name
     folder.mkdir(parents=True, exist_ok=True)
+    nodes = segmentation.nodes()
+    entry["nodes"] = len(nodes)
+    write_case(folder, case.name, nodes)
     write_volume(found, options.output / mask)
     if options.preview:
         from lnq.preview import preview

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import ConvexHull
 
+from lnq.measure import axes_mm
 from lnq.volume import Volume, to_sitk
 
 FOUND_FRACTION = 0.2  # of a node's voxels that must be marked
@@ -77,7 +77,7 @@ def node_detection(prediction: np.ndarray, instances: np.ndarray, spacing_mm: Se
         marked = np.count_nonzero(node & (prediction[box] > 0))
         volume = voxels * float(np.prod(spacing_mm))
         found = bool(marked >= FOUND_FRACTION * voxels)
-        results.append(NodeResult(label, short_axis_mm(node, spacing_mm), volume, found))
+        results.append(NodeResult(label, axes_mm(node, spacing_mm)[0], volume, found))
     return results
 
 
@@ -86,24 +86,3 @@ def false_components(prediction: np.ndarray, instances: np.ndarray) -> int:
     labels, count = ndimage.label(prediction > 0, _CORNERS)
     touching = np.unique(labels[(instances > 0) & (labels > 0)])
     return count - len(touching)
-
-
-def short_axis_mm(mask: np.ndarray, spacing_mm: Sequence[float]) -> float:
-    """Short axis of one node, [Z, Y, X] in LPS: per axial slice the narrowest width of its convex outline,
-    and of these the largest. 0 for an empty mask."""
-    slices = np.flatnonzero(mask.any(axis=(1, 2)))
-    return max((_narrowest_mm(mask[z], spacing_mm[1:]) for z in slices), default=0.0)
-
-
-def _narrowest_mm(pixels: np.ndarray, spacing_mm: Sequence[float]) -> float:
-    """Least distance of two parallel lines that hold the pixels between them.
-
-    The outline runs through the midpoints of the pixels' edges: through their centres it would be too narrow
-    by a pixel, through their corners too wide in the diagonals.
-    """
-    centres = np.argwhere(pixels)  # [N, 2]
-    edges = np.array([(0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
-    points = (centres[:, None] + edges).reshape(-1, 2) * np.asarray(spacing_mm)
-    hull = ConvexHull(points)
-    distance = points[hull.vertices] @ hull.equations[:, :2].T + hull.equations[:, 2]  # [vertices, sides], <= 0
-    return float(-distance.min(axis=0).max())

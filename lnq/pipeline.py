@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
+from lnq.airway import find_carina
 from lnq.backends import Model
 from lnq.crop import PADDING_HU, Crop, find_crop
+from lnq.measure import Landmarks, Node, measure_nodes
 from lnq.normalise import normalise
 from lnq.postprocess import postprocess
 from lnq.resample import (
@@ -35,14 +38,41 @@ class Prepared:
 
 
 @dataclass(frozen=True, eq=False)
+class Inferred:
+    """What the network says of one CT, before any threshold; arrays on the crop's grid."""
+
+    ready: Prepared
+    probability: np.ndarray  # float32 [Z, Y, X] of node
+    hu: Volume  # the image as the network saw it
+    seconds: dict[str, float]  # per stage
+
+
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """What was found in one CT."""
 
     mask: Volume  # uint8, 0 and 1, on the CT's own grid
-    probability: np.ndarray | None  # float32 [Z, Y, X] on the CT's own grid, 0 outside the crop
-    crop: Crop
-    warnings: tuple[str, ...]  # sentences for the user
+    inferred: Inferred
     seconds: dict[str, float]  # per stage
+
+    @property
+    def crop(self) -> Crop:
+        return self.inferred.ready.crop
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences for the user, on what was looked for and not found."""
+        return self.crop.warnings
+
+    def probability(self) -> np.ndarray:
+        """float32 [Z, Y, X] on the CT's own grid, 0 outside the crop."""
+        return _to_input_grid(self.inferred.probability, self.inferred.ready)
+
+    def nodes(self) -> list[Node]:
+        """The nodes of the mask, measured, from the head downwards."""
+        ready = self.inferred.ready
+        mask = ready.cropped.with_array(ready.orientation.apply(self.mask.array)[ready.crop.box])
+        return measure_nodes(mask, ready.cropped.array, self.inferred.probability, landmarks_of(ready))
 
 
 def prepare(
@@ -61,28 +91,15 @@ def prepare(
     return Prepared(image, region, cropped, crop, orientation)
 
 
-@dataclass(frozen=True, eq=False)
-class Inferred:
-    """What the network says of one CT, before any threshold; arrays on the crop's grid."""
-
-    ready: Prepared
-    probability: np.ndarray  # float32 [Z, Y, X] of node
-    hu: Volume  # the image as the network saw it
-    seconds: dict[str, float]  # per stage
-
-
-def segment(volume: Volume, model: Model, mirror: bool = False, keep_probability: bool = False) -> Segmentation:
+def segment(volume: Volume, model: Model, mirror: bool = False) -> Segmentation:
     """Find the mediastinal lymph nodes of a CT in HU, of any orientation and spacing.
 
-    `mirror` averages over eight flips, at eight times the time. `keep_probability` returns the probability
-    too, which costs 4 bytes per voxel of the CT.
+    `mirror` averages over eight flips, at eight times the time.
     """
     inferred = infer(volume, model, mirror)
     with _timed(inferred.seconds, "postprocess"):
         mask = to_mask(inferred, volume, model.spec)
-    crop = inferred.ready.crop
-    kept = _to_input_grid(inferred.probability, inferred.ready) if keep_probability else None
-    return Segmentation(mask, kept, crop, crop.warnings, inferred.seconds)
+    return Segmentation(mask, inferred, inferred.seconds)
 
 
 def infer(volume: Volume, model: Model, mirror: bool = False) -> Inferred:
@@ -108,6 +125,14 @@ def to_mask(inferred: Inferred, volume: Volume, spec: ModelSpec, threshold: floa
     ready, use_region = inferred.ready, spec.crop.use_region
     nodes = postprocess(inferred.probability >= cut, inferred.hu, ready.crop, spec.postprocess, use_region)
     return volume.with_array(_to_input_grid(nodes, ready))
+
+
+def landmarks_of(ready: Prepared) -> Landmarks:
+    """What places in a CT are told by: nothing unless both lungs were found."""
+    if ready.crop.lungs_found < 2:
+        return Landmarks(None, None)
+    z, y, x = ndimage.center_of_mass(ready.crop.region)
+    return Landmarks(float((ready.cropped.affine @ [z, y, x, 1.0])[0]), find_carina(ready.cropped, ready.crop.region))
 
 
 def _to_input_grid(array: np.ndarray, ready: Prepared) -> np.ndarray:

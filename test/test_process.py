@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import process
 from lnq.volume import read_volume, write_volume
@@ -41,13 +42,19 @@ def test_batch_leaves_mask_picture_and_manifest(tmp_path, thorax, batch):
     assert (entry["status"], entry["error"], entry["mask"]) == ("done", None, "ct/segmentation.mha")
     assert entry["volume_mm3"] == pytest.approx(mask.array.sum() * 125.0)
     assert entry["versions"]["backend"] in ("openvino", "torch")
+    nodes = json.loads((tmp_path / "out" / "ct" / "nodes.json").read_text())
+    assert entry["nodes"] == len(nodes) == ndimage.label(mask.array, np.ones((3, 3, 3)))[1] > 0
+    assert sum(node["volume_mm3"] for node in nodes) == pytest.approx(entry["volume_mm3"])
+    of_run, of_case = ((tmp_path / "out" / folder / "nodes.csv").read_text() for folder in ("", "ct"))
+    assert of_run == of_case and len(of_run.splitlines()) == len(nodes) + 1
 
 
 @pytest.mark.parametrize(("format", "extension"), [("nifti", "nii.gz"), ("nrrd", "nrrd")])
 def test_batch_writes_the_format_asked_for(tmp_path, thorax, batch, format, extension):
     write_volume(thorax, tmp_path / "in" / "ct.mha")
     batch("--format", format, "--no-preview")
-    assert [p.name for p in (tmp_path / "out" / "ct").iterdir()] == [f"segmentation.{extension}"]
+    names = {p.name for p in (tmp_path / "out" / "ct").iterdir()}
+    assert names == {f"segmentation.{extension}", "nodes.csv", "nodes.json"}
     np.testing.assert_allclose(
         read_volume(tmp_path / "out" / "ct" / f"segmentation.{extension}").affine, thorax.affine, atol=1e-4
     )
@@ -71,6 +78,8 @@ def test_rerun_skips_what_is_done_unless_told_otherwise(tmp_path, thorax, batch)
     _, text, entries = batch("--no-preview")
     assert "ct: skipped, an earlier run did it" in text
     assert (entries["ct"]["status"], entries["new"]["status"]) == ("skipped", "done")
+    rows = (tmp_path / "out" / "nodes.csv").read_text().splitlines()
+    assert {row.split(",")[0] for row in rows} == {"case", "ct", "new"}
     assert mask.stat().st_mtime_ns == first
     _, _, entries = batch("--no-preview", "--overwrite")
     assert entries["ct"]["status"] == "done"

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from lnq.metrics import assd_mm, dice, false_components, node_detection, short_axis_mm
+from lnq.metrics import assd_mm, dice, false_components, node_detection
 from lnq.volume import Volume, make_affine
 
 SPACING_MM = (3.0, 1.0, 0.5)
@@ -127,28 +127,3 @@ def test_a_false_component_shares_no_voxel_with_a_node():
     prediction[1, 3, 1] = 1  # beside the node
     prediction[4, 7, 7] = 1
     assert false_components(prediction, instances) == 2
-
-
-@pytest.mark.parametrize("spacing_mm", [(1.0, 0.7, 0.7), (3.0, 0.8, 0.8), (2.0, 0.6, 0.9)])
-@pytest.mark.parametrize("diameter", [8.0, 15.0, 25.0])
-def test_the_short_axis_of_a_sphere_is_its_diameter(diameter, spacing_mm):
-    sphere = ellipsoid((diameter / 2,) * 3, spacing_mm)
-    assert short_axis_mm(sphere, spacing_mm) == pytest.approx(diameter, abs=0.8)
-
-
-def test_the_short_axis_lies_in_the_axial_plane():
-    spacing = (1.0, 0.5, 0.5)
-    assert short_axis_mm(ellipsoid((4, 10, 6), spacing), spacing) == pytest.approx(12, abs=0.6)
-    assert short_axis_mm(ellipsoid((20, 5, 9), spacing), spacing) == pytest.approx(10, abs=0.6)
-
-
-def test_the_short_axis_of_a_turned_bar_is_its_width():
-    y, x = np.indices((60, 60)) - 29.6
-    across, along = (x + y) / math.sqrt(2), (x - y) / math.sqrt(2)
-    bar = (np.abs(across) <= 5) & (np.abs(along) <= 20)
-    assert short_axis_mm(bar[None], (1.0, 0.5, 0.5)) == pytest.approx(5, abs=0.5)
-
-
-def test_a_single_voxel_and_nothing_have_a_short_axis():
-    assert short_axis_mm(np.ones((1, 1, 1)), (3.0, 1.0, 1.0)) == pytest.approx(math.sqrt(0.5))
-    assert short_axis_mm(np.zeros((2, 2, 2)), (3.0, 1.0, 1.0)) == 0

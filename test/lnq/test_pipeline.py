@@ -55,18 +55,35 @@ def chest(thorax) -> Volume:
 
 
 def test_nodes_are_found_where_they_are(chest, model):
-    result = segment(chest, model, keep_probability=True)
+    result = segment(chest, model)
     truth = chest.array == NODE_HU
     assert result.mask.array.dtype == np.uint8
     assert dice(result.mask.array > 0, truth) > 0.8
     assert result.mask.affine is chest.affine
-    assert result.probability is not None
-    assert result.probability.shape == chest.shape
-    assert (result.probability[truth] > 0.5).mean() > 0.7
-    assert result.probability[~truth].mean() < 0.01
+    probability = result.probability()
+    assert probability.shape == chest.shape
+    assert (probability[truth] > 0.5).mean() > 0.7
+    assert probability[~truth].mean() < 0.01
     assert result.warnings == ()
     assert set(result.seconds) == {"prepare", "network", "resample", "postprocess"}
-    assert segment(chest, model).probability is None
+
+
+def test_nodes_are_measured_where_they_are_in_any_orientation(chest, model):
+    turned = chest.array[::-1].transpose(2, 0, 1)[:, :, ::-1]
+    affine = chest.affine.copy()
+    affine[:3, 3] += affine[:3, 0] * (chest.shape[0] - 1) + affine[:3, 1] * (chest.shape[1] - 1)
+    affine[:3, :2] *= -1
+    for volume in (chest, Volume(turned, affine[:, [2, 0, 1, 3]])):
+        nodes = segment(volume, model).nodes()
+        assert [n.number for n in nodes] == [1, 2, 3]
+        wanted = sorted(NODES_MM, key=lambda centre: -centre[2])  # from the head downwards
+        for node, centre in zip(nodes, wanted, strict=True):
+            assert node.centroid_lps_mm == pytest.approx(centre, abs=3)
+            assert node.short_axis_mm == pytest.approx(2 * RADIUS_MM, abs=7)  # voxels of 5 mm
+            assert node.mean_hu == pytest.approx(NODE_HU, rel=0.2)
+            assert node.mean_probability > 0.5
+        assert [n.side for n in nodes] == ["right", "middle", "left"]
+        assert {n.above_carina_mm for n in nodes} == {None}  # the drawn chest has no airway
 
 
 def test_mirroring_changes_nothing_for_a_network_without_sides(chest, model):
