@@ -79,6 +79,7 @@ def bundle_spec(checkpoint: Checkpoint, threshold: float) -> ModelSpec:
         "pretraining": facts.get("pretraining"),
         "seed": config.seed,
         "data": {
+            "used_cases": len(facts["cases"]),  # of the prepared ones, which the following describes
             "cases": info.cases,
             "partial_cases": info.partial_cases,
             "annotated_nodes": info.annotated_nodes,

@@ -21,7 +21,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from lnq.files import replace_atomically
-from training.cases import case_folders
+from training.cases import CaseInfo, case_folders
 
 Part = Literal["train", "validation", "test", "unused"]
 
@@ -47,6 +47,7 @@ class Selection:
 
     splits: Path | None = None  # CSV file: case, patient, split, fold; none is the prepared folder's own splits.csv
     fold: int | None = None  # leave out this fold of the training cases, to validate on
+    annotated: Literal["any", "partial", "full"] = "any"  # of these cases, those annotated in part, or wholly
 
 
 ALL_FOR_TRAINING = Selection()
@@ -148,11 +149,22 @@ def cases_for(part: Part, rows: Iterable[SplitRow], fold: int | None = None) -> 
 def training_folders(data: Path, selection: Selection = ALL_FOR_TRAINING) -> list[Path]:
     """The prepared cases to train on, by name: all of them where there is no splits file and none is asked for.
 
-    Raises ValueError where the file does not name a prepared case, or leaves none to train on.
+    Raises ValueError where the file does not name a prepared case, or where no case is left to train on.
     """
+    folders = _folders_by_splits(data, selection)
+    if selection.annotated == "any":
+        return folders
+    chosen = [folder for folder in folders if CaseInfo.read(folder).full == (selection.annotated == "full")]
+    if not chosen:
+        how = "wholly" if selection.annotated == "full" else "in part"
+        raise ValueError(f"Of the cases in {data} to train on none is annotated {how}")
+    return chosen
+
+
+def _folders_by_splits(data: Path, selection: Selection) -> list[Path]:
     folders = case_folders(data)
     path = selection.splits or data / SPLITS_NAME
-    if selection == ALL_FOR_TRAINING and not path.is_file():
+    if selection.splits is None and selection.fold is None and not path.is_file():
         return folders
     if not path.is_file():
         raise ValueError(f"There is no splits file {path}")

@@ -62,6 +62,7 @@ def test_specification_says_what_the_model_is(bundle: Path) -> None:
     assert spec.normalisation.clip_hu == (-140.0, 120.0) and spec.normalisation.mean == 60.0
     assert spec.provenance["method"] == "dbdmp" and spec.provenance["steps"] == 2
     assert spec.provenance["data"]["partial_cases"] == 2
+    assert spec.provenance["data"]["used_cases"] == 3
     assert spec.provenance["complete"] is True
 
 

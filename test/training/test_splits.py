@@ -117,10 +117,13 @@ def test_training_takes_what_the_file_says(prepared: Path, tmp_path: Path) -> No
         return [folder.name for folder in training_folders(prepared, Selection(**selection))]  # type: ignore[arg-type]
 
     assert names() == ["case-00", "case-01", "case-02"]  # no file, no choice
+    assert names(annotated="partial") == ["case-00", "case-01"]
+    assert names(annotated="full") == ["case-02"]
     lines = ["case-00,a,train,0", "case-01,b,train,1", "case-02,c,test,", "case-99,d,train,1"]
     write(prepared / "splits.csv", *lines)
     assert names() == ["case-00", "case-01"]
     assert names(fold=0) == ["case-01"]
+    assert names(fold=0, annotated="partial") == ["case-01"]
     other = write(tmp_path / "other.csv", "case-00,a,unused,", "case-01,b,validation,", "case-02,c,train,")
     assert names(splits=other) == ["case-02"]
 
@@ -137,6 +140,7 @@ def test_training_without_cases_is_refused(prepared: Path, tmp_path: Path) -> No
     write(prepared / "splits.csv", "case-00,a,train,0", "case-01,b,train,0", "case-02,c,test,")
     refuse("There is no fold 3: the folds are 0", fold=3)
     refuse("splits.csv leaves no prepared case to train on", fold=0)
+    refuse("Of the cases in .* to train on none is annotated wholly", annotated="full")
 
 
 @pytest.mark.parametrize("command", [pretrain, finetune], ids=["pretrain", "finetune"])
