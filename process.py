@@ -1,7 +1,7 @@
 """The one entry point: the grand-challenge container (no arguments), `batch` and `info`.
 
-Exit status: 0 all done, 1 some case failed, 2 nothing could start. The last line on
-stderr is one sentence that says which and why.
+Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 141 nobody reads the output any
+more. The last line on stderr is one sentence that says which and why.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status, sentence = options.command(options)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # rich makes the one into the other
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the buffer still holds
         status, sentence = BROKEN_PIPE, "Stopped: what read the output has ended; finished cases are kept"
     except (StartError, BundleError) as error:
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             INTERRUPTED,
             "Interrupted: finished cases are kept, the same command goes on from there",
         )
-    print(" ".join(sentence.splitlines()), file=sys.stderr, flush=True)  # a file name may hold line breaks
+    with suppress(BrokenPipeError):  # the status still tells
+        print(" ".join(sentence.splitlines()), file=sys.stderr, flush=True)  # a file name may hold line breaks
     return status
 
 

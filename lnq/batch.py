@@ -18,7 +18,7 @@ from lnq.files import write_text
 from lnq.metrics import assd_mm, dice
 from lnq.resample import resample_label_to
 from lnq.spec import SPEC_NAME, file_sha256
-from lnq.tables import NODES_JSON, write_case, write_run
+from lnq.tables import NODES_CSV, NODES_JSON, read_case_table, rows_of, write_case_table, write_table
 from lnq.volume import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
@@ -47,17 +47,14 @@ def run_batch(cases: Sequence[Case], model: Model, options: BatchOptions) -> Ite
     """Segment the cases one by one and yield each one's manifest entry; the manifest on disk keeps up.
 
     A case that an earlier run finished, from the same file, with the same model and, where a truth is given,
-    with its scores, is skipped. A failing case does not stop the others.
+    with its scores, is skipped. A failing case does not stop the others. The table of all nodes keeps up too.
     """
     manifest = read_manifest(options.output)
-    try:
-        yield from _run(cases, model, options, manifest)
-    finally:
-        done = [entry["case"] for entry in manifest.values() if entry["status"] in _FINISHED]
-        write_run(options.output, done)
-
-
-def _run(cases: Sequence[Case], model: Model, options: BatchOptions, manifest: dict[str, Entry]) -> Iterator[Entry]:
+    rows = {
+        name: read_case_table(options.output / name) or []
+        for name, entry in manifest.items()
+        if entry["status"] in _FINISHED
+    }
     versions = {
         "lnq": __version__,
         "model": file_sha256(model.bundle / SPEC_NAME),
@@ -66,7 +63,7 @@ def _run(cases: Sequence[Case], model: Model, options: BatchOptions, manifest: d
     }
     for case in cases:
         earlier = manifest.get(case.name)
-        if earlier and earlier["input"] != str(case.path):  # the name is another case's
+        if case.name in (MANIFEST, NODES_CSV) or (earlier and earlier["input"] != str(case.path)):  # a taken name
             case = Case(hashed_name(case.path), case.path)
             earlier = manifest.get(case.name)
         mask = Path(case.name) / f"segmentation{FORMATS[options.format]}"
@@ -74,7 +71,9 @@ def _run(cases: Sequence[Case], model: Model, options: BatchOptions, manifest: d
             entry = earlier | {"status": "skipped"}
         else:
             entry = _run_case(case, mask, model, options) | {"versions": versions}
+            rows[case.name] = read_case_table(options.output / case.name) or [] if entry["status"] == "done" else []
         manifest[case.name] = entry
+        write_table(options.output, (row for of_case in rows.values() for row in of_case))
         _write_manifest(options.output, manifest)
         yield entry
 
@@ -86,8 +85,9 @@ def read_manifest(output: Path) -> dict[str, Entry]:
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
             entry = json.loads(line)
-            entries[entry["case"]] = entry
-        except (ValueError, KeyError, TypeError):
+            if {"case", "input", "status"} <= entry.keys():
+                entries[entry["case"]] = entry
+        except (ValueError, AttributeError, TypeError):
             continue
     return entries
 
@@ -102,7 +102,8 @@ def _is_finished(earlier: Entry, case: Case, mask: Path, versions: dict[str, str
         and earlier.get("mask") == mask.as_posix()
         and earlier.get("versions", {}).get("model") == versions["model"]
         and (options.output / mask).is_file()
-        and (options.output / case.name / NODES_JSON).is_file()
+        and "nodes" in earlier
+        and read_case_table(options.output / case.name) is not None
         and ("dice" in earlier or _truth_path(case, options.truth) is None)
     )
 
@@ -135,15 +136,16 @@ def _segment_into(entry: Entry, case: Case, mask: Path, model: Model, options: B
         entry["warnings"].append(f"No truth of this name was found in {options.truth}.")
     folder = options.output / case.name
     folder.mkdir(parents=True, exist_ok=True)
-    nodes = segmentation.nodes()
-    entry["nodes"] = len(nodes)
-    write_case(folder, case.name, nodes)
+    (folder / NODES_JSON).unlink(missing_ok=True)  # written last: a case without it is not finished
     write_volume(found, options.output / mask)
     if options.preview:
         from lnq.preview import preview
 
         title = case.name if truth is None else f"{case.name}, Dice {entry['dice']:.2f}"
         preview(volume, found, folder / "preview.png", truth, title)
+    nodes = segmentation.nodes()
+    write_case_table(folder, rows_of(case.name, nodes))
+    entry["nodes"] = len(nodes)
     entry |= {"status": "done", "mask": mask.as_posix()}
 
 

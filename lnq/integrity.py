@@ -1,11 +1,13 @@
 """Is an image file complete? ITK reads truncated NIfTI and damaged compressed MetaImage files as garbage.
 
 Both formats say in their header how many bytes of voxels follow, so the bytes are counted (and, where
-compressed, their check sum tested) before ITK sees the file. ITK itself counts NRRD and plain MetaImage.
+compressed, their check sum tested) before ITK sees the file. ITK itself counts NRRD and plain MetaImage. Where a
+header gives no voxel spacing, ITK takes 1 mm without a word: that is refused too.
 """
 
 import gzip
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,8 +17,10 @@ from typing import BinaryIO
 import numpy as np
 
 _CHUNK = 1 << 20  # bytes read at a time, so that a check costs no memory
+_LONGEST_LINE = 1 << 16  # of a header
 _MOST_DIMENSIONS = 10  # ITK's MetaImage reader writes beyond its arrays with more
 _NO_SPACING = "its header gives no voxel spacing"
+_NRRD_STEP = re.compile(r"\([^)]*\)|[^\s()]+")  # a vector, which may hold blanks, or a word
 _META_TYPE_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 
 
@@ -48,8 +52,8 @@ def _nifti_damage(path: Path) -> str | None:
         scale = struct.unpack(order + "2f", header[112:120])
         if not all(math.isfinite(size) and size != 0 for size in pixdim[1 : min(dims[0], 3) + 1]):
             return "its voxel spacing is zero or not a number"  # ITK would take 1 mm instead
-        if not all(map(math.isfinite, scale)):
-            return "its scaling of voxel values is no number"
+        if any(map(math.isinf, scale)):  # NaN stands for none in some writers' files
+            return "its voxel values are scaled by infinity"
         if header[344:347] == b"ni1":  # header and voxels in two files
             return None
         skewed = _nifti_skew(header, order)
@@ -105,7 +109,7 @@ def _nrrd_damage(path: Path) -> str | None:
     with path.open("rb") as file:
         fields = {}
         for _ in range(200):
-            line = file.readline(4096).decode("latin-1").strip()
+            line = file.readline(_LONGEST_LINE).decode("latin-1").strip()
             if not line:
                 break
             name, colon, value = line.partition(": ")
@@ -114,16 +118,19 @@ def _nrrd_damage(path: Path) -> str | None:
     if "dimension" not in fields:
         return None  # no NRRD header: ITK gives its own verdict
     steps = fields.get("space directions", fields.get("spacings", ""))
-    given = [step for step in steps.replace("none", "nan").split() if "nan" not in step]
+    given = [step for step in _NRRD_STEP.findall(steps) if "nan" not in step and step != "none"]
     return None if len(given) >= min(int(fields["dimension"]), 3) else _NO_SPACING
 
 
 def _meta_header(file: BinaryIO) -> dict[str, str]:
-    """Key = value lines up to ElementDataFile, the last one; the file then stands at the local voxels."""
+    """Lines `key = value` or `key: value` up to ElementDataFile, the last one; the file then stands at its voxels."""
     header: dict[str, str] = {}
     for _ in range(200):
-        key, equals, value = file.readline(4096).decode("latin-1").partition("=")
-        if not equals:
+        line = file.readline(_LONGEST_LINE).decode("latin-1")
+        if line and not line.strip():
+            continue
+        key, sign, value = re.sub(r"[=:]", "\0", line, count=1).partition("\0")
+        if not sign:
             break
         header[key.strip()] = value.strip()
         if key.strip() == "ElementDataFile":

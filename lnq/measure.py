@@ -26,7 +26,8 @@ class Node:
     """One node: a 26-connected component of the mask.
 
     Short and long axis are those of the axial slice in which the short axis is largest, between parallel lines on the
-    convex outline; the diameter is the longest straight line within the convex outline in 3-D.
+    convex outline; the diameter is the longest straight line within the convex outline in 3-D. Axial is the plane of
+    the array's axes that lie nearest to it: that of the slices, also where a scan is oblique.
     """
 
     number: int  # from 1, from the head downwards
@@ -46,7 +47,7 @@ class Node:
 class Landmarks:
     """What places are told by."""
 
-    midline_l_mm: float | None  # L coordinate of the middle between the lungs
+    midline_l_mm: float | None  # L coordinate of the carina, or else of the middle between the lungs' upper halves
     carina_lps_mm: tuple[float, float, float] | None
 
 
@@ -85,7 +86,9 @@ def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.nda
 
 
 def _short_axis_class(short_axis_mm: float) -> str:
+    """Of the axis as it is reported, to 0.1 mm."""
     pathological, target = SHORT_AXES_MM
+    short_axis_mm = round(short_axis_mm, 1)
     if short_axis_mm < pathological:
         return f"below {pathological:g} mm"
     return f"{pathological:g} to {target:g} mm" if short_axis_mm < target else f"{target:g} mm and more"

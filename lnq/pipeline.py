@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from lnq.airway import find_carina
 from lnq.backends import Model
@@ -14,6 +13,7 @@ from lnq.crop import PADDING_HU, Crop, find_crop
 from lnq.measure import Landmarks, Node, measure_nodes
 from lnq.normalise import normalise
 from lnq.postprocess import postprocess
+from lnq.region import midline_column
 from lnq.resample import (
     Orientation,
     reorient_to_lps,
@@ -52,12 +52,13 @@ class Segmentation:
     """What was found in one CT."""
 
     mask: Volume  # uint8, 0 and 1, on the CT's own grid
-    inferred: Inferred
+    ready: Prepared
+    crop_probability: np.ndarray  # float32 [Z, Y, X] of node, on the crop's grid
     seconds: dict[str, float]  # per stage
 
     @property
     def crop(self) -> Crop:
-        return self.inferred.ready.crop
+        return self.ready.crop
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -66,13 +67,15 @@ class Segmentation:
 
     def probability(self) -> np.ndarray:
         """float32 [Z, Y, X] on the CT's own grid, 0 outside the crop."""
-        return _to_input_grid(self.inferred.probability, self.inferred.ready)
+        return _to_input_grid(self.crop_probability, self.ready)
 
     def nodes(self) -> list[Node]:
         """The nodes of the mask, measured, from the head downwards."""
-        ready = self.inferred.ready
+        if not self.mask.array.any():
+            return []
+        ready = self.ready
         mask = ready.cropped.with_array(ready.orientation.apply(self.mask.array)[ready.crop.box])
-        return measure_nodes(mask, ready.cropped.array, self.inferred.probability, landmarks_of(ready))
+        return measure_nodes(mask, ready.cropped.array, self.crop_probability, landmarks_of(ready))
 
 
 def prepare(
@@ -99,7 +102,7 @@ def segment(volume: Volume, model: Model, mirror: bool = False) -> Segmentation:
     inferred = infer(volume, model, mirror)
     with _timed(inferred.seconds, "postprocess"):
         mask = to_mask(inferred, volume, model.spec)
-    return Segmentation(mask, inferred, inferred.seconds)
+    return Segmentation(mask, inferred.ready, inferred.probability, inferred.seconds)
 
 
 def infer(volume: Volume, model: Model, mirror: bool = False) -> Inferred:
@@ -128,11 +131,15 @@ def to_mask(inferred: Inferred, volume: Volume, spec: ModelSpec, threshold: floa
 
 
 def landmarks_of(ready: Prepared) -> Landmarks:
-    """What places in a CT are told by: nothing unless both lungs were found."""
-    if ready.crop.lungs_found < 2:
+    """What places in a CT are told by; nothing where both lungs were not found, or nothing between them."""
+    region = ready.crop.region
+    if ready.crop.lungs_found < 2 or region.all():
         return Landmarks(None, None)
-    z, y, x = ndimage.center_of_mass(ready.crop.region)
-    return Landmarks(float((ready.cropped.affine @ [z, y, x, 1.0])[0]), find_carina(ready.cropped, ready.crop.region))
+    carina = find_carina(ready.cropped, region)
+    if carina is not None:
+        return Landmarks(carina[0], carina)
+    middle = ready.cropped.affine @ [region.shape[0] / 2, region.shape[1] / 2, midline_column(region), 1.0]
+    return Landmarks(float(middle[0]), None)
 
 
 def _to_input_grid(array: np.ndarray, ready: Prepared) -> np.ndarray:

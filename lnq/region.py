@@ -31,6 +31,13 @@ def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
     return chest & (ndimage.distance_transform_edt(~between, spacing_mm) <= margin_mm)
 
 
+def midline_column(region: np.ndarray) -> float:
+    """Mean column of a mediastinal region [Z, Y, X] in its upper half: further down the heart pulls to the left."""
+    used = np.flatnonzero(region.any(axis=(1, 2)))
+    upper = region[(used[0] + used[-1] + 1) // 2 : used[-1] + 1]
+    return float(np.average(np.arange(region.shape[2]), weights=upper.sum(axis=(0, 1))))
+
+
 def hull(mask: np.ndarray) -> np.ndarray:
     """Pixels of a 2-D mask's convex hull (of the pixels' corners); empty for an empty mask."""
     rows, columns = np.nonzero(mask)

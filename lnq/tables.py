@@ -30,31 +30,37 @@ def rows_of(case: str, nodes: Iterable[Node]) -> list[Row]:
         row: Row = {"case": case}
         for name, value in dataclasses.asdict(node).items():
             if name == "centroid_lps_mm":
-                row |= {axis: round(v, 1) for axis, v in zip(("l_mm", "p_mm", "s_mm"), value, strict=True)}
+                row |= {axis: _round(v) for axis, v in zip(("l_mm", "p_mm", "s_mm"), value, strict=True)}
             else:
-                row[name] = round(value, _DECIMALS.get(name, 1)) if isinstance(value, float) else value
+                row[name] = _round(value, _DECIMALS.get(name, 1)) if isinstance(value, float) else value
         rows.append(row)
     return rows
 
 
-def write_case(folder: Path, case: str, nodes: Sequence[Node]) -> None:
-    """Write `nodes.json` and `nodes.csv` of one case, also where it has no node."""
-    rows = rows_of(case, nodes)
-    write_text(folder / NODES_CSV, _csv(rows))
+def _round(value: float, decimals: int = 1) -> float:
+    return round(value, decimals) + 0.0  # no -0.0
+
+
+def write_case_table(folder: Path, rows: Sequence[Row]) -> None:
+    """Write `nodes.csv` and then `nodes.json` of one case, also where it has no node."""
+    write_table(folder, rows)
     write_text(folder / NODES_JSON, json.dumps(rows, indent=1) + "\n")
 
 
-def write_run(output: Path, cases: Iterable[str]) -> None:
-    """Write `nodes.csv` of those cases that have a `nodes.json` in the folder of their name."""
-    rows: list[Row] = []
-    for path in (output / case / NODES_JSON for case in cases):
-        rows += json.loads(path.read_text()) if path.is_file() else []
-    write_text(output / NODES_CSV, _csv(rows))
+def read_case_table(folder: Path) -> list[Row] | None:
+    """The rows that `write_case_table` wrote; None where they are missing, damaged or of another version."""
+    try:
+        rows = json.loads((folder / NODES_JSON).read_text())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(rows, list) and all(isinstance(row, dict) and tuple(row) == COLUMNS for row in rows)
+    return rows if whole else None
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def write_table(folder: Path, rows: Iterable[Row]) -> None:
+    """Write `nodes.csv`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    write_text(folder / NODES_CSV, text.getvalue())

@@ -98,6 +98,37 @@ def test_case_is_done_again_when_its_mask_or_its_model_changed(tmp_path, thorax,
     assert batch("--no-preview")[2]["ct"]["status"] == "done"
 
 
+@pytest.mark.parametrize("text", [None, "[{", '[{"case": "ct"}]'])
+def test_case_whose_table_is_missing_or_damaged_is_done_again(tmp_path, thorax, batch, text):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    batch("--no-preview")
+    table = tmp_path / "out" / "ct" / "nodes.json"
+    good = table.read_text()
+    table.unlink()
+    if text is not None:
+        table.write_text(text)
+    assert batch("--no-preview")[2]["ct"]["status"] == "done"
+    assert table.read_text() == good
+
+
+def test_case_that_fails_later_leaves_the_runs_table(tmp_path, thorax, batch):
+    for name in ("a", "b"):
+        write_volume(thorax, tmp_path / "in" / f"{name}.mha")
+    batch("--no-preview")
+    (tmp_path / "in" / "b.mha").write_text("no image")
+    assert batch("--no-preview", "--overwrite")[0] == 1
+    rows = (tmp_path / "out" / "nodes.csv").read_text().splitlines()
+    assert {row.split(",")[0] for row in rows} == {"case", "a"}
+
+
+def test_names_of_the_runs_own_files_are_no_folders(tmp_path, thorax, batch):
+    write_volume(thorax, tmp_path / "in" / "nodes.csv.mha")
+    write_volume(thorax, tmp_path / "in" / "manifest.jsonl.mha")
+    status, _, entries = batch("--no-preview")
+    assert status == 0
+    assert sorted(name.rpartition("-")[0] for name in entries) == ["manifest.jsonl", "nodes.csv"]
+
+
 def test_name_of_another_runs_case_is_not_overwritten(tmp_path, thorax, batch, tiny_bundle):
     write_volume(thorax, tmp_path / "in" / "ct.mha")
     batch("--no-preview")

@@ -100,20 +100,29 @@ def _challenge_pairs(folder: Path, annotation: Annotation) -> list[RawCase]:
     cases = []
     for name in sorted({name.removesuffix(_IMAGE_END).removesuffix(_LABEL_END) for name in files}):
         part: Part = "validation" if "-val" in name else "test" if "-test" in name else "train"
-        facts = _facts(folder / f"{name}-info.json")
-        full = annotation == "full" or (annotation == "auto" and bool(facts.get("full", part != "train")))
+        facts, problem = _facts(folder / f"{name}-info.json")
+        full = annotation == "full" or (annotation == "auto" and facts.get("full", part != "train"))
         image, label = folder / (name + _IMAGE_END), folder / (name + _LABEL_END)
-        cases.append(_file_pair(name, image, label, full, str(facts.get("background", name)), part))
+        case = _file_pair(name, image, label, full, facts.get("background", name), part)
+        cases.append(dataclasses.replace(case, problem=case.problem or problem))
     return cases
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """A JSON file's entries; none where there is no such file."""
+def _facts(path: Path) -> tuple[dict[str, Any], str]:
+    """A file's entries, none where there is no such file, and what is wrong with it, or ""."""
+    if not path.is_file():
+        return {}, ""
     try:
         facts = json.loads(path.read_text())
     except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+        facts = None
+    if not isinstance(facts, dict):
+        return {}, f"{path.name} is damaged: it holds no JSON object"
+    if not isinstance(facts.get("full", True), bool):
+        return {}, f"{path.name} says neither true nor false for full, but {facts['full']!r}"
+    if not isinstance(facts.get("background", ""), str):
+        return {}, f"{path.name} names no background, but {facts['background']!r}"
+    return facts, ""
 
 
 def _file_pair(name: str, image: Path, label: Path, full: bool, patient: str, part: Part) -> RawCase:

@@ -40,6 +40,38 @@ def test_the_carina_of_a_drawn_airway_is_found(spacing_mm, fold):
     assert found == pytest.approx((0.0, 0.0, CARINA_S_MM), abs=max(2.5, spacing_mm[0]))
 
 
+def test_air_beside_the_trachea_is_no_bronchus():
+    """A pocket of lung air behind the tracheal wall, 2 mm from the lumen, over 12 mm."""
+    chest, region = draw_airway((3.0, 0.8, 0.8))
+    z, y, x = np.indices(chest.shape) * np.array(chest.spacing_mm)[:, None, None, None]
+    pocket = (np.hypot(y - 50, x - 70 - 16) <= 6) & (np.abs(z - 90) <= 6)
+    found = find_carina(chest.with_array(np.where(pocket, -1000, chest.array).astype(np.int16)), region)
+    assert found == pytest.approx((0.0, 0.0, CARINA_S_MM), abs=3)
+
+
+def test_the_carina_of_an_oblique_scan_is_found_in_patient_coordinates():
+    chest, region = draw_airway((3.0, 0.8, 0.8))
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+    straight = find_carina(chest, region)
+    found = find_carina(Volume(chest.array, turn @ chest.affine), region)
+    assert straight is not None and found is not None
+    assert found == pytest.approx((turn @ [*straight, 1.0])[:3], abs=1e-6)
+
+
+def test_a_division_outside_the_region_is_none():
+    chest, region = draw_airway((3.0, 0.8, 0.8))
+    index = round(CARINA_S_MM / 3)
+    region[index - 4 : index + 4] = False
+    assert find_carina(chest, region) is None
+
+
+def test_a_scan_that_ends_at_the_division_has_no_carina():
+    chest, region = draw_airway((3.0, 0.8, 0.8))
+    start = round(CARINA_S_MM / 3) - 3  # the bronchi have parted by the last slice, and nothing shows that they stay so
+    assert find_carina(chest.crop((slice(start, None), slice(None), slice(None))), region[start:]) is None
+
+
 def test_an_airway_that_does_not_divide_has_no_carina():
     chest, region = draw_airway((2.0, 0.8, 0.8))
     upper = chest.crop((slice(35, None), slice(None), slice(None)))

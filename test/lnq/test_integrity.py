@@ -3,12 +3,21 @@
 import os
 import re
 import struct
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lnq.cases import stem
 from lnq.dicom import read_dicom_series
+from lnq.integrity import damage
 from lnq.volume import ImageError, read_volume, write_volume
+
+
+def replace_line(path: Path, old: str, new: str) -> None:
+    """Replace a line of an uncompressed file's header."""
+    data = path.read_bytes()
+    path.write_bytes(re.sub(rf"^{old}$".encode(), new.encode(), data[:1000], flags=re.MULTILINE) + data[1000:])
 
 
 def test_more_dimensions_than_itk_can_hold_are_refused(tmp_path, thorax):
@@ -31,23 +40,42 @@ def test_nifti_without_a_spacing_is_refused(tmp_path, thorax, size):
 
 
 @pytest.mark.parametrize("slope", [float("nan"), float("inf")])
-def test_nifti_with_a_scale_that_is_no_number_is_refused(tmp_path, thorax, slope):
+def test_nifti_scaled_by_infinity_is_refused_and_by_nan_is_not_scaled(tmp_path, thorax, slope):
     path = tmp_path / "ct.nii"
     write_volume(thorax, path, compress=False)
     data = bytearray(path.read_bytes())
     struct.pack_into("<f", data, 112, slope)
     path.write_bytes(data)
-    with pytest.raises(ImageError, match="its scaling of voxel values is no number"):
+    if np.isnan(slope):
+        np.testing.assert_array_equal(read_volume(path).array, thorax.array)
+        return
+    with pytest.raises(ImageError, match="its voxel values are scaled by infinity"):
         read_volume(path)
 
 
-def test_nrrd_whose_directions_are_none_is_refused(tmp_path, thorax):
+@pytest.mark.parametrize("directions", ["none none none", "(5, 0, 0) none none", "(5,0,0) (0,nan,0) (0,0,5)"])
+def test_nrrd_with_an_axis_without_spacing_is_refused(tmp_path, thorax, directions):
     path = tmp_path / "ct.nrrd"
     write_volume(thorax, path, compress=False)
-    data = re.sub(rb"space directions: .*\n", b"space directions: none none none\n", path.read_bytes()[:1000])
-    path.write_bytes(data + path.read_bytes()[1000:])
+    replace_line(path, "space directions: .*", f"space directions: {directions}")
     with pytest.raises(ImageError, match="its header gives no voxel spacing"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("directions", ["(5,0,0)(0,5,0)(0,0,5)", "(5, 0, 0) (0, 5, 0) (0, 0, 5)"])
+def test_nrrd_vectors_may_hold_blanks_or_have_none_between_them(tmp_path, thorax, directions):
+    path = tmp_path / "ct.nrrd"
+    write_volume(thorax, path, compress=False)
+    replace_line(path, "space directions: .*", f"space directions: {directions}")
+    assert damage(path) is None
+
+
+@pytest.mark.parametrize("line", ["\nElementSpacing = 5 5 5", "ElementSpacing: 5 5 5", "ElementSize = 5 5 5"])
+def test_metaimage_may_give_its_spacing_in_several_ways(tmp_path, thorax, line):
+    path = tmp_path / "ct.mha"
+    write_volume(thorax, path, compress=False)
+    replace_line(path, "ElementSpacing = .*", line)
+    assert read_volume(path).spacing_mm == (5.0, 5.0, 5.0)
 
 
 def test_nrrd_with_spacings_alone_is_read(tmp_path, thorax):

@@ -106,6 +106,23 @@ def test_nodes_go_from_the_head_downwards_with_place_density_and_class():
     assert middle.mean_probability == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(("pixels", "named"), [(100, "10 to 15 mm"), (99.4, "below 10 mm"), (99.6, "10 to 15 mm")])
+def test_the_class_is_that_of_the_axis_as_reported(pixels, named):
+    mask = np.ones((1, 10, 20), np.uint8)
+    grid = Volume(mask, make_affine((1.0, pixels / 100, pixels / 100)))
+    (node,) = measure_nodes(grid, mask, mask, NOWHERE)
+    assert node.short_axis_mm == pytest.approx(pixels / 10)
+    assert node.short_axis_class == named
+
+
+def test_nodes_of_an_oblique_mask_are_measured_in_its_slices():
+    turn = np.array([[1, 0, 0], [0, math.cos(0.3), -math.sin(0.3)], [0, math.sin(0.3), math.cos(0.3)]])
+    grid = Volume(np.ones((1, 10, 20), np.uint8), make_affine((3.0, 1.0, 1.0), direction=turn @ np.eye(3)[::-1]))
+    (node,) = measure_nodes(grid, grid.array, grid.array, NOWHERE)
+    assert (node.short_axis_mm, node.volume_mm3) == pytest.approx((10, 600))
+    assert node.centroid_lps_mm == pytest.approx((9.5, 4.5 * math.cos(0.3), 4.5 * math.sin(0.3)))
+
+
 def test_without_landmarks_there_is_no_side_or_level():
     mask = Volume(np.ones((1, 2, 2), np.uint8), make_affine((1.0, 1.0, 1.0)))
     (node,) = measure_nodes(mask, mask.array, mask.array, NOWHERE)

@@ -69,8 +69,7 @@ def test_copies_of_one_ct_are_one_patient(tmp_path: Path) -> None:
         ("lnq2023-train-0001", '{"full": true}', True),
         ("lnq2023-val-0001", '{"full": false}', False),  # nodes inserted into a real CT, whose own are not marked
         ("lnq2023-val-0001", "{}", True),
-        ("lnq2023-train-0001", "no JSON", False),
-        ("lnq2023-train-0001", "[1]", False),
+        ("lnq2023-train-0001", "{}", False),
     ],
 )
 def test_facts_beside_a_pair_tell_whether_all_nodes_are_marked(
@@ -79,6 +78,21 @@ def test_facts_beside_a_pair_tell_whether_all_nodes_are_marked(
     pair(tmp_path, name)
     (tmp_path / f"{name}-info.json").write_text(facts)
     assert [c.full for c in find_cases([tmp_path])] == [full]
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ('{"full": tr', "a-info.json is damaged: it holds no JSON object"),
+        ("[1]", "a-info.json is damaged: it holds no JSON object"),
+        ('{"full": "no"}', "a-info.json says neither true nor false for full, but 'no'"),
+        ('{"background": null}', "a-info.json names no background, but None"),
+    ],
+)
+def test_facts_that_cannot_be_trusted_leave_the_case_out(facts: str, sentence: str, tmp_path: Path) -> None:
+    pair(tmp_path, "a")
+    (tmp_path / "a-info.json").write_text(facts)
+    assert [c.problem for c in find_cases([tmp_path])] == [sentence]
 
 
 def test_table_says_what_to_read(tmp_path: Path) -> None:
