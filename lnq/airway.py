@@ -21,7 +21,7 @@ _BLUR_MM = 0.8  # in the plane: noise would break the lumen up
 _AIR_HU = -900.0  # free air has -1000, most lung is denser
 _TRACHEA_MM2 = (50.0, 900.0)  # of the lumen; just above the carina it is widest
 _BRONCHUS_MM2 = 10.0  # the least lumen of a main bronchus that partial volume leaves in thick slices
-_ROUND = 0.5  # least part of its bounding box that a lumen fills; lung between vessels fills less
+_ROUND = 0.5  # least part of its bounding box that the trachea's lumen fills; lung between vessels fills less
 _OFF_MIDLINE_MM = 40.0
 _LEAST_LENGTH_MM = 20.0  # of trachea above the carina
 _APART_MM = 8.0  # between the bronchi's centres
@@ -110,7 +110,7 @@ def _follow(holes: _Holes, top: int, hole: Hole) -> tuple[float, float, float] |
         below = holes.below(z, hole)
         if not below:
             return None
-        under = [h for h in below if (h & hole).any() and _is_round(h)]  # not what only lies beside it
+        under = [h for h in below if (h & hole).any()]  # not what only lies beside it
         if len(under) > 1 and _stay_apart(holes, z, under[0], under[1]):
             long_enough = (top - z) * holes.spacing_mm[0] >= _LEAST_LENGTH_MM
             return (z + 0.5, *_between(under[0], under[1])) if long_enough else None
