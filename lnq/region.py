@@ -5,6 +5,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 _SLIVER_MM = 8.0  # half-width below which a gap between lung and hull is the lung's own uneven outline
+_SPINE_MM = (25.0, 25.0)  # depth before the lungs' back and half-width of where the spinal canal lies; the front of
+# the vertebrae, before which there are nodes, is 40 mm and more from there
 _WALL_MM = 5.0  # outside the hull: nodes in front of and behind the lungs' edges, but not the muscle between the ribs
 
 
@@ -14,7 +16,8 @@ def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
     `lungs`: bool [Z, Y, X] with z along the body. Vessels inside the lungs are closed first; slivers between
     the hull and the lungs' outline are dropped, and so is what does not hang together with the largest piece:
     a tumour at the chest wall. Within an axial slice the widening ends 5 mm outside the hull: below the domes,
-    where the lungs are thin, it would reach the muscle between the ribs. Bool, same shape; empty for empty lungs.
+    where the lungs are thin, it would reach the muscle between the ribs. The spinal canal and what lies behind it are
+    left out. Bool, same shape; empty for empty lungs.
     """
     between, chest = np.zeros(lungs.shape, bool), np.zeros(lungs.shape, bool)
     slices = np.flatnonzero(lungs.any(axis=(1, 2)))
@@ -22,13 +25,25 @@ def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
         hull_z = hull(lungs[z])
         closed = ndimage.binary_fill_holes(_close(lungs[z], spacing_mm[1:], _SLIVER_MM))
         between[z] = _open(hull_z & ~closed, spacing_mm[1:], _SLIVER_MM)
-        chest[z] = ndimage.distance_transform_edt(~hull_z, spacing_mm[1:]) <= _WALL_MM
+        wall = ndimage.distance_transform_edt(~hull_z, spacing_mm[1:]) <= _WALL_MM
+        chest[z] = wall & ~_spine(hull_z, spacing_mm[1:])
     labels, count = ndimage.label(between, np.ones((3, 3, 3)))
     if count == 0:
         return between
     between = labels == np.bincount(labels.ravel())[1:].argmax() + 1
     chest[: slices[0]], chest[slices[-1] + 1 :] = chest[slices[0]], chest[slices[-1]]
     return chest & (ndimage.distance_transform_edt(~between, spacing_mm) <= margin_mm)
+
+
+def _spine(hull_z: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """Pixels [Y, X] of the spinal canal and what lies behind it, by its place in the hull of both lungs."""
+    depth_mm, width_mm = _SPINE_MM
+    rows, columns = np.indices(hull_z.shape)
+    used_rows, used_columns = np.nonzero(hull_z)
+    middle = (used_columns.min() + used_columns.max()) / 2
+    near = np.abs(columns - middle) * spacing_mm[1] <= width_mm
+    back = (hull_z & near).nonzero()[0].max(initial=used_rows.max())
+    return near & ((back - rows) * spacing_mm[0] <= depth_mm)
 
 
 def midline_column(region: np.ndarray) -> float:

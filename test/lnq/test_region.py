@@ -32,11 +32,19 @@ def test_the_hull_of_one_pixel_and_of_nothing():
 
 def test_the_region_lies_between_the_lungs_and_reaches_15_mm_further():
     region = region_between(two_lungs(), SPACING_MM)
-    assert region[4:16, 8:30, 24:36].all()
+    assert region[4:16, 8:23, 24:36].all()
     row = np.flatnonzero(region[10, 20])
     assert (row[0], row[-1]) == (24 - 3, 35 + 3)  # 15 mm are 3 whole voxels of 4 mm
     slices = np.flatnonzero(region.any(axis=(1, 2)))
     assert (slices[0], slices[-1]) == (4 - 3, 15 + 3)  # and 3 of 5 mm
+
+
+def test_the_spinal_canal_is_no_part_of_it():
+    """The lungs end at row 29: 25 mm before that and 25 mm to each side of the middle, at 29.5, in voxels of 4 mm."""
+    region = region_between(two_lungs(gap=20), SPACING_MM)
+    assert not region[:, 23:, 24:36].any()
+    assert region[10, 22, 24:36].all()
+    assert region[10, 23:30, [23, 36]].all()
 
 
 def test_the_chest_wall_is_no_part_of_it():
@@ -51,7 +59,7 @@ def test_it_reaches_5_mm_out_of_the_hull_where_the_lungs_are_thin():
     row = np.flatnonzero(region_between(lungs, SPACING_MM)[10, 20])
     assert (row[0], row[-1]) == (14 - 1, 45 + 1)  # 5 mm are one whole voxel of 4 mm
     column = np.flatnonzero(region_between(lungs, SPACING_MM)[10, :, 30])
-    assert (column[0], column[-1]) == (8 - 1, 29 + 1)
+    assert (column[0], column[-1]) == (8 - 1, 22)  # behind lies the spinal canal
 
 
 def test_vessels_and_a_tumour_at_the_chest_wall_are_no_part_of_it():
