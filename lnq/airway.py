@@ -101,7 +101,7 @@ class _Holes:
 
 def _is_round(hole: Hole) -> bool:
     y, x = np.nonzero(hole)
-    return len(y) >= _ROUND * (np.ptp(y) + 1) * (np.ptp(x) + 1)
+    return bool(len(y) >= _ROUND * (np.ptp(y) + 1) * (np.ptp(x) + 1))
 
 
 def _follow(holes: _Holes, top: int, hole: Hole) -> tuple[float, float, float] | None:
