@@ -173,8 +173,8 @@ def test_a_header_without_its_voxel_file_is_refused(tmp_path):
 
 
 def test_a_header_with_letters_for_numbers_is_refused(tmp_path):
-    keys = "NDims = 3\nDimSize = a b c\nElementType = MET_SHORT\nCompressedData = True\nCompressedDataSize = 3\n"
-    (tmp_path / "a.mha").write_text(keys + "ElementDataFile = LOCAL\nxyz")
+    keys = "NDims = 3\nDimSize = a b c\nElementSpacing = 1 1 1\nElementType = MET_SHORT\nCompressedData = True\n"
+    (tmp_path / "a.mha").write_text(keys + "CompressedDataSize = 3\nElementDataFile = LOCAL\nxyz")
     assert refusal(tmp_path / "a.mha") == "a.mha cannot be read: it is truncated or damaged"
 
 
