@@ -71,7 +71,7 @@ def run_batch(cases: Sequence[Case], model: Model, options: BatchOptions) -> Ite
             entry = earlier | {"status": "skipped"}
         else:
             entry = _run_case(case, mask, model, options) | {"versions": versions}
-            rows[case.name] = read_case_table(options.output / case.name) or [] if entry["status"] == "done" else []
+            rows[case.name] = (read_case_table(options.output / case.name) or []) if entry["status"] == "done" else []
         manifest[case.name] = entry
         write_table(options.output, (row for of_case in rows.values() for row in of_case))
         _write_manifest(options.output, manifest)

@@ -129,11 +129,12 @@ def _meta_header(file: BinaryIO) -> dict[str, str]:
         line = file.readline(_LONGEST_LINE).decode("latin-1")
         if line and not line.strip():
             continue
-        key, sign, value = re.sub(r"[=:]", "\0", line, count=1).partition("\0")
-        if not sign:
+        parts = re.split("[=:]", line, maxsplit=1)
+        if len(parts) < 2:
             break
-        header[key.strip()] = value.strip()
-        if key.strip() == "ElementDataFile":
+        key, value = (part.strip() for part in parts)
+        header[key] = value
+        if key == "ElementDataFile":
             break
     return header
 

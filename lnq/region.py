@@ -5,8 +5,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 _SLIVER_MM = 8.0  # half-width below which a gap between lung and hull is the lung's own uneven outline
-_SPINE_MM = (25.0, 25.0)  # depth before the lungs' back and half-width of where the spinal canal lies; the front of
-# the vertebrae, before which there are nodes, is 40 mm and more from there
+_SPINE_DEPTH_MM, _SPINE_HALF_WIDTH_MM = 25.0, 25.0  # from the lungs' back to before the canal; nodes begin at 40 mm
 _WALL_MM = 5.0  # outside the hull: nodes in front of and behind the lungs' edges, but not the muscle between the ribs
 
 
@@ -37,13 +36,11 @@ def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
 
 def _spine(hull_z: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
     """Pixels [Y, X] of the spinal canal and what lies behind it, by its place in the hull of both lungs."""
-    depth_mm, width_mm = _SPINE_MM
-    rows, columns = np.indices(hull_z.shape)
+    rows, columns = np.ogrid[: hull_z.shape[0], : hull_z.shape[1]]
     used_rows, used_columns = np.nonzero(hull_z)
     middle = (used_columns.min() + used_columns.max()) / 2
-    near = np.abs(columns - middle) * spacing_mm[1] <= width_mm
-    back = (hull_z & near).nonzero()[0].max(initial=used_rows.max())
-    return near & ((back - rows) * spacing_mm[0] <= depth_mm)
+    central = np.abs(columns - middle) * spacing_mm[1] <= _SPINE_HALF_WIDTH_MM
+    return central & ((used_rows.max() - rows) * spacing_mm[0] <= _SPINE_DEPTH_MM)
 
 
 def midline_column(region: np.ndarray) -> float:

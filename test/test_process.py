@@ -227,6 +227,17 @@ def test_a_reader_that_has_ended_is_named_without_a_traceback(tiny_bundle):
     assert run.stderr == "Stopped: what read the output has ended; finished cases are kept\n"
 
 
+def test_a_batch_whose_reader_has_ended_keeps_what_is_done(tmp_path, thorax, tiny_bundle):
+    write_volume(thorax, tmp_path / "ct.mha")
+    arguments = ["batch", tmp_path / "ct.mha", "-o", tmp_path / "out", "--model", tiny_bundle]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        run = subprocess.run([sys.executable, ROOT / "process.py", *arguments], stdout=closed, stderr=closed)
+    assert run.returncode == 141
+    assert not list((tmp_path / "out").rglob("*.part-*"))
+
+
 def test_bad_arguments_exit_with_2():
     run = subprocess.run([sys.executable, ROOT / "process.py", "batch"], capture_output=True, text=True, check=False)
     assert run.returncode == 2

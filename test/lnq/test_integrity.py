@@ -11,7 +11,7 @@ import pytest
 from lnq.cases import stem
 from lnq.dicom import read_dicom_series
 from lnq.integrity import damage
-from lnq.volume import ImageError, read_volume, write_volume
+from lnq.volume import ImageError, Volume, read_volume, write_volume
 
 
 def replace_line(path: Path, old: str, new: str) -> None:
@@ -28,29 +28,29 @@ def test_more_dimensions_than_itk_can_hold_are_refused(tmp_path, thorax):
         read_volume(path)
 
 
+def nifti_with(path: Path, volume: Volume, offset: int, value: float) -> Path:
+    """A NIfTI file with a float of its header replaced."""
+    write_volume(volume, path, compress=False)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<f", data, offset, value)
+    path.write_bytes(data)
+    return path
+
+
 @pytest.mark.parametrize("size", [0.0, float("nan"), float("inf")])
 def test_nifti_without_a_spacing_is_refused(tmp_path, thorax, size):
-    path = tmp_path / "ct.nii"
-    write_volume(thorax, path, compress=False)
-    data = bytearray(path.read_bytes())
-    struct.pack_into("<f", data, 80, size)
-    path.write_bytes(data)
     with pytest.raises(ImageError, match="its voxel spacing is zero or not a number"):
-        read_volume(path)
+        read_volume(nifti_with(tmp_path / "ct.nii", thorax, 80, size))
 
 
-@pytest.mark.parametrize("slope", [float("nan"), float("inf")])
-def test_nifti_scaled_by_infinity_is_refused_and_by_nan_is_not_scaled(tmp_path, thorax, slope):
-    path = tmp_path / "ct.nii"
-    write_volume(thorax, path, compress=False)
-    data = bytearray(path.read_bytes())
-    struct.pack_into("<f", data, 112, slope)
-    path.write_bytes(data)
-    if np.isnan(slope):
-        np.testing.assert_array_equal(read_volume(path).array, thorax.array)
-        return
+def test_nifti_scaled_by_infinity_is_refused(tmp_path, thorax):
     with pytest.raises(ImageError, match="its voxel values are scaled by infinity"):
-        read_volume(path)
+        read_volume(nifti_with(tmp_path / "ct.nii", thorax, 112, float("inf")))
+
+
+def test_nifti_whose_scale_is_nan_is_not_scaled(tmp_path, thorax):
+    volume = read_volume(nifti_with(tmp_path / "ct.nii", thorax, 112, float("nan")))
+    np.testing.assert_array_equal(volume.array, thorax.array)
 
 
 @pytest.mark.parametrize("directions", ["none none none", "(5, 0, 0) none none", "(5,0,0) (0,nan,0) (0,0,5)"])

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import csv
+import gc
 import importlib.util
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from training import loop as loop_module
 from training.checkpoint import load_checkpoint
 from training.finetune import main
 from training.machine import process_layout
 from training.pretrain import main as pretrain_main
+from training.run import Run
 
 ROOT = Path(__file__).parents[2]
 SCRIPT, STOPPING = (Path(__file__).with_name(name) for name in ("split_batch.py", "stopping.py"))
@@ -111,6 +117,29 @@ def test_signal_to_one_process_stops_all_and_one_alone_can_go_on(prepared: Path,
     assert load_checkpoint(tmp_path / "finetune.pt")["step"] == 2
     assert main(settings(prepared, tmp_path)) == 0
     assert_equal_runs(tmp_path, alone)
+
+
+def test_wrapped_network_is_gone_before_the_process_group_is_left(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a network of DistributedDataParallel after its group's may wait forever."""
+    wrapped: list[weakref.ref[nn.Module]] = []
+    left: list[nn.Module | None] = []
+    start = loop_module._start
+
+    def remember(run: Run, network: nn.Module) -> tuple[Any, ...]:
+        started = start(run, network)
+        wrapped.append(weakref.ref(started[1]))
+        return started
+
+    def leave() -> None:
+        gc.collect()
+        left.append(wrapped[0]())
+
+    monkeypatch.setattr(loop_module, "_start", remember)
+    monkeypatch.setattr(loop_module, "leave", leave)
+    assert main(settings(prepared, tmp_path)) == 0
+    assert left == [None]
 
 
 @pytest.mark.slow

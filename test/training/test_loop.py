@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import errno
-import gc
 import io
 import json
 import os
@@ -12,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -390,26 +388,3 @@ def test_run_outside_the_main_thread_needs_no_signals(prepared: Path, tmp_path: 
     thread.start()
     thread.join()
     assert done == [True]
-
-
-def test_wrapped_network_is_gone_before_the_process_group_is_left(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The end of a network of DistributedDataParallel after its group's may wait forever."""
-    wrapped: list[weakref.ref[nn.Module]] = []
-    left: list[nn.Module | None] = []
-    start = loop_module._start
-
-    def remember(run: Run, network: nn.Module) -> Any:
-        started = start(run, network)
-        wrapped.append(weakref.ref(started[1]))
-        return started
-
-    def leave() -> None:
-        gc.collect()
-        left.append(wrapped[0]())
-
-    monkeypatch.setattr(loop_module, "_start", remember)
-    monkeypatch.setattr(loop_module, "leave", leave)
-    assert finetune(prepared, tmp_path / "run", CONFIG)
-    assert left == [None]
