@@ -143,7 +143,7 @@ def _segment_into(entry: Entry, case: Case, mask: Path, model: Model, options: B
 
         title = case.name if truth is None else f"{case.name}, Dice {entry['dice']:.2f}"
         preview(volume, found, folder / "preview.png", truth, title)
-    nodes = segmentation.nodes()
+    nodes, _ = segmentation.nodes()
     write_case_table(folder, rows_of(case.name, nodes))
     entry["nodes"] = len(nodes)
     entry |= {"status": "done", "mask": mask.as_posix()}

@@ -51,18 +51,24 @@ class Landmarks:
     carina_lps_mm: tuple[float, float, float] | None
 
 
-def measure_nodes(mask: Volume, hu: np.ndarray, probability: np.ndarray, landmarks: Landmarks) -> list[Node]:
-    """Every node of a mask in LPS axes (uint8 [Z, Y, X]), from the head downwards.
+def measure_nodes(
+    mask: Volume, hu: np.ndarray, probability: np.ndarray, landmarks: Landmarks
+) -> tuple[list[Node], np.ndarray]:
+    """Every node of a mask in LPS axes (uint8 [Z, Y, X]), from the head downwards, and where each is.
 
-    `hu` and `probability` (float32) lie on the mask's grid.
+    `hu` and `probability` (float32) lie on the mask's grid. The second result, int16 [Z, Y, X], holds each node's
+    number in its voxels.
     """
-    labels, _ = ndimage.label(mask.array, _CORNERS)
+    labels, count = ndimage.label(mask.array, _CORNERS)
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         node = labels[box] == label
         found.append(_measure(node, mask.crop(box), hu[box][node], probability[box][node], landmarks))
-    found.sort(key=lambda node: -node.centroid_lps_mm[2])
-    return [dataclasses.replace(node, number=number) for number, node in enumerate(found, start=1)]
+    order = sorted(range(count), key=lambda index: -found[index].centroid_lps_mm[2])
+    numbers = np.zeros(count + 1, np.int16)
+    numbers[np.array(order, int) + 1] = np.arange(1, count + 1)
+    nodes = [dataclasses.replace(found[index], number=number) for number, index in enumerate(order, start=1)]
+    return nodes, numbers[labels]
 
 
 def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.ndarray, landmarks: Landmarks) -> Node:

@@ -69,13 +69,14 @@ class Segmentation:
         """float32 [Z, Y, X] on the CT's own grid, 0 outside the crop."""
         return _to_input_grid(self.crop_probability, self.ready)
 
-    def nodes(self) -> list[Node]:
-        """The nodes of the mask, measured, from the head downwards."""
+    def nodes(self) -> tuple[list[Node], Volume]:
+        """The nodes of the mask, measured, from the head downwards; and the mask with each node's number (int16)."""
         if not self.mask.array.any():
-            return []
+            return [], self.mask.with_array(self.mask.array.astype(np.int16))
         ready = self.ready
         mask = ready.cropped.with_array(ready.orientation.apply(self.mask.array)[ready.crop.box])
-        return measure_nodes(mask, ready.cropped.array, self.crop_probability, landmarks_of(ready))
+        nodes, numbers = measure_nodes(mask, ready.cropped.array, self.crop_probability, landmarks_of(ready))
+        return nodes, self.mask.with_array(_to_input_grid(numbers, ready))
 
 
 def prepare(

@@ -82,7 +82,7 @@ def test_a_single_voxel_and_nothing_have_axes():
 def test_volume_of_a_sphere_in_thin_slices_is_right_within_3_percent(diameter, shift):
     spacing = (1.0, 0.7, 0.7)
     sphere = ellipsoid((diameter / 2,) * 3, spacing, shift=shift)
-    nodes = measure_nodes(Volume(sphere.astype(np.uint8), make_affine(spacing)), sphere, sphere, NOWHERE)
+    nodes, _ = measure_nodes(Volume(sphere.astype(np.uint8), make_affine(spacing)), sphere, sphere, NOWHERE)
     assert [n.volume_mm3 for n in nodes] == pytest.approx([math.pi / 6 * diameter**3], rel=0.03)
 
 
@@ -95,8 +95,10 @@ def test_nodes_go_from_the_head_downwards_with_place_density_and_class():
     hu, probability = np.full(mask.shape, 40.0, np.float32), np.full(mask.shape, 0.9, np.float32)
     hu[5, 30, 20], probability[5, 30, 20] = 60.0, 0.7
     grid = Volume(mask, make_affine((2.0, 1.0, 1.0), origin_mm=(-20.0, 0.0, 100.0)))
-    high, middle, low = measure_nodes(grid, hu, probability, Landmarks(0.0, (0.0, 0.0, 110.0)))
+    (high, middle, low), numbers = measure_nodes(grid, hu, probability, Landmarks(0.0, (0.0, 0.0, 110.0)))
     assert [high.number, middle.number, low.number] == [1, 2, 3]
+    assert [int(numbers[at]) for at in ((8, 10, 20), (5, 30, 20), (6, 31, 21), (1, 5, 2))] == [1, 2, 2, 3]
+    assert np.array_equal(numbers > 0, mask > 0)
     assert high.centroid_lps_mm == pytest.approx((9.5, 19.5, 116.0))
     assert middle.centroid_lps_mm == pytest.approx((0.5, 30.5, 111.0))
     assert [n.side for n in (high, middle, low)] == ["middle", "middle", "right"]
@@ -110,7 +112,7 @@ def test_nodes_go_from_the_head_downwards_with_place_density_and_class():
 def test_the_class_is_that_of_the_axis_as_reported(pixels, named):
     mask = np.ones((1, 10, 20), np.uint8)
     grid = Volume(mask, make_affine((1.0, pixels / 100, pixels / 100)))
-    (node,) = measure_nodes(grid, mask, mask, NOWHERE)
+    (node,), _ = measure_nodes(grid, mask, mask, NOWHERE)
     assert node.short_axis_mm == pytest.approx(pixels / 10)
     assert node.short_axis_class == named
 
@@ -118,17 +120,19 @@ def test_the_class_is_that_of_the_axis_as_reported(pixels, named):
 def test_nodes_of_an_oblique_mask_are_measured_in_its_slices():
     turn = np.array([[1, 0, 0], [0, math.cos(0.3), -math.sin(0.3)], [0, math.sin(0.3), math.cos(0.3)]])
     grid = Volume(np.ones((1, 10, 20), np.uint8), make_affine((3.0, 1.0, 1.0), direction=turn @ np.eye(3)[::-1]))
-    (node,) = measure_nodes(grid, grid.array, grid.array, NOWHERE)
+    (node,), _ = measure_nodes(grid, grid.array, grid.array, NOWHERE)
     assert (node.short_axis_mm, node.volume_mm3) == pytest.approx((10, 600))
     assert node.centroid_lps_mm == pytest.approx((9.5, 4.5 * math.cos(0.3), 4.5 * math.sin(0.3)))
 
 
 def test_without_landmarks_there_is_no_side_or_level():
     mask = Volume(np.ones((1, 2, 2), np.uint8), make_affine((1.0, 1.0, 1.0)))
-    (node,) = measure_nodes(mask, mask.array, mask.array, NOWHERE)
+    (node,), _ = measure_nodes(mask, mask.array, mask.array, NOWHERE)
     assert (node.side, node.above_carina_mm) == (None, None)
 
 
 def test_an_empty_mask_has_no_nodes():
     mask = Volume(np.zeros((3, 4, 5), np.uint8), make_affine((1.0, 1.0, 1.0)))
-    assert measure_nodes(mask, mask.array, mask.array, NOWHERE) == []
+    nodes, numbers = measure_nodes(mask, mask.array, mask.array, NOWHERE)
+    assert nodes == []
+    assert not numbers.any()

@@ -76,11 +76,15 @@ def test_nodes_are_measured_where_they_are_in_any_orientation(chest, model):
     affine[:3, :2] *= -1
     drawn_axis, _ = axes_mm(distance_mm(chest, NODES_MM[0]) <= RADIUS_MM, chest.spacing_mm)
     for volume in (chest, Volume(turned, affine[:, [2, 0, 1, 3]])):
-        nodes = segment(volume, model).nodes()
+        found = segment(volume, model)
+        nodes, numbered = found.nodes()
+        np.testing.assert_array_equal(numbered.array > 0, found.mask.array > 0)
         assert [n.number for n in nodes] == [1, 2, 3]
         wanted = sorted(NODES_MM, key=lambda centre: -centre[2])  # from the head downwards
         for node, centre in zip(nodes, wanted, strict=True):
             assert node.centroid_lps_mm == pytest.approx(centre, abs=3)
+            own = np.argwhere(numbered.array == node.number).mean(axis=0)
+            assert (numbered.affine @ [*own, 1.0])[:3] == pytest.approx(node.centroid_lps_mm)
             assert node.short_axis_mm == pytest.approx(drawn_axis, abs=5)  # a voxel
             assert node.mean_hu == pytest.approx(NODE_HU, rel=0.2)
             assert node.mean_probability > 0.5
