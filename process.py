@@ -1,7 +1,7 @@
 """The one entry point: the grand-challenge container (no arguments), `batch` and `info`.
 
-Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 141 nobody reads the output any
-more. The last line on stderr is one sentence that says which and why.
+Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 143 terminated, 141 nobody reads
+the output any more. The last line on stderr is one sentence that says which and why.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lnq import __version__
-from lnq.batch import FORMATS, MANIFEST, BatchOptions, Entry, run_batch
-from lnq.cases import StartError, find_cases, prepare_output
+from lnq import __version__, batch_command
+from lnq.cases import StartError
 from lnq.spec import BundleError, ModelSpec
 
 if TYPE_CHECKING:
@@ -72,12 +71,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND")
 
     batch_ = commands.add_parser("batch", help="segment files and DICOM folders")
-    batch_.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="image file, DICOM series, folder of them")
-    batch_.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
-    batch_.add_argument("--format", choices=FORMATS, default="mha", help="of the masks (default: mha)")
-    batch_.add_argument("--truth", type=Path, metavar="DIR", help="masks named as the cases: print Dice and ASSD")
-    batch_.add_argument("--overwrite", action="store_true", help="segment finished cases again")
-    batch_.add_argument("--no-preview", action="store_true", help="leave the pictures out")
+    batch_command.add_options(batch_)
     _add_model_options(batch_, argparse.SUPPRESS, argparse.SUPPRESS)
     batch_.set_defaults(command=batch)
 
@@ -101,35 +95,13 @@ def container(options: argparse.Namespace) -> tuple[int, str]:
 
     failures = run_container(lambda: _load(options), options.input, options.output)
     if failures:
-        return SOME_FAILED, _count(failures)
+        return SOME_FAILED, batch_command.count_failures(failures)
     return DONE, f"All done: masks and results.json are in {options.output}"
 
 
 def batch(options: argparse.Namespace) -> tuple[int, str]:
     """Segment many cases into one folder."""
-    if options.truth is not None and not options.truth.is_dir():
-        raise StartError(f"--truth {options.truth} is no folder")
-    cases = find_cases(options.inputs, leave_out=options.output)
-    prepare_output(options.output)
-    model = _load(options)
-    settings = BatchOptions(options.output, options.format, options.truth, options.overwrite, not options.no_preview)
-    failures = []
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # lines on a terminal go above the bar; a pipe gets them as they are
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
-        task = progress.add_task("Segmenting", total=len(cases))
-        for entry in run_batch(cases, model, settings):
-            progress.advance(task)
-            print(_line(entry), flush=True)
-            if entry["status"] == "failed":
-                failures.append(entry["error"])
-    manifest = options.output / MANIFEST
-    if failures:
-        return SOME_FAILED, f"{_count(failures)} (the rest is done, see {manifest})"
-    return DONE, f"All done: results are in {options.output}, listed in {manifest.name}"
+    return batch_command.run(options, _bundle(options))
 
 
 def info(options: argparse.Namespace) -> tuple[int, str]:
@@ -168,26 +140,6 @@ def _load(options: argparse.Namespace) -> Model:
         return load_model(_bundle(options), options.device)
     except ValueError as error:
         raise StartError(str(error)) from None
-
-
-def _line(entry: Entry) -> str:
-    """One line of the terminal for one manifest entry."""
-    if entry["status"] == "failed":
-        return f"{entry['case']}: failed: {entry['error']}"
-    text = f"{entry['case']}: done in {entry['seconds']:.1f} s"
-    if entry["status"] == "skipped":
-        text = f"{entry['case']}: skipped, an earlier run did it"
-    text += f", {entry['nodes'] or 'no'} node{'' if entry['nodes'] == 1 else 's'} found"
-    if entry.get("dice") is not None:
-        distance = "none" if entry["assd_mm"] is None else f"{entry['assd_mm']:.2f} mm"
-        text += f", Dice {entry['dice']:.3f}, ASSD {distance}"
-    return "\n".join([text, *(f"  warning: {w}" for w in entry["warnings"])])
-
-
-def _count(failures: Sequence[str]) -> str:
-    if len(failures) == 1:
-        return failures[0]
-    return f"{len(failures)} cases failed, the first: {failures[0]}"
 
 
 if __name__ == "__main__":

@@ -1,177 +1,237 @@
-"""Many cases into one output folder, with a manifest that says what became of each."""
+"""Many cases into one output folder, several at a time, with a manifest that says what became of each."""
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import json
-import math
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import queue
+import shutil
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
-import numpy as np
-
-from lnq import __version__
-from lnq.cases import EXTENSIONS, Case, attempt, hashed_name, read_case, segment_case, stem
+from lnq.cases import Case, StartError, hashed_name
+from lnq.discovery import Found
 from lnq.files import write_text
-from lnq.metrics import assd_mm, dice
-from lnq.resample import resample_label_to
-from lnq.spec import SPEC_NAME, file_sha256
-from lnq.tables import NODES_CSV, NODES_JSON, read_case_table, rows_of, write_case_table, write_table
-from lnq.volume import Volume, read_volume, write_volume
+from lnq.source import content_sha256, file_state
+from lnq.supervise import Limits, Worker
+from lnq.tables import NODES_CSV, read_case_table, write_table
+from lnq.volume import ImageError
+from lnq.work import WORK_FOLDER, Entry, Settings, failed_entry, read_entry, truth_path
 
-if TYPE_CHECKING:
-    from lnq.backends import Model
-
-FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
 MANIFEST = "manifest.jsonl"
-
-_FINISHED = ("done", "skipped")
-
-Entry = dict[str, Any]  # one line of the manifest
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """Where results go and what they are."""
-
-    output: Path
-    format: str = "mha"
-    truth: Path | None = None  # a folder of masks named as their cases
-    overwrite: bool = False  # segment finished cases again
-    preview: bool = True
+REPORT = "report.html"
+RESERVED = (MANIFEST, NODES_CSV, REPORT)  # the run's own files, which no case may be named after
+_LOCK = ".lock"
 
 
-def run_batch(cases: Sequence[Case], model: Model, options: BatchOptions) -> Iterator[Entry]:
-    """Segment the cases one by one and yield each one's manifest entry; the manifest on disk keeps up.
+class Pool(Protocol):
+    """Something that has cases done."""
 
-    A case that an earlier run finished, from the same file, with the same model and, where a truth is given,
-    with its scores, is skipped. A failing case does not stop the others. The table of all nodes keeps up too.
-    """
-    manifest = read_manifest(options.output)
-    rows = {
-        name: read_case_table(options.output / name) or []
-        for name, entry in manifest.items()
-        if entry["status"] in _FINISHED
-    }
-    versions = {
-        "lnq": __version__,
-        "model": file_sha256(model.bundle / SPEC_NAME),
-        "backend": model.backend,
-        "device": model.device,
-    }
-    for case in cases:
-        earlier = manifest.get(case.name)
-        if case.name in (MANIFEST, NODES_CSV) or (earlier and earlier["input"] != str(case.path)):  # a taken name
-            case = Case(hashed_name(case.path), case.path)
-            earlier = manifest.get(case.name)
-        mask = Path(case.name) / f"segmentation{FORMATS[options.format]}"
-        if earlier and not options.overwrite and _is_finished(earlier, case, mask, versions, options):
-            entry = earlier | {"status": "skipped"}
-        else:
-            entry = _run_case(case, mask, model, options) | {"versions": versions}
-            rows[case.name] = (read_case_table(options.output / case.name) or []) if entry["status"] == "done" else []
-        manifest[case.name] = entry
-        write_table(options.output, (row for of_case in rows.values() for row in of_case))
-        _write_manifest(options.output, manifest)
-        yield entry
+    def start(self) -> dict[str, str]:
+        """Load the model; returns the versions that every result carries. Raises StartError where it cannot."""
+
+    def run(self, cases: Sequence[Case]) -> Iterator[Entry]:
+        """The cases' lines of the manifest, as they are done. Raises Stopped when told to stop."""
+
+    def close(self) -> None:
+        """End all processes."""
+
+
+class LocalPool:
+    """Worker processes on this machine."""
+
+    def __init__(self, settings: Settings, limits: Limits, workers: int, stop: threading.Event) -> None:
+        self._workers = [Worker(settings, limits, stop.is_set) for _ in range(workers)]
+        self._stop = stop
+
+    def start(self) -> dict[str, str]:
+        """See `Pool`; one worker starts, the others with their first case."""
+        self._workers[0].start()
+        return self._workers[0].versions
+
+    def run(self, cases: Sequence[Case]) -> Iterator[Entry]:
+        """See `Pool`."""
+        waiting: queue.SimpleQueue[Case] = queue.SimpleQueue()
+        done: queue.SimpleQueue[Entry | Exception] = queue.SimpleQueue()
+        for case in cases:
+            waiting.put(case)
+        for worker in self._workers:
+            threading.Thread(target=_work_off, args=(worker, waiting, done), daemon=True).start()
+        for _ in cases:
+            result = done.get()
+            if isinstance(result, Exception):
+                self._stop.set()
+                raise result
+            yield result
+
+    def close(self) -> None:
+        """See `Pool`."""
+        for worker in self._workers:
+            worker.close()
+
+
+def _work_off(worker: Worker, waiting: queue.SimpleQueue[Case], done: queue.SimpleQueue[Entry | Exception]) -> None:
+    """A thread's work: one case after the other, until there is none or the run stops."""
+    try:
+        while True:
+            done.put(worker.run(waiting.get_nowait()))
+    except queue.Empty:
+        worker.close()
+    except Exception as error:
+        done.put(error)
+
+
+@dataclass
+class Batch:
+    """One run over an output folder: what is there, what is to be done, and the manifest that keeps up."""
+
+    found: Sequence[Found]
+    settings: Settings
+    overwrite: bool = False
+    entries: dict[str, Entry] = field(default_factory=dict)  # by case, in the manifest's order at the end
+
+    @property
+    def output(self) -> Path:
+        return Path(self.settings.output)
+
+    def run(self, pool: Pool) -> Generator[tuple[Entry, bool]]:
+        """Each case's line of the manifest, and whether it is of this run, as they come.
+
+        A case that an earlier run finished, from the same contents, with the same weights and options and, where a
+        truth is given, with its scores, is not done again. Raises StartError where the model cannot be loaded.
+        """
+        with _alone(self.output):
+            yield from self._run(pool)
+
+    def _run(self, pool: Pool) -> Iterator[tuple[Entry, bool]]:
+        versions = pool.start()
+        self.found = [dataclasses.replace(f, case=_free_name(f.case, self.output)) for f in self.found]
+        self.entries = self._earlier()
+        to_do = []
+        for found in self.found:
+            entry = _entry_of(found, self.settings) if found.reason else self._finished(found.case, versions)
+            if entry is None:
+                to_do.append(found.case)
+                self.entries.pop(found.case.name, None)
+            else:
+                self.entries[found.case.name] = entry
+                yield entry, found.reason is not None
+        try:
+            self._write_manifest()
+            with open(self.output / MANIFEST, "a") as manifest:
+                for entry in pool.run(to_do):
+                    self.entries[entry["case"]] = entry
+                    manifest.write(json.dumps(entry) + "\n")
+                    manifest.flush()
+                    yield entry, True
+        finally:
+            pool.close()
+            self._finish()
+
+    def _earlier(self) -> dict[str, Entry]:
+        """Results of earlier runs over other inputs: they stay, in the manifest too."""
+        own = {found.case.name for found in self.found}
+        earlier = read_manifest(self.output)
+        return {name: entry for name, entry in earlier.items() if name not in own and read_entry(self.output, name)}
+
+    def _finished(self, case: Case, versions: dict[str, str]) -> Entry | None:
+        """What an earlier run made of a case, where it need not be done again."""
+        entry = None if self.overwrite else read_entry(self.output, case.name)
+        if entry is None or not is_current(entry, case, self.settings, versions):
+            return None
+        return entry
+
+    def _finish(self) -> None:
+        """Write the manifest and the table of all nodes, in the order in which the cases were found."""
+        order = {found.case.name: index for index, found in enumerate(self.found)}
+        names = sorted(self.entries, key=lambda name: order.get(name, -1))
+        self.entries = {name: self.entries[name] for name in names}
+        self._write_manifest()
+        done = (name for name, entry in self.entries.items() if entry["status"] == "done")
+        write_table(self.output, (row for name in done for row in read_case_table(self.output / name) or []))
+
+    def _write_manifest(self) -> None:
+        write_text(self.output / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in self.entries.values()))
+
+
+def _free_name(case: Case, output: Path) -> Case:
+    """The case, under another name where its own is that of an earlier result from other contents."""
+    entry = read_entry(output, case.name)
+    if entry is None or (case.series_uid and entry.get("series_uid") == case.series_uid):
+        return case
+    if entry.get("input") in (None, str(case.path)) and not case.series_uid:
+        return case
+    try:
+        same = entry.get("input_sha256") == content_sha256(case)
+    except (OSError, ImageError):
+        same = False
+    return case if same else dataclasses.replace(case, name=hashed_name(case))
+
+
+def _entry_of(found: Found, settings: Settings) -> Entry:
+    """The line of the manifest of a case that is not segmented."""
+    assert found.reason is not None
+    entry = failed_entry(found.case, settings, found.reason)
+    return entry | {"status": "failed" if found.failed else "skipped"}
+
+
+def is_current(entry: Entry, case: Case, settings: Settings, versions: dict[str, str]) -> bool:
+    """Whether a result is what this run would make."""
+    output = Path(settings.output)
+    if (
+        entry.get("status") != "done"
+        or entry.get("versions", {}).get("model") != versions["model"]
+        or entry.get("options") != dataclasses.asdict(settings.options)
+        or not (output / str(entry.get("mask"))).is_file()
+        or read_case_table(output / case.name) is None
+        or ("dice" not in entry and truth_path(case, settings.truth) is not None)
+    ):
+        return False
+    try:
+        return entry.get("input_state") == file_state(case) or entry.get("input_sha256") == content_sha256(case)
+    except (OSError, ImageError):
+        return False
 
 
 def read_manifest(output: Path) -> dict[str, Entry]:
-    """An earlier run's entries by case name; what is no entry is left out."""
+    """An earlier run's entries by case; what is no entry is left out."""
     entries: dict[str, Entry] = {}
     path = output / MANIFEST
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
             entry = json.loads(line)
-            if {"case", "input", "status"} <= entry.keys():
+            if {"case", "status"} <= entry.keys():
                 entries[entry["case"]] = entry
         except (ValueError, AttributeError, TypeError):
             continue
     return entries
 
 
-def _write_manifest(output: Path, manifest: dict[str, Entry]) -> None:
-    write_text(output / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in manifest.values()))
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Hold the output folder for this run, without what a killed one left. Raises StartError where another runs."""
+    with open(output / _LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartError(
+                f"Another run is writing to {output}: wait for its end, or choose another folder"
+            ) from None
+        try:
+            _remove_leftovers(output)
+            yield
+        finally:
+            shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
+            (output / _LOCK).unlink(missing_ok=True)
 
 
-def _is_finished(earlier: Entry, case: Case, mask: Path, versions: dict[str, str], options: BatchOptions) -> bool:
-    return (
-        earlier.get("status") in _FINISHED
-        and earlier.get("mask") == mask.as_posix()
-        and earlier.get("versions", {}).get("model") == versions["model"]
-        and (options.output / mask).is_file()
-        and "nodes" in earlier
-        and read_case_table(options.output / case.name) is not None
-        and ("dice" in earlier or _truth_path(case, options.truth) is None)
-    )
-
-
-def _run_case(case: Case, mask: Path, model: Model, options: BatchOptions) -> Entry:
-    start = time.perf_counter()
-    entry: Entry = {
-        "case": case.name,
-        "input": str(case.path),
-        "status": "failed",
-        "error": None,
-        "mask": None,
-        "warnings": [],
-    }
-    entry["error"] = attempt(case.path, lambda: _segment_into(entry, case, mask, model, options))
-    entry["seconds"] = round(time.perf_counter() - start, 2)
-    return entry
-
-
-def _segment_into(entry: Entry, case: Case, mask: Path, model: Model, options: BatchOptions) -> None:
-    """Segment one case, write its files and note the outcome in `entry`."""
-    volume = read_case(case.path)
-    truth = _find_truth(case, options.truth, volume)
-    segmentation, entry["warnings"] = segment_case(volume, model)
-    found = segmentation.mask
-    entry["volume_mm3"] = round(float(found.array.sum(dtype=np.int64)) * found.voxel_volume_mm3, 1)
-    if truth is not None:
-        entry |= _scores(found, truth)
-    elif options.truth is not None:
-        entry["warnings"].append(f"No truth of this name was found in {options.truth}.")
-    folder = options.output / case.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / NODES_JSON).unlink(missing_ok=True)  # written last: a case without it is not finished
-    write_volume(found, options.output / mask)
-    if options.preview:
-        from lnq.preview import preview
-
-        title = case.name if truth is None else f"{case.name}, Dice {entry['dice']:.2f}"
-        preview(volume, found, folder / "preview.png", truth, title)
-    nodes, _ = segmentation.nodes()
-    write_case_table(folder, rows_of(case.name, nodes))
-    entry["nodes"] = len(nodes)
-    entry |= {"status": "done", "mask": mask.as_posix()}
-
-
-def _truth_path(case: Case, folder: Path | None) -> Path | None:
-    """The mask in `folder` that bears the case's name (or `x-seg` for a CT `x-ct`)."""
-    if folder is None:
-        return None
-    name = stem(case.path)
-    names = [name, name.removesuffix("-ct") + "-seg"] if name.endswith("-ct") else [name]
-    paths = (folder / f"{n}{extension}" for n in names for extension in EXTENSIONS)
-    return next((p for p in paths if p.is_file()), None)
-
-
-def _find_truth(case: Case, folder: Path | None, grid: Volume) -> Volume | None:
-    """The case's truth, on the CT's grid."""
-    path = _truth_path(case, folder)
-    if path is None:
-        return None
-    truth = read_volume(path)
-    if truth.shape == grid.shape and np.allclose(truth.affine, grid.affine, atol=1e-3):
-        return truth
-    return resample_label_to(truth, grid)
-
-
-def _scores(mask: Volume, truth: Volume) -> Entry:
-    """Dice and ASSD as the manifest holds them: no ASSD (null) where one of both masks is empty."""
-    distance = assd_mm(mask, truth)
-    overlap = dice(mask.array, truth.array)
-    return {"dice": round(overlap, 4), "assd_mm": round(distance, 3) if math.isfinite(distance) else None}
+def _remove_leftovers(output: Path) -> None:
+    """What a run that was killed had not finished."""
+    shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
+    for part in output.glob(".*.part-*"):
+        part.unlink(missing_ok=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lnq.checks import check_image, warnings_for
-from lnq.dicom import is_dicom_folder, read_dicom_series
+from lnq.dicom import read_dicom_series
 from lnq.files import write_text
 from lnq.volume import ImageError, Volume, read_volume
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lnq.pipeline import Segmentation
 
 EXTENSIONS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
+ARCHIVE = ".zip"
 VOXEL_FILES = (".raw", ".zraw", ".img", ".raw.gz")  # belong to a header file beside them
 
 
@@ -42,10 +43,13 @@ def prepare_output(output: Path) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A CT: an image file, or a folder with a DICOM series."""
+    """A CT: an image file, a folder with a DICOM series, or chosen files of a folder or of a zip archive."""
 
     name: str
-    path: Path
+    path: Path  # the file, folder or archive
+    files: tuple[str, ...] = ()  # a series' paths, or members of the archive, the image file first; else all
+    dicom: bool = False  # whether `files` are a DICOM series
+    series_uid: str | None = None
 
 
 def stem(path: Path) -> str:
@@ -58,68 +62,54 @@ def stem(path: Path) -> str:
     return path.name if name in ("", ".", "..") else name  # a result is to stay in its folder
 
 
-def find_cases(inputs: Sequence[Path], leave_out: Path | None = None) -> list[Case]:
-    """Image files and DICOM folders among `inputs` and in folders below them, but not below `leave_out`.
+def is_label_file(name: str, names: Iterable[str]) -> bool:
+    """Whether a file, of a folder with files `names`, holds the labels of a CT there: `x-seg` beside `x-ct`."""
+    lower = name.lower()
+    extension = next((e for e in EXTENSIONS if lower.endswith(e)), "")
+    own = name[: len(name) - len(extension)]
+    base = next((own.removesuffix(end) for end in ("-seg", "-nodes") if own.endswith(end)), None)
+    return bool(extension) and base is not None and f"{base}-ct{name[len(own) :]}" in names
 
-    Label files of the challenge's data (`x-seg.nrrd` beside `x-ct.nrrd`) are no cases. Raises StartError
-    where an input does not exist or there is no case at all.
+
+def name_cases(cases: Iterable[Case], hash_names: bool = False, taken: Iterable[str] = ()) -> list[Case]:
+    """The cases with their names: the path's stem, with `-` and 8 hex digits where two agree or one is taken.
+
+    With `hash_names` 16 hex digits of the series' UID or of the path, which tell nothing of the patient.
     """
-    paths: list[Path] = []
-    for given in inputs:
-        if not given.exists():
-            raise StartError(f"{given} does not exist: check the path")
-        paths += _cases_below(given, set()) if given.is_dir() else [given]
-    resolved = {p.resolve(): None for p in paths}  # a path given twice is one case
-    if leave_out is not None:
-        outside = leave_out.resolve()
-        resolved = {p: None for p in resolved if not p.is_relative_to(outside)}
-    if not resolved:
-        names = ", ".join(str(i) for i in inputs)
-        raise StartError(f"No CT found in {names}: give {', '.join(EXTENSIONS)} files or DICOM series folders")
-    return name_cases(resolved)
+    cases = list(cases)
+    plain = [_plain_name(case) for case in cases]
+    count = Counter(name.lower() for name in (*plain, *taken))  # file systems may not tell cases apart
+    named = []
+    for case, name in zip(cases, plain, strict=True):
+        if hash_names:
+            name = _digest(case)[:16]
+        elif count[name.lower()] > 1:
+            name = hashed_name(case)
+        named.append(replace(case, name=name))
+    return named
 
 
-def _cases_below(folder: Path, seen: set[Path]) -> list[Path]:
-    """Cases of a folder and of those below it; `seen` keeps links that lead back from being followed for ever."""
-    if folder.resolve() in seen:
-        return []
-    seen.add(folder.resolve())
-    try:
-        found = [folder] if is_dicom_folder(folder) else []
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        logger.warning(f"{folder} is left out: {error.strerror}")
-        return []
-    for path in entries:
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            found += _cases_below(path, seen)
-        elif path.name.lower().endswith(EXTENSIONS) and not _is_label_file(path):
-            found.append(path)
-    return found
+def _plain_name(case: Case) -> str:
+    """Of an image file within an archive that file's name."""
+    inner = case.files[0] if case.files and not case.dicom else ""
+    return stem(Path(inner)) if inner.lower().endswith(EXTENSIONS) else stem(case.path)
 
 
-def _is_label_file(path: Path) -> bool:
-    name, extension = stem(path), path.name[len(stem(path)) :]
-    base = next((name.removesuffix(end) for end in ("-seg", "-nodes") if name.endswith(end)), None)
-    return base is not None and path.with_name(f"{base}-ct{extension}").exists()
+def hashed_name(case: Case) -> str:
+    """A case name that no other case has."""
+    return f"{_plain_name(case)}-{_digest(case)[:8]}"
 
 
-def name_cases(paths: Iterable[Path]) -> list[Case]:
-    """Each path's case name: its stem; where two agree, with `-` and 8 hex digits of its path's SHA-256."""
-    paths = list(paths)
-    count = Counter(stem(p).lower() for p in paths)  # file systems may not tell cases apart
-    return [Case(stem(p) if count[stem(p).lower()] == 1 else hashed_name(p), p) for p in paths]
-
-
-def hashed_name(path: Path) -> str:
-    """A case name that no other path has."""
-    return f"{stem(path)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+def _digest(case: Case) -> str:
+    """Hex SHA-256 of what a case is known by."""
+    if case.series_uid:
+        return hashlib.sha256(case.series_uid.encode()).hexdigest()
+    text = "\0".join([str(case.path), *case.files[:1]])
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def read_case(path: Path) -> Volume:
-    """Read a case's CT and check it. Raises ImageError with the reason where it cannot be used."""
+    """Read the CT of a file or of a DICOM folder and check it. Raises ImageError where it cannot be used."""
     volume = read_dicom_series(path) if path.is_dir() else read_volume(path)
     check_image(volume, path.name)
     return volume

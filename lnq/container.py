@@ -139,7 +139,7 @@ def find_inputs(folder: Path) -> list[Case]:
             found[path.parent] = None
         elif not _is_voxel_file(path, headers):
             found[path] = None
-    return name_cases(found)
+    return name_cases(Case("", path) for path in found)
 
 
 def _is_voxel_file(path: Path, headers: set[Path]) -> bool:

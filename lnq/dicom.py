@@ -69,15 +69,15 @@ def read_dicom_series(folder: Path) -> Volume:
     """
     folder = Path(folder)
     try:
-        return _read_slices(_ct_series(folder))
+        return _read_slices(_ct_series(folder))[0]
     except ImageError as error:
         raise ImageError(f"{folder.name} cannot be used: {error}") from None
 
 
-def read_dicom_files(files: Sequence[Path], name: str) -> Volume:
+def read_dicom_files(files: Sequence[Path], name: str) -> tuple[Volume, list[Path]]:
     """HU of the CT series that `files` are the slices of, wherever they lie; `name` stands for it in errors.
 
-    Raises ImageError as `read_dicom_series` does.
+    The second result is the file of each slice, in the volume's order. Raises ImageError as `read_dicom_series` does.
     """
     try:
         return _read_slices([(file, read_header(file, _TAGS)) for file in files])
@@ -98,9 +98,10 @@ def is_ct_slice(header: pydicom.Dataset) -> bool:
     return header.get("Modality") == "CT" and "LOCALIZER" not in str(header.get("ImageType", "")).upper()
 
 
-def _read_slices(files: list[tuple[Path, pydicom.Dataset]]) -> Volume:
+def _read_slices(files: list[tuple[Path, pydicom.Dataset]]) -> tuple[Volume, list[Path]]:
     slices = _sorted_slices(files)
-    return Volume(_read_pixels([s.path for s in slices]), _affine(slices))
+    paths = [s.path for s in slices]
+    return Volume(_read_pixels(paths), _affine(slices)), paths
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -18,20 +18,24 @@ _AXIAL = 5  # slices
 _MARGIN_MM = 30.0  # shown around the marked voxels
 _LEAST_VIEW_MM = 150.0  # the picture's side, at least
 _PANEL_INCHES = 4.0
+_NUMBER_STYLE: dict[str, Any] = {
+    "color": FOUND_COLOUR, "fontsize": 9, "fontweight": "bold", "ha": "left", "va": "top", "annotation_clip": True
+}  # fmt: skip
 
 
-def preview(volume: Volume, mask: Volume, path: Path, truth: Volume | None = None, title: str = "") -> None:
-    """Write a PNG of `volume` with the outlines of `mask` and, where given, of `truth`, on the same grid.
+def preview(volume: Volume, nodes: Volume, path: Path, truth: Volume | None = None, title: str = "") -> None:
+    """Write a PNG of `volume` with the outlines and numbers of `nodes` and, where given, of `truth`, on the same grid.
 
-    Axial slices as radiologists look at them: patient's left on the right, front on top.
+    `nodes` holds each node's number in its voxels. Axial slices as radiologists look at them: patient's left on the
+    right, front on top.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     image, _ = reorient_to_lps(volume)
-    found = reorient_to_lps(mask)[0].array > 0
+    found = reorient_to_lps(nodes)[0].array
     wanted = None if truth is None else reorient_to_lps(truth)[0].array > 0
-    marked = found if wanted is None else found | wanted
+    marked = found > 0 if wanted is None else (found > 0) | wanted
     z, y, x = image.spacing_mm
 
     figure = Figure(figsize=(3 * _PANEL_INCHES, 2 * _PANEL_INCHES + 0.8), facecolor="black", layout="constrained")
@@ -94,6 +98,10 @@ def _view(marked: np.ndarray, image: Volume) -> tuple[slice, ...]:
 def _draw(axes: Any, pixels: np.ndarray, found: np.ndarray, wanted: np.ndarray | None, aspect: float) -> None:
     low, high = WINDOW_HU
     axes.imshow(pixels, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
-    for mask, colour, width in ((wanted, TRUTH_COLOUR, 2.4), (found, FOUND_COLOUR, 1.2)):  # found runs inside truth
+    numbers = [int(number) for number in np.unique(found) if number > 0]
+    for number in numbers:
+        row, column = np.argwhere(found == number).max(axis=0)  # below and to the right of the outline
+        axes.annotate(str(number), (column, row), (3, -3), textcoords="offset points", **_NUMBER_STYLE)
+    for mask, colour, width in ((wanted, TRUTH_COLOUR, 2.4), (found > 0, FOUND_COLOUR, 1.2)):  # found runs inside truth
         if mask is not None and mask.any():
             axes.contour(mask, levels=[0.5], colors=[colour], linewidths=width)

@@ -54,7 +54,7 @@ def test_batch_writes_the_format_asked_for(tmp_path, thorax, batch, format, exte
     write_volume(thorax, tmp_path / "in" / "ct.mha")
     batch("--format", format, "--no-preview")
     names = {p.name for p in (tmp_path / "out" / "ct").iterdir()}
-    assert names == {f"segmentation.{extension}", "nodes.csv", "nodes.json"}
+    assert names == {f"segmentation.{extension}", "nodes.csv", "nodes.json", "case.json"}
     np.testing.assert_allclose(
         read_volume(tmp_path / "out" / "ct" / f"segmentation.{extension}").affine, thorax.affine, atol=1e-4
     )
@@ -76,8 +76,8 @@ def test_rerun_skips_what_is_done_unless_told_otherwise(tmp_path, thorax, batch)
     first = mask.stat().st_mtime_ns
     write_volume(thorax, tmp_path / "in" / "new.mha")
     _, text, entries = batch("--no-preview")
-    assert "ct: skipped, an earlier run did it" in text
-    assert (entries["ct"]["status"], entries["new"]["status"]) == ("skipped", "done")
+    assert "ct: an earlier run did it, " in text
+    assert (entries["ct"]["status"], entries["new"]["status"]) == ("done", "done")
     rows = (tmp_path / "out" / "nodes.csv").read_text().splitlines()
     assert {row.split(",")[0] for row in rows} == {"case", "ct", "new"}
     assert mask.stat().st_mtime_ns == first
@@ -90,12 +90,15 @@ def test_case_is_done_again_when_its_mask_or_its_model_changed(tmp_path, thorax,
     write_volume(thorax, tmp_path / "in" / "ct.mha")
     batch("--no-preview")
     (tmp_path / "out" / "ct" / "segmentation.mha").unlink()
-    assert batch("--no-preview")[2]["ct"]["status"] == "done"
-    manifest = tmp_path / "out" / "manifest.jsonl"
-    entry = json.loads(manifest.read_text())
+    assert batch("--no-preview")[1].startswith("ct: done in ")
+    case = tmp_path / "out" / "ct" / "case.json"
+    entry = json.loads(case.read_text())
     entry["versions"]["model"] = "another"
-    manifest.write_text(json.dumps(entry) + "\n{half a li")
-    assert batch("--no-preview")[2]["ct"]["status"] == "done"
+    case.write_text(json.dumps(entry))
+    (tmp_path / "out" / "manifest.jsonl").write_text("{half a li")
+    _, text, entries = batch("--no-preview")
+    assert text.startswith("ct: done in ")
+    assert entries["ct"]["versions"]["model"] != "another"
 
 
 @pytest.mark.parametrize("text", [None, "[{", '[{"case": "ct"}]'])
@@ -107,7 +110,7 @@ def test_case_whose_table_is_missing_or_damaged_is_done_again(tmp_path, thorax, 
     table.unlink()
     if text is not None:
         table.write_text(text)
-    assert batch("--no-preview")[2]["ct"]["status"] == "done"
+    assert batch("--no-preview")[1].startswith("ct: done in ")
     assert table.read_text() == good
 
 
@@ -148,14 +151,14 @@ def test_truth_gives_dice_and_assd(tmp_path, thorax, batch):
     _, _, entries = batch("--no-preview")
     found = read_volume(tmp_path / "out" / entries["a-ct"]["mask"])
     write_volume(found, tmp_path / "truth" / "a-seg.nrrd")
-    status, text, entries = batch("--truth", f"{tmp_path}/truth")  # scores the case that is done but has none yet
-    assert status == 0
-    assert "b: skipped" in text
+    status, text, entries = batch("--no-preview", "--truth", f"{tmp_path}/truth")
+    assert status == 0  # the case that is done but has no scores yet is scored
+    assert "b: an earlier run did it" in text
     assert "Dice 1.000, ASSD 0.00 mm" in text
     assert (entries["a-ct"]["dice"], entries["a-ct"]["assd_mm"]) == (1.0, 0.0)
-    assert "a-ct: skipped" in batch("--truth", f"{tmp_path}/truth")[1]
-    _, _, entries = batch("--truth", f"{tmp_path}/truth", "--overwrite")
-    assert entries["b"]["warnings"] == [f"No truth of this name was found in {tmp_path}/truth."]
+    assert "a-ct: an earlier run did it" in batch("--no-preview", "--truth", f"{tmp_path}/truth")[1]
+    _, _, entries = batch("--no-preview", "--truth", f"{tmp_path}/truth", "--overwrite")
+    assert entries["b"]["warnings"] == ["No truth of this name was found."]
 
 
 def test_container_takes_unrelated_names_and_keeps_geometry(tmp_path, thorax, tiny_bundle):
@@ -246,15 +249,20 @@ def test_bad_arguments_exit_with_2():
 
 def test_batch_on_a_cpu_imports_neither_torch_nor_evalutils_nor_phones_home(tmp_path, thorax, tiny_bundle):
     write_volume(thorax, tmp_path / "ct.mha")
-    code = (
-        "import sys, process; "
-        f"status = process.main(['batch', {str(tmp_path / 'ct.mha')!r}, '-o', {str(tmp_path / 'out')!r}, "
-        f"'--model', {str(tiny_bundle)!r}, '--device', 'cpu']); "
-        "print(status, [m for m in ('torch', 'evalutils', 'pandas', 'training', 'phantom', 'openvino_telemetry') "
-        "if sys.modules.get(m)])"
-    )
+    unwanted = ("torch", "evalutils", "pandas", "training", "phantom", "openvino_telemetry")
+    code = f"""
+import sys
+from pathlib import Path
+import process
+from lnq.backends import load_model
+from lnq.cases import Case
+from lnq.work import Settings, run_case
+entry = run_case(Case("ct", Path({str(tmp_path / "ct.mha")!r})), load_model({str(tiny_bundle)!r}, "cpu"),
+                 Settings({str(tmp_path / "out")!r}, {str(tiny_bundle)!r}))
+print(entry["status"], [m for m in {unwanted!r} if sys.modules.get(m)])
+"""
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[-1] == "0 []"
+    assert run.stdout.splitlines()[-1] == "done []"
 
 
 def test_names_with_line_breaks_and_odd_bytes_leave_one_last_sentence(tmp_path, tiny_bundle):

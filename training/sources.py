@@ -171,7 +171,7 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
     if raw.problem:
         raise ValueError(raw.problem)
     if raw.slices:
-        image = read_dicom_files(raw.slices, raw.image.name)
+        image, _ = read_dicom_files(raw.slices, raw.image.name)
         check_image(image, raw.image.name)
     else:
         image = read_case(raw.image)

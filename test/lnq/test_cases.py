@@ -2,14 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from lnq.cases import Case, StartError, attempt, find_cases, hashed_name, prepare_output, stem
+from lnq.cases import Case, attempt, hashed_name, is_label_file, name_cases, prepare_output, stem
 from lnq.volume import ImageError
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"\0")
 
 
 @pytest.mark.parametrize(
@@ -25,44 +19,31 @@ def test_stem_of_a_folder_is_its_name(tmp_path):
     assert stem(tmp_path / "series.1.2") == "series.1.2"
 
 
-def test_files_and_dicom_folders_are_found_below_a_folder(tmp_path, write_dicom, thorax):
-    touch(tmp_path / "a.mha", tmp_path / "deep" / "er" / "b.nii.gz", tmp_path / ".hidden.mha", tmp_path / "notes.txt")
-    touch(tmp_path / "c.mhd", tmp_path / "c.zraw")
-    series = write_dicom(thorax.crop((slice(0, 2),) * 3), tmp_path / "study" / "series")
-    names = {c.name: c.path for c in find_cases([tmp_path])}
-    assert set(names) == {"a", "b", "c", "series"}
-    assert names["series"] == series
+def test_labels_are_told_by_the_ct_beside_them():
+    names = {"x-ct.nrrd", "x-seg.nrrd", "x-nodes.nrrd", "y-seg.nrrd", "x-seg.mha"}
+    assert {name for name in names if is_label_file(name, names)} == {"x-seg.nrrd", "x-nodes.nrrd"}
 
 
-def test_label_files_of_the_challenge_are_no_cases(tmp_path):
-    touch(*(tmp_path / f"lnq2023-train-0001-{kind}.nrrd" for kind in ("ct", "seg", "nodes")), tmp_path / "x-seg.nrrd")
-    assert [c.name for c in find_cases([tmp_path])] == ["lnq2023-train-0001-ct", "x-seg"]
-
-
-def test_equal_names_get_the_hash_of_their_paths(tmp_path):
-    paths = [tmp_path / "one" / "ct.mha", tmp_path / "two" / "CT.nrrd", tmp_path / "other.mha"]
-    touch(*paths)
-    names = [c.name for c in find_cases(paths)]
-    assert names == [hashed_name(paths[0]), hashed_name(paths[1]), "other"]
+def test_equal_names_get_the_hash_of_their_paths():
+    cases = [Case("", Path(path)) for path in ("/one/ct.mha", "/two/CT.nrrd", "/other.mha")]
+    names = [case.name for case in name_cases(cases)]
+    assert names == [hashed_name(cases[0]), hashed_name(cases[1]), "other"]
     assert names[0].startswith("ct-")
     assert len(names[0]) == len("ct-") + 8
+    assert name_cases(cases[2:], taken=["OTHER"])[0].name == hashed_name(cases[2])
 
 
-def test_input_given_twice_is_one_case(tmp_path):
-    touch(tmp_path / "ct.mha")
-    assert find_cases([tmp_path, tmp_path / "ct.mha"]) == [Case("ct", (tmp_path / "ct.mha").resolve())]
+def test_members_of_an_archive_have_their_own_names():
+    members = [Case("", Path("/a.zip"), (name,)) for name in ("in/x.mha", "y.nii.gz")]
+    assert [case.name for case in name_cases(members)] == ["x", "y"]
 
 
-def test_results_of_an_earlier_run_are_no_cases(tmp_path):
-    touch(tmp_path / "ct.mha", tmp_path / "out" / "ct" / "segmentation.mha")
-    assert [c.name for c in find_cases([tmp_path], leave_out=tmp_path / "out")] == ["ct"]
-
-
-def test_nothing_to_do_cannot_start(tmp_path):
-    with pytest.raises(StartError, match="No CT found in .*: give .nii.gz, .nii, .mha"):
-        find_cases([tmp_path])
-    with pytest.raises(StartError, match="nowhere does not exist: check the path"):
-        find_cases([tmp_path / "nowhere"])
+def test_hashed_names_tell_nothing_and_stay_the_same_wherever_a_series_lies():
+    one, moved = (Case("", Path(place), dicom=True, series_uid="1.2.3") for place in ("/Smith_John", "/elsewhere"))
+    (name,), (other,) = name_cases([one], hash_names=True), name_cases([moved], hash_names=True)
+    assert name.name == other.name
+    assert len(name.name) == 16
+    assert set(name.name) <= set("0123456789abcdef")
 
 
 def test_output_folder_is_made_and_left_clean(tmp_path):
@@ -95,23 +76,3 @@ def test_failure_becomes_one_sentence(error, sentence):
 
 def test_success_is_no_sentence():
     assert attempt(Path("ct.mha"), lambda: None) is None
-
-
-def test_a_link_that_leads_back_is_followed_once(tmp_path):
-    touch(tmp_path / "study" / "a.mha")
-    (tmp_path / "study" / "back").symlink_to(tmp_path, target_is_directory=True)
-    assert [c.name for c in find_cases([tmp_path])] == ["a"]
-
-
-def test_a_folder_that_cannot_be_read_is_named_and_left_out(tmp_path, monkeypatch, caplog):
-    touch(tmp_path / "a.mha", tmp_path / "locked" / "b.mha")
-    listed = Path.iterdir
-
-    def iterdir(folder: Path):
-        if folder.name == "locked":
-            raise PermissionError(13, "Permission denied")
-        return listed(folder)
-
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    assert [c.name for c in find_cases([tmp_path])] == ["a"]
-    assert caplog.messages == [f"{tmp_path / 'locked'} is left out: Permission denied"]

@@ -62,7 +62,8 @@ def test_slices_of_a_series_may_lie_in_several_folders(tmp_path, write_dicom):
     folder = write_dicom(ct, tmp_path / "series")
     (tmp_path / "other").mkdir()
     moved = (folder / "0002.dcm").rename(tmp_path / "other" / "0002.dcm")
-    read = read_dicom_files([*folder.iterdir(), moved], "LNQ-1")
+    read, files = read_dicom_files([*folder.iterdir(), moved], "LNQ-1")
+    assert [file.name for file in files] == ["0004.dcm", "0003.dcm", "0002.dcm", "0001.dcm"]
     np.testing.assert_array_equal(read.array, ct.array)
     with pytest.raises(ImageError, match=r"^LNQ-1 cannot be used: slices are missing"):
         read_dicom_files(list(folder.iterdir()), "LNQ-1")

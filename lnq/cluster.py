@@ -1,0 +1,107 @@
+"""Cases on the workers of a Dask cluster, which see the same files under the same paths."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lnq import __version__
+from lnq.cases import Case, StartError
+from lnq.source import case_from_plain, case_to_plain
+from lnq.supervise import Limits, Stopped, Worker
+from lnq.work import Entry, Settings, failed_entry, settings_from_plain
+
+_CONNECT_SECONDS = 30
+_POLL_SECONDS = 0.2
+
+_idle: dict[str, list[Worker]] = {}  # of this process, by settings: each has the model loaded
+_lock = threading.Lock()
+
+
+class ClusterPool:
+    """A `lnq.batch.Pool` of a cluster's workers."""
+
+    def __init__(self, settings: Settings, limits: Limits, address: str, stop: threading.Event) -> None:
+        self._settings = dataclasses.asdict(settings)
+        self._limits = dataclasses.asdict(limits)
+        self._address = address
+        self._stop = stop
+        self._client: Any = None
+
+    def start(self) -> dict[str, str]:
+        """Connect, and have one worker load the model. Raises StartError where one or the other fails."""
+        try:
+            from distributed import Client
+        except ImportError:
+            raise StartError("--scheduler needs the package distributed: install requirements-batch.txt") from None
+        try:
+            self._client = Client(self._address, timeout=_CONNECT_SECONDS, set_as_default=False)
+            self._client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise StartError(f"No Dask cluster with a worker answers at {self._address}: {error}") from None
+        versions: dict[str, str] = self._client.submit(_versions, self._settings, self._limits, pure=False).result()
+        if versions["lnq"] != __version__:
+            raise StartError(f"The cluster's workers have version {versions['lnq']}, this is {__version__}")
+        return versions
+
+    def run(self, cases: Sequence[Case]) -> Iterator[Entry]:
+        """See `Pool`. A case whose worker is lost goes to another, three times, and then fails."""
+        from distributed import as_completed
+
+        plain = [case_to_plain(case) for case in cases]
+        futures = self._client.map(_run, plain, settings=self._settings, limits=self._limits, pure=False)
+        by_key = dict(zip((f.key for f in futures), cases, strict=True))
+        waiting = as_completed(futures)
+        while not waiting.is_empty():
+            if self._stop.is_set():
+                self._client.cancel(futures)
+                raise Stopped
+            try:
+                future = waiting.next(timeout=_POLL_SECONDS)
+            except TimeoutError:
+                continue
+            yield self._entry(future, by_key[future.key])
+
+    def _entry(self, future: Any, case: Case) -> Entry:
+        try:
+            entry: Entry = future.result()
+        except Exception as error:
+            sentence = f"{case.path.name} could not be segmented: the cluster says {type(error).__name__}"
+            return failed_entry(case, settings_from_plain(self._settings), sentence) | {"seconds": 0.0}
+        return entry
+
+    def close(self) -> None:
+        """Let go of the cluster; its workers go on living."""
+        if self._client is not None:
+            self._client.close()
+
+
+def _run(case: dict[str, Any], settings: dict[str, Any], limits: dict[str, Any]) -> Entry:
+    """On a cluster's worker: one case, in a process of its own that has the model loaded."""
+    worker = _take(settings, limits)
+    try:
+        return worker.run(case_from_plain(case))
+    finally:
+        _give_back(worker, settings)
+
+
+def _versions(settings: dict[str, Any], limits: dict[str, Any]) -> dict[str, str]:
+    worker = _take(settings, limits)
+    if not worker.versions:
+        worker.start()
+    _give_back(worker, settings)
+    return worker.versions
+
+
+def _take(settings: dict[str, Any], limits: dict[str, Any]) -> Worker:
+    with _lock:
+        idle = _idle.get(json.dumps(settings), [])
+        return idle.pop() if idle else Worker(settings_from_plain(settings), Limits(**limits))
+
+
+def _give_back(worker: Worker, settings: dict[str, Any]) -> None:
+    with _lock:
+        _idle.setdefault(json.dumps(settings), []).append(worker)

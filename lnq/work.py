@@ -1,0 +1,235 @@
+"""What is done with one case of a batch: segment it, and fill a folder with its results."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lnq import __version__
+from lnq.cases import EXTENSIONS, Case, attempt, segment_case, stem
+from lnq.files import write_text
+from lnq.metrics import assd_mm, dice
+from lnq.resample import resample_label_to
+from lnq.source import Source, content_sha256, file_state, open_case
+from lnq.spec import SPEC_NAME, file_sha256
+from lnq.tables import rows_of, write_case_table
+from lnq.volume import Volume, read_volume, write_volume
+
+if TYPE_CHECKING:
+    from lnq.backends import Model
+    from lnq.pipeline import Segmentation
+
+FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
+CASE_JSON = "case.json"  # a finished case's line of the manifest; a folder with it is a result
+WORK_FOLDER = ".work"  # below the output: cases that are not finished
+PREVIEW = "preview.png"
+
+Entry = dict[str, Any]  # one line of the manifest
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is written of each case. A case done with other options is done again."""
+
+    format: str = "mha"
+    probability: bool = False  # also a map of the probability of node
+    preview: bool = True  # a picture
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a worker process needs to know, as plain values."""
+
+    output: str
+    bundle: str
+    device: str = "auto"
+    threads: int = 0  # of the network on a CPU; 0: all that may be used
+    truth: str | None = None  # a folder of masks named as their cases
+    private: bool = False  # no path or file name in what is written
+    options: Options = Options()
+
+
+def settings_from_plain(data: dict[str, Any]) -> Settings:
+    """Undo `dataclasses.asdict`."""
+    return Settings(**(data | {"options": Options(**data["options"])}))
+
+
+def failed_entry(case: Case, settings: Settings, error: str) -> Entry:
+    """The line of the manifest of a case that has no result."""
+    entry = blank_entry(case, settings) | {"error": error}
+    return without_names(entry, case) if settings.private else entry
+
+
+def blank_entry(case: Case, settings: Settings) -> Entry:
+    """A case's line of the manifest before anything is known of it."""
+    return {
+        "case": case.name,
+        "input": None if settings.private else str(case.path),
+        "series_uid": case.series_uid,
+        "status": "failed",
+        "error": None,
+        "mask": None,
+        "warnings": [],
+    }
+
+
+def versions_of(model: Model) -> dict[str, str]:
+    """What made a result."""
+    digest = file_sha256(model.bundle / SPEC_NAME)
+    return {"lnq": __version__, "model": digest, "backend": model.backend, "device": model.device}
+
+
+def run_case(case: Case, model: Model, settings: Settings) -> Entry:
+    """Segment a case and put its folder into the output, whole; returns its line of the manifest.
+
+    A case that fails leaves nothing, and what an earlier run left of it stays.
+    """
+    start = time.perf_counter()
+    entry = blank_entry(case, settings) | {"versions": versions_of(model)}
+
+    def work() -> None:
+        with _scratch(Path(settings.output)) as scratch:
+            result, unpacked = scratch / "result", scratch / "unpacked"
+            result.mkdir()
+            unpacked.mkdir()
+            _segment_into(entry, case, model, settings, result, unpacked)
+            entry["status"] = "done"
+            entry["seconds"] = round(time.perf_counter() - start, 2)
+            if settings.private:
+                entry.update(without_names(entry, case))
+            write_text(result / CASE_JSON, json.dumps(entry, indent=1) + "\n")
+            publish(result, Path(settings.output) / case.name)
+
+    error = attempt(case.path, work)
+    if error is None:
+        return entry
+    seconds = round(time.perf_counter() - start, 2)
+    return failed_entry(case, settings, error) | {"seconds": seconds, "versions": entry["versions"]}
+
+
+@contextmanager
+def _scratch(output: Path) -> Iterator[Path]:
+    """A folder of this process's own on the output's file system, gone afterwards."""
+    folder = output / WORK_FOLDER / f"{os.uname().nodename}-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(result: Path, target: Path) -> None:
+    """Put a finished folder in the place of an earlier result. Raises FileExistsError where something else is there."""
+    if target.exists():
+        if not (target / CASE_JSON).is_file() and not (target.is_dir() and not any(target.iterdir())):
+            raise FileExistsError(f"{target} is in the way: it is no result of an earlier run")
+        old = result.with_name("old")
+        os.rename(target, old)
+    os.rename(result, target)
+
+
+def _segment_into(entry: Entry, case: Case, model: Model, settings: Settings, folder: Path, scratch: Path) -> None:
+    """Segment one case, write its files and note the outcome in `entry`."""
+    options = settings.options
+    source = open_case(case, scratch)
+    truth = _find_truth(case, settings.truth, source.volume)
+    segmentation, entry["warnings"] = segment_case(source.volume, model)
+    found = segmentation.mask
+    entry["volume_mm3"] = round(float(found.array.sum(dtype=np.int64)) * found.voxel_volume_mm3, 1)
+    if truth is not None:
+        entry |= _scores(found, truth)
+    elif settings.truth is not None:
+        entry["warnings"].append("No truth of this name was found.")
+    mask = f"segmentation{FORMATS[options.format]}"
+    entry["mask"] = f"{case.name}/{mask}"
+    write_volume(found, folder / mask)
+    _write_extras(entry, case, source, segmentation, truth, options, folder)
+    entry["input_sha256"] = content_sha256(case)
+    entry["input_state"] = file_state(case)
+    entry["options"] = dataclasses.asdict(options)
+
+
+def _write_extras(
+    entry: Entry,
+    case: Case,
+    source: Source,
+    segmentation: Segmentation,
+    truth: Volume | None,
+    options: Options,
+    folder: Path,
+) -> None:
+    """Write what goes beside the mask."""
+    nodes, labels = segmentation.nodes()
+    entry["nodes"] = len(nodes)
+    write_case_table(folder, rows_of(case.name, nodes))
+    if options.probability:
+        probability = source.volume.with_array(segmentation.probability())
+        write_volume(probability, folder / f"probability{FORMATS[options.format]}")
+    if options.preview:
+        from lnq.preview import preview
+
+        title = case.name if truth is None else f"{case.name}, Dice {entry['dice']:.2f}"
+        preview(source.volume, labels, folder / PREVIEW, truth, title)
+
+
+def truth_path(case: Case, folder: str | None) -> Path | None:
+    """The mask in `folder` that bears the case's name (or `x-seg` for a CT `x-ct`)."""
+    if folder is None:
+        return None
+    name = stem(case.path)
+    names = [name, name.removesuffix("-ct") + "-seg"] if name.endswith("-ct") else [name]
+    paths = (Path(folder) / f"{n}{extension}" for n in names for extension in EXTENSIONS)
+    return next((p for p in paths if p.is_file()), None)
+
+
+def _find_truth(case: Case, folder: str | None, grid: Volume) -> Volume | None:
+    """The case's truth, on the CT's grid."""
+    path = truth_path(case, folder)
+    if path is None:
+        return None
+    truth = read_volume(path)
+    if truth.shape == grid.shape and np.allclose(truth.affine, grid.affine, atol=1e-3):
+        return truth
+    return resample_label_to(truth, grid)
+
+
+def _scores(mask: Volume, truth: Volume) -> Entry:
+    """Dice and ASSD as the manifest holds them: no ASSD (null) where one of both masks is empty."""
+    distance = assd_mm(mask, truth)
+    overlap = dice(mask.array, truth.array)
+    return {"dice": round(overlap, 4), "assd_mm": round(distance, 3) if math.isfinite(distance) else None}
+
+
+def without_names(entry: Entry, case: Case) -> Entry:
+    """The entry with the case's name in the place of all paths and file names, which may be the patient's."""
+    files = [Path(file) for file in case.files]
+    names = {str(case.path), case.path.name, stem(case.path)} | {n for f in files for n in (str(f), f.name)}
+
+    def clean(text: str) -> str:
+        for name in sorted(names - {""}, key=len, reverse=True):
+            text = text.replace(name, case.name)
+        return text
+
+    error = entry["error"]
+    return entry | {"error": error and clean(error), "warnings": [clean(w) for w in entry["warnings"]]}
+
+
+def read_entry(output: Path, case: str) -> Entry | None:
+    """The line of the manifest that lies in a finished case's folder; None where there is none."""
+    try:
+        entry = json.loads((output / case / CASE_JSON).read_text())
+    except (OSError, ValueError):
+        return None
+    return entry if isinstance(entry, dict) and entry.get("case") == case else None
