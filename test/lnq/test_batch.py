@@ -1,0 +1,218 @@
+"""Runs over many cases: resumed, stopped, private, and on a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import process
+from lnq.batch import read_manifest
+from lnq.volume import Volume, read_volume, write_volume
+
+ROOT = Path(process.__file__).parent
+
+
+def shifted(volume: Volume, index: int) -> Volume:
+    """Another CT."""
+    return volume.with_array(volume.array + index)
+
+
+@pytest.fixture
+def archive_of_cases(tmp_path, thorax) -> Path:
+    """A folder of a few CTs and a broken one."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(4):
+        write_volume(shifted(thorax, index), folder / f"ct{index}.mha")
+    (folder / "broken.mha").write_text("no image")
+    return folder
+
+
+def command(folder: Path, output: Path, bundle: Path, *options: str) -> list[str]:
+    return ["batch", str(folder), "-o", str(output), "--model", str(bundle), "--no-preview", *options]
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    """All files by their path, without what tells times."""
+    files = {str(p.relative_to(output)): p.read_bytes() for p in output.rglob("*") if p.is_file()}
+    return {name: re.sub(rb'"seconds": [0-9.]+', b"", data) for name, data in files.items()}
+
+
+def test_the_manifest_is_in_the_order_of_the_cases_however_many_workers(tmp_path, archive_of_cases, tiny_bundle):
+    for workers in ("1", "3"):
+        output = tmp_path / workers
+        assert process.main(command(archive_of_cases, output, tiny_bundle, "--workers", workers)) == 1
+        assert list(read_manifest(output)) == ["broken", "ct0", "ct1", "ct2", "ct3"]
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+
+
+def test_a_case_is_done_again_when_its_contents_changed_and_not_when_it_was_only_touched(
+    tmp_path, archive_of_cases, thorax, tiny_bundle, capfd
+):
+    arguments = command(archive_of_cases, tmp_path / "out", tiny_bundle)
+    process.main(arguments)
+    os.utime(archive_of_cases / "ct0.mha")
+    write_volume(shifted(thorax, 7), archive_of_cases / "ct1.mha")
+    capfd.readouterr()
+    process.main(arguments)
+    text = capfd.readouterr().out
+    assert "ct0: an earlier run did it" in text
+    assert "ct1: done in " in text
+
+
+def test_another_option_makes_it_again(tmp_path, archive_of_cases, tiny_bundle):
+    output = tmp_path / "out"
+    process.main(command(archive_of_cases, output, tiny_bundle))
+    process.main(command(archive_of_cases, output, tiny_bundle, "--probability"))
+    probability = read_volume(output / "ct0" / "probability.mha")
+    mask = read_volume(output / "ct0" / "segmentation.mha")
+    assert probability.array.dtype == np.float32
+    assert (probability.array[mask.array > 0] >= 0.5).all()
+    process.main(command(archive_of_cases, output, tiny_bundle))
+    assert not (output / "ct0" / "probability.mha").exists()
+
+
+def test_two_runs_cannot_write_to_one_folder(tmp_path, archive_of_cases, tiny_bundle, capfd):
+    import fcntl
+
+    output = tmp_path / "out"
+    output.mkdir()
+    with open(output / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert process.main(command(archive_of_cases, output, tiny_bundle)) == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last == f"Another run is writing to {output}: wait for it, or choose another folder"
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, str(ROOT / "process.py"), *arguments], text=True, **pipes)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_drops_the_current_case_and_the_same_command_goes_on(
+    tmp_path, archive_of_cases, tiny_bundle, number, status
+):
+    output = tmp_path / "out"
+    arguments = command(archive_of_cases, output, tiny_bundle, "--workers", "1")
+    run = start(arguments)
+    assert run.stdout is not None
+    while not run.stdout.readline().startswith("ct0: done"):
+        assert run.poll() is None
+    run.send_signal(number)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == status
+    assert errors.splitlines()[-1] == "Stopped: finished cases are kept, the same command goes on from there"
+    assert not (output / ".work").exists()
+    kept = {p.parent.name for p in output.glob("*/case.json")}
+    assert "ct0" in kept
+    process.main(arguments)
+    process.main(command(archive_of_cases, tmp_path / "whole", tiny_bundle))
+    assert contents(output) == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_random_moments_ends_like_one_that_was_left_alone(tmp_path, archive_of_cases, tiny_bundle):
+    process.main(command(archive_of_cases, tmp_path / "whole", tiny_bundle))
+    output, rng = tmp_path / "out", np.random.default_rng(0)
+    for _ in range(10):
+        run = start(command(archive_of_cases, output, tiny_bundle, "--workers", "2"))
+        time.sleep(rng.uniform(0.3, 6.0))
+        run.kill()
+        run.communicate()
+        for folder in output.glob("*/"):  # whatever has its final name is whole
+            if not folder.name.startswith("."):
+                assert contents(folder) == contents(tmp_path / "whole" / folder.name)
+        if len(list(output.glob("*/case.json"))) == 4:
+            (output / "ct2" / "segmentation.mha").unlink()
+    assert process.main(command(archive_of_cases, output, tiny_bundle)) == 1
+    assert contents(output) == contents(tmp_path / "whole")
+
+
+def test_hashed_names_leave_no_name_anywhere(tmp_path, thorax, tiny_bundle, write_dicom, capfd):
+    folder = tmp_path / "in" / "Smith_John"
+    write_dicom(thorax, folder / "Smith_CT", PatientName="Smith^John", StudyInstanceUID="1.4")
+    write_volume(thorax, folder / "Smith.mha")
+    (folder / "Smith-cut.mha").write_text("no image")
+    with zipfile.ZipFile(folder / "Smith.zip", "w") as packed:
+        packed.write(folder / "Smith.mha", "Smith/John.mha")
+    output = tmp_path / "out"
+    log = tmp_path / "run.log"
+    arguments = ["batch", str(folder), "-o", str(output), "--model", str(tiny_bundle)]
+    assert process.main([*arguments, "--case-names", "hash", "--log", str(log)]) == 1
+    captured = capfd.readouterr()
+    manifest = read_manifest(output)
+    assert [entry["status"] for entry in manifest.values()].count("done") == 3
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in manifest)
+    everything = [captured.out, captured.err, log.read_text()]
+    everything += [str(p) + p.read_bytes().decode("latin-1") for p in output.rglob("*") if p.is_file()]
+    assert not [text for text in everything if "Smith" in text or "John" in text]
+
+
+def test_json_mode_writes_the_manifests_lines_and_quiet_mode_nothing(tmp_path, archive_of_cases, tiny_bundle, capfd):
+    output = tmp_path / "out"
+    assert process.main(command(archive_of_cases, output, tiny_bundle, "--json")) == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert {json.loads(line)["case"]: json.loads(line) for line in lines} == read_manifest(output)
+    assert process.main(command(archive_of_cases, output, tiny_bundle, "--quiet")) == 1
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_the_log_has_a_time_for_every_case(tmp_path, archive_of_cases, tiny_bundle):
+    log = tmp_path / "run.log"
+    process.main(command(archive_of_cases, tmp_path / "out", tiny_bundle, "--quiet", "--log", str(log)))
+    lines = log.read_text().splitlines()
+    assert [line for line in lines if re.match(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ INFO ct0: done in ", line)]
+    assert [line for line in lines if " ERROR broken: failed: broken.mha cannot be read: " in line]
+
+
+def test_what_is_left_out_is_in_the_manifest_with_the_reason(tmp_path, thorax, tiny_bundle, write_dicom):
+    write_dicom(thorax, tmp_path / "in" / "ct")
+    write_dicom(thorax, tmp_path / "in" / "scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    assert process.main(command(tmp_path / "in", tmp_path / "out", tiny_bundle)) == 0
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest["ct"]["status"] == "done"
+    assert manifest["ct"]["series_uid"]
+    assert manifest["scout"]["status"] == "skipped"
+    assert manifest["scout"]["error"] == "scout is left out: its only CT images are scout views"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--workers", "-1"], "--workers must be 1 or more, not -1"),
+        (["--series-description", "("], "--series-description ( is no expression: "),
+        (["--series-list", "none.csv"], "The list of series none.csv cannot be read: "),
+        (["--log", "/proc/none/run.log"], "The log file /proc/none/run.log cannot be written: "),
+        (["--scheduler", "tcp://127.0.0.1:9"], "No Dask cluster with a worker answers at tcp://127.0.0.1:9: "),
+    ],
+)
+def test_options_that_cannot_be_used_start_nothing(
+    tmp_path, archive_of_cases, tiny_bundle, capfd, monkeypatch, options, sentence
+):
+    monkeypatch.setattr("lnq.cluster._CONNECT_SECONDS", 1)
+    assert process.main(command(archive_of_cases, tmp_path / "out", tiny_bundle, *options)) == 2
+    assert capfd.readouterr().err.splitlines()[-1].startswith(sentence)
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_what_this_machine_does(tmp_path, archive_of_cases, tiny_bundle):
+    distributed = pytest.importorskip("distributed")
+    process.main(command(archive_of_cases, tmp_path / "here", tiny_bundle))
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster:
+        arguments = command(archive_of_cases, tmp_path / "there", tiny_bundle, "--scheduler", cluster.scheduler_address)
+        assert process.main(arguments) == 1
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
