@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -40,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--series-description", metavar="REGEX", help="those whose SeriesDescription it matches")
     results = parser.add_argument_group("results")
     results.add_argument("--format", choices=FORMATS, default="mha", help="of the masks (default: mha)")
+    results.add_argument("--sr", action="store_true", help="write the measured nodes as a DICOM structured report too")
     results.add_argument("--probability", action="store_true", help="write the probability of node as well")
     results.add_argument("--no-preview", action="store_true", help="leave the pictures out")
     results.add_argument("--truth", type=Path, metavar="DIR", help="masks named as the cases: print Dice and ASSD")
@@ -65,6 +67,8 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
     """The command; returns exit status and last sentence."""
     if options.truth is not None and not options.truth.is_dir():
         raise StartError(f"--truth {options.truth} is no folder")
+    if (options.sr or options.format == "dicom-seg") and find_spec("highdicom") is None:
+        raise StartError("DICOM results need the package highdicom: install requirements-batch.txt")
     choice = _choice(options)
     stop, told = threading.Event(), list[int]()
     prepare_output(options.output)
@@ -117,7 +121,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
         threads=0 if options.scheduler else max(1, available_cpus() // workers),
         truth=None if options.truth is None else str(options.truth.resolve()),
         private=options.case_names == "hash",
-        options=Options(options.format, options.probability, not options.no_preview),
+        options=Options(options.format, options.sr, options.probability, not options.no_preview),
     )
 
 

@@ -24,13 +24,16 @@ from lnq.resample import resample_label_to
 from lnq.source import Source, content_sha256, file_state, open_case
 from lnq.spec import SPEC_NAME, file_sha256
 from lnq.tables import rows_of, write_case_table
-from lnq.volume import Volume, read_volume, write_volume
+from lnq.volume import ImageError, Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
     from lnq.backends import Model
+    from lnq.measure import Node
     from lnq.pipeline import Segmentation
 
-FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
+IMAGE_FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
+DICOM_FORMATS = {"dicom-seg": ".dcm", "rtstruct": ".dcm"}
+FORMATS = IMAGE_FORMATS | DICOM_FORMATS
 CASE_JSON = "case.json"  # a finished case's line of the manifest; a folder with it is a result
 WORK_FOLDER = ".work"  # below the output: cases that are not finished
 PREVIEW = "preview.png"
@@ -43,8 +46,14 @@ class Options:
     """What is written of each case. A case done with other options is done again."""
 
     format: str = "mha"
+    report: bool = False  # also the nodes as a DICOM structured report
     probability: bool = False  # also a map of the probability of node
     preview: bool = True  # a picture
+
+    @property
+    def wants_dicom(self) -> bool:
+        """Whether any result is a DICOM object, which refers to the slices of its series."""
+        return self.report or self.format in DICOM_FORMATS
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,8 @@ def _segment_into(entry: Entry, case: Case, model: Model, settings: Settings, fo
     """Segment one case, write its files and note the outcome in `entry`."""
     options = settings.options
     source = open_case(case, scratch)
+    if options.wants_dicom and not source.slices:
+        raise ImageError(f"{case.path.name} is no DICOM series: its result cannot be DICOM, choose another --format")
     truth = _find_truth(case, settings.truth, source.volume)
     segmentation, entry["warnings"] = segment_case(source.volume, model)
     found = segmentation.mask
@@ -152,16 +163,14 @@ def _segment_into(entry: Entry, case: Case, model: Model, settings: Settings, fo
         entry |= _scores(found, truth)
     elif settings.truth is not None:
         entry["warnings"].append("No truth of this name was found.")
-    mask = f"segmentation{FORMATS[options.format]}"
-    entry["mask"] = f"{case.name}/{mask}"
-    write_volume(found, folder / mask)
-    _write_extras(entry, case, source, segmentation, truth, options, folder)
+    entry["mask"] = f"{case.name}/segmentation{FORMATS[options.format]}"
+    _write_results(entry, case, source, segmentation, truth, options, folder)
     entry["input_sha256"] = content_sha256(case)
     entry["input_state"] = file_state(case)
     entry["options"] = dataclasses.asdict(options)
 
 
-def _write_extras(
+def _write_results(
     entry: Entry,
     case: Case,
     source: Source,
@@ -170,18 +179,43 @@ def _write_extras(
     options: Options,
     folder: Path,
 ) -> None:
-    """Write what goes beside the mask."""
+    """Write the mask and what goes beside it."""
     nodes, labels = segmentation.nodes()
     entry["nodes"] = len(nodes)
     write_case_table(folder, rows_of(case.name, nodes))
+    if options.format in IMAGE_FORMATS:
+        write_volume(segmentation.mask, folder / f"segmentation{FORMATS[options.format]}")
+    if options.wants_dicom:
+        _write_dicom(entry, source, nodes, labels, options, folder)
     if options.probability:
         probability = source.volume.with_array(segmentation.probability())
-        write_volume(probability, folder / f"probability{FORMATS[options.format]}")
+        write_volume(probability, folder / f"probability{IMAGE_FORMATS.get(options.format, '.nii.gz')}")
     if options.preview:
         from lnq.preview import preview
 
         title = case.name if truth is None else f"{case.name}, Dice {entry['dice']:.2f}"
         preview(source.volume, labels, folder / PREVIEW, truth, title)
+
+
+def _write_dicom(
+    entry: Entry, source: Source, nodes: list[Node], labels: Volume, options: Options, folder: Path
+) -> None:
+    """Write the DICOM objects asked for, derived from the case's series."""
+    from lnq.dicom_objects import Maker
+
+    maker = Maker("lnq", entry["versions"]["lnq"], entry["versions"]["model"])
+    if options.format == "dicom-seg":
+        from lnq.dicom_seg import write_seg
+
+        write_seg(folder / "segmentation.dcm", labels, nodes, source.slices, maker)
+    if options.format == "rtstruct":
+        from lnq.dicom_rtstruct import write_rtstruct
+
+        write_rtstruct(folder / "segmentation.dcm", labels, nodes, source.slices, maker)
+    if options.report:
+        from lnq.dicom_sr import write_sr
+
+        write_sr(folder / "nodes.dcm", labels, nodes, source.slices, maker)
 
 
 def truth_path(case: Case, folder: str | None) -> Path | None:

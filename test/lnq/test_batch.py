@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 import process
@@ -216,3 +217,22 @@ def test_a_cluster_gives_what_this_machine_does(tmp_path, archive_of_cases, tiny
         arguments = command(archive_of_cases, tmp_path / "there", tiny_bundle, "--scheduler", cluster.scheduler_address)
         assert process.main(arguments) == 1
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
+
+
+@pytest.mark.parametrize("format", ["dicom-seg", "rtstruct"])
+def test_dicom_results_of_a_series_refer_to_it(tmp_path, thorax, tiny_bundle, write_dicom, format):
+    pytest.importorskip("highdicom")
+    write_dicom(thorax, tmp_path / "in" / "series")
+    write_volume(thorax, tmp_path / "in" / "file.mha")
+    arguments = command(tmp_path / "in", tmp_path / "out", tiny_bundle, "--format", format, "--sr")
+    assert process.main(arguments) == 1
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest["file"]["error"] == (
+        "file.mha is no DICOM series: its result cannot be DICOM, choose another --format"
+    )
+    assert manifest["series"]["mask"] == "series/segmentation.dcm"
+    mask, report = (pydicom.dcmread(tmp_path / "out" / "series" / f"{name}.dcm") for name in ("segmentation", "nodes"))
+    assert (mask.Modality, report.Modality) == ({"dicom-seg": "SEG", "rtstruct": "RTSTRUCT"}[format], "SR")
+    assert mask.StudyInstanceUID == report.StudyInstanceUID == "1.2.3"
+    parts = mask.SegmentSequence if format == "dicom-seg" else mask.StructureSetROISequence
+    assert len(parts) == manifest["series"]["nodes"] > 0
