@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import SimpleITK as sitk
 import process
 from lnq.spec import ONNX_NAME
 from lnq.volume import Volume, make_affine, to_sitk, write_volume
+from phantom.make import make_phantom
 
 
 def write_itk(array: np.ndarray, path: Path, **options) -> None:
@@ -303,3 +306,77 @@ def test_container_segments_the_others_beside_a_bad_file(tmp_path, folder, thora
     assert last_line.startswith("b.mha cannot be read: it is truncated")
     assert masks(tmp_path) == ["a.mha", "c.mha"]
     assert [bool(e["error_messages"]) for e in results(tmp_path)] == [False, True, False]
+
+
+CASES, BROKEN = 200, 20
+SIZE, SPACING_MM = (48, 192, 192), (6.0, 2.0, 2.0)
+DIFFERENT = 12  # phantoms; the others are these with other noise
+
+
+def sound_cases(folder: Path, count: int, write_dicom: Callable[..., Path]) -> None:
+    """Phantoms of one size, every third as a DICOM series."""
+    rng = np.random.default_rng(0)
+    drawn = [make_phantom(60000 + seed, SPACING_MM, SIZE).ct for seed in range(DIFFERENT)]
+    for index in range(count):
+        ct = drawn[index % DIFFERENT]
+        noisy = ct.with_array((ct.array + rng.integers(-5, 6, ct.shape)).astype(np.int16))
+        if index % 3 == 0:
+            write_dicom(noisy, folder / f"study{index:03}" / f"series{index:03}", StudyInstanceUID=f"1.5.{index}")
+        else:
+            write_volume(noisy, folder / f"ct{index:03}.mha")
+
+
+def break_one(folder: Path, index: int, sound: Volume, write_dicom: Callable[..., Path]) -> None:
+    """A case that must fail; `index` chooses how."""
+    kinds = [b for b in BAD_FILES if b[0] != "notes.txt"]  # that no folder's search takes for a case
+    if index < 16:
+        name, write, _ = kinds[index]
+        write(sound, folder / f"broken-{name}")
+        return
+    series = folder / f"broken{index}" / f"series-broken{index}"
+    if index == 16:
+        write_dicom(sound, series, modality="MR", StudyInstanceUID="1.6.1")
+        return
+    write_dicom(sound, series, StudyInstanceUID=f"1.6.{index}")
+    file = series / "0020.dcm"
+    if index == 17:
+        file.unlink()
+    elif index == 18:
+        file.write_bytes(file.read_bytes()[:-500])
+    else:
+        file.write_bytes(file.read_bytes()[:200])
+
+
+def peak_kb(parent: int) -> int:
+    """Peak resident memory of the workers of a run, in kB."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    peaks = [0]
+    for child in children:
+        status = Path(f"/proc/{child}/status").read_text()
+        peaks += [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
+    return max(peaks)
+
+
+@pytest.mark.slow
+def test_two_hundred_cases_with_twenty_broken_ones(tmp_path, thorax, tiny_bundle, write_dicom):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    sound_cases(folder, CASES - BROKEN, write_dicom)
+    for index in range(BROKEN):
+        break_one(folder, index, thorax, write_dicom)
+    command = [sys.executable, process.__file__, "batch", str(folder), "-o", str(tmp_path / "out")]
+    command += ["--model", str(tiny_bundle), "--json"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    entries, peaks = [], {}
+    for line in run.stdout:
+        entries.append(json.loads(line))
+        if entries[-1]["status"] == "done":
+            peaks[len(entries)] = peak_kb(run.pid)
+    assert run.wait() == 1
+    status = [entry["status"] for entry in entries]
+    assert (status.count("done"), status.count("failed")) == (CASES - BROKEN, BROKEN)
+    assert all("broken" in entry["error"] for entry in entries if entry["status"] == "failed")
+    early = max(peak for number, peak in peaks.items() if number <= 20)
+    print(f"peak memory of a worker: {early / 1e6:.3f} GB after 20 cases, {max(peaks.values()) / 1e6:.3f} GB after all")
+    assert max(peaks.values()) <= 1.05 * early
