@@ -42,7 +42,7 @@ $(DEMO)/.installed: requirements-cpu.txt
 	@touch $@
 
 # torch goes first, so that nothing that depends on it can choose another build
-$(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-train.txt requirements-dev.txt
+$(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-batch.txt requirements-train.txt requirements-dev.txt
 	$(call make_venv,$(DEV))
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) -r requirements-dev.txt
