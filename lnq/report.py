@@ -146,7 +146,7 @@ def _scan_context(scan: Scan, rows: Sequence[Row]) -> dict[str, Any]:
     voxels = f"{x} × {y} × {z} mm"
     if scan.is_coarser:
         z, y, x = (f"{mm:.3g}" for mm in scan.ct_spacing_mm)
-        note += f", made coarser: voxels of {voxels} instead of {x} × {y} × {z} mm; the nodes were measured before."
+        note += f", made coarser: voxels of {voxels} instead of {x} × {y} × {z} mm; nodes were measured in the CT."
     else:
         note += f", voxels of {voxels} as in the CT."
     return {
