@@ -36,9 +36,9 @@ unit: $(DEV)/.installed
 
 setup: $(DEV)/.installed
 
-$(DEMO)/.installed: requirements-cpu.txt
+$(DEMO)/.installed: requirements-cpu.txt requirements-batch.txt
 	$(call make_venv,$(DEMO))
-	$(DEMO)/bin/python -m pip install $(PIP_FLAGS) -r requirements-cpu.txt
+	$(DEMO)/bin/python -m pip install $(PIP_FLAGS) -r requirements-batch.txt
 	@touch $@
 
 # torch goes first, so that nothing that depends on it can choose another build

@@ -8,6 +8,7 @@ import json
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ MANIFEST = "manifest.jsonl"
 REPORT = "report.html"
 RESERVED = (MANIFEST, NODES_CSV, REPORT)  # the run's own files, which no case may be named after
 _LOCK = ".lock"
+_KEEP_UP_SECONDS = 60.0
 
 
 class Pool(Protocol):
@@ -94,6 +96,7 @@ class Batch:
     settings: Settings
     overwrite: bool = False
     entries: dict[str, Entry] = field(default_factory=dict)  # by case, in the manifest's order at the end
+    _written: float = field(default_factory=time.monotonic)  # when table and report last were
 
     @property
     def output(self) -> Path:
@@ -128,6 +131,7 @@ class Batch:
                     self.entries[entry["case"]] = entry
                     manifest.write(json.dumps(entry) + "\n")
                     manifest.flush()
+                    self._keep_up()
                     yield entry, True
         finally:
             pool.close()
@@ -146,14 +150,28 @@ class Batch:
             return None
         return entry
 
+    def _keep_up(self) -> None:
+        """Write table and report now and then, for those who look at them while the run goes on."""
+        if time.monotonic() - self._written > _KEEP_UP_SECONDS:
+            self._write_results()
+
     def _finish(self) -> None:
-        """Write the manifest and the table of all nodes, in the order in which the cases were found."""
+        """Write the manifest, the table of all nodes and the report, in the order in which the cases were found."""
         order = {found.case.name: index for index, found in enumerate(self.found)}
         names = sorted(self.entries, key=lambda name: order.get(name, -1))
         self.entries = {name: self.entries[name] for name in names}
         self._write_manifest()
+        self._write_results()
+
+    def _write_results(self) -> None:
         done = (name for name, entry in self.entries.items() if entry["status"] == "done")
-        write_table(self.output, (row for name in done for row in read_case_table(self.output / name) or []))
+        rows = [row for name in done for row in read_case_table(self.output / name) or []]
+        write_table(self.output, rows)
+        if self.settings.options.page:
+            from lnq.report import write_index
+
+            write_index(self.output, list(self.entries.values()), rows)
+        self._written = time.monotonic()
 
     def _write_manifest(self) -> None:
         write_text(self.output / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in self.entries.values()))

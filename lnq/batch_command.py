@@ -44,6 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     results.add_argument("--sr", action="store_true", help="write the measured nodes as a DICOM structured report too")
     results.add_argument("--probability", action="store_true", help="write the probability of node as well")
     results.add_argument("--no-preview", action="store_true", help="leave the pictures out")
+    results.add_argument("--no-report", action="store_true", help="leave the pages out, which need jinja2")
     results.add_argument("--truth", type=Path, metavar="DIR", help="masks named as the cases: print Dice and ASSD")
     results.add_argument(
         "--case-names",
@@ -121,7 +122,13 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
         threads=0 if options.scheduler else max(1, available_cpus() // workers),
         truth=None if options.truth is None else str(options.truth.resolve()),
         private=options.case_names == "hash",
-        options=Options(options.format, options.sr, options.probability, not options.no_preview),
+        options=Options(
+            format=options.format,
+            report=options.sr,
+            probability=options.probability,
+            preview=not options.no_preview,
+            page=not options.no_report and find_spec("jinja2") is not None,
+        ),
     )
 
 

@@ -42,7 +42,7 @@ def preview(volume: Volume, nodes: Volume, path: Path, truth: Volume | None = No
     panels = figure.subplots(2, 3).ravel()
     for axes in panels:
         axes.set_axis_off()  # also those that stay empty, where few slices are marked
-    _, rows, columns = _view(marked, image)
+    _, rows, columns = marked_box(marked, image)
     for axes, index in zip(panels, axial_slices(marked), strict=False):
         cut = (index, rows, columns)
         _draw(axes, image.array[cut], found[cut], None if wanted is None else wanted[cut], y / x)
@@ -81,18 +81,19 @@ def _busiest(marked: np.ndarray, axis: int) -> int:
     return int(area.argmax()) if area.any() else marked.shape[axis] // 2
 
 
-def _view(marked: np.ndarray, image: Volume) -> tuple[slice, ...]:
+def marked_box(marked: np.ndarray, image: Volume) -> tuple[slice, slice, slice]:
     """The box that is shown: around the marked voxels, or the whole image where there are none."""
     if not marked.any():
-        return (slice(None),) * 3
-    box = []
+        return slice(None), slice(None), slice(None)
+    box: list[slice] = []
     for axis, spacing in enumerate(image.spacing_mm):
         others = tuple(a for a in range(3) if a != axis)
         where = np.flatnonzero(marked.any(axis=others))
         centre = (where[0] + where[-1]) / 2
         half = max((where[-1] - where[0]) / 2 + _MARGIN_MM / spacing, _LEAST_VIEW_MM / 2 / spacing)
         box.append(slice(max(0, int(centre - half)), int(centre + half) + 1))
-    return tuple(box)
+    z, y, x = box
+    return z, y, x
 
 
 def _draw(axes: Any, pixels: np.ndarray, found: np.ndarray, wanted: np.ndarray | None, aspect: float) -> None:

@@ -49,6 +49,7 @@ class Options:
     report: bool = False  # also the nodes as a DICOM structured report
     probability: bool = False  # also a map of the probability of node
     preview: bool = True  # a picture
+    page: bool = True  # a page with a viewer
 
     @property
     def wants_dicom(self) -> bool:
@@ -182,7 +183,8 @@ def _write_results(
     """Write the mask and what goes beside it."""
     nodes, labels = segmentation.nodes()
     entry["nodes"] = len(nodes)
-    write_case_table(folder, rows_of(case.name, nodes))
+    rows = rows_of(case.name, nodes)
+    write_case_table(folder, rows)
     if options.format in IMAGE_FORMATS:
         write_volume(segmentation.mask, folder / f"segmentation{FORMATS[options.format]}")
     if options.wants_dicom:
@@ -195,6 +197,12 @@ def _write_results(
 
         title = case.name if truth is None else f"{case.name}, Dice {entry['dice']:.2f}"
         preview(source.volume, labels, folder / PREVIEW, truth, title)
+    if options.page:
+        from lnq.report import PAGE, write_case_page
+        from lnq.report_scan import region_box
+
+        box = region_box(segmentation.crop)
+        write_case_page(folder / PAGE, entry | {"status": "done"}, rows, source.volume, labels, box)
 
 
 def _write_dicom(

@@ -166,7 +166,7 @@ def run(tmp_path, tiny_bundle, capfd):
 
     def run(command: str, bundle: Path = tiny_bundle, output: Path = tmp_path / "output") -> tuple[int, str]:
         places = (
-            ["batch", f"{tmp_path}/input", "--no-preview", "-o"]
+            ["batch", f"{tmp_path}/input", "--no-preview", "--no-report", "-o"]
             if command == "batch"
             else ["--input", f"{tmp_path}/input"]
         )

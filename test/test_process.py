@@ -20,6 +20,8 @@ def batch(tmp_path, tiny_bundle, capfd):
 
     def batch(*options: str) -> tuple[int, str, dict[str, dict]]:
         places = [f"{tmp_path}/in", "-o", f"{tmp_path}/out", "--model", f"{tiny_bundle}"]
+        if "--no-preview" in options:
+            places.append("--no-report")
         status = process.main(["batch", *places, *options])
         lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
         return status, capfd.readouterr().out, {e["case"]: e for e in map(json.loads, lines)}
@@ -38,6 +40,8 @@ def test_batch_leaves_mask_picture_and_manifest(tmp_path, thorax, batch):
     assert set(np.unique(mask.array)) <= {0, 1}
     np.testing.assert_allclose(mask.affine, thorax.affine, atol=1e-9)
     assert (tmp_path / "out" / "ct" / "preview.png").is_file()
+    assert 'href="ct/report.html"' in (tmp_path / "out" / "report.html").read_text()
+    assert (tmp_path / "out" / "ct" / "report.html").stat().st_size <= 5_000_000
     entry = entries["ct"]
     assert (entry["status"], entry["error"], entry["mask"]) == ("done", None, "ct/segmentation.mha")
     assert entry["volume_mm3"] == pytest.approx(mask.array.sum() * 125.0)
@@ -138,7 +142,7 @@ def test_name_of_another_runs_case_is_not_overwritten(tmp_path, thorax, batch, t
     (tmp_path / "later").mkdir()
     write_volume(thorax, tmp_path / "later" / "ct.nrrd")
     places = [f"{tmp_path}/later", "-o", f"{tmp_path}/out", "--model", f"{tiny_bundle}"]
-    assert process.main(["batch", *places, "--no-preview"]) == 0
+    assert process.main(["batch", *places, "--no-preview", "--no-report"]) == 0
     names = sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir())
     assert names[0] == "ct"
     assert names[1].startswith("ct-")

@@ -40,7 +40,7 @@ def archive_of_cases(tmp_path, thorax) -> Path:
 
 
 def command(folder: Path, output: Path, bundle: Path, *options: str) -> list[str]:
-    return ["batch", str(folder), "-o", str(output), "--model", str(bundle), "--no-preview", *options]
+    return ["batch", str(folder), "-o", str(output), "--model", str(bundle), "--no-preview", "--no-report", *options]
 
 
 def contents(output: Path) -> dict[str, bytes]:
@@ -149,8 +149,9 @@ def test_hashed_names_leave_no_name_anywhere(tmp_path, thorax, tiny_bundle, writ
         packed.write(folder / "Smith.mha", "Smith/John.mha")
     output = tmp_path / "out"
     log = tmp_path / "run.log"
-    arguments = ["batch", str(folder), "-o", str(output), "--model", str(tiny_bundle)]
-    assert process.main([*arguments, "--case-names", "hash", "--log", str(log)]) == 1
+    arguments = ["batch", str(folder), "-o", str(output), "--model", str(tiny_bundle), "--case-names", "hash"]
+    assert process.main([*arguments, "--log", str(log)]) == 1
+    assert len(list(output.rglob("report.html"))) == 4
     captured = capfd.readouterr()
     manifest = read_manifest(output)
     assert [entry["status"] for entry in manifest.values()].count("done") == 3
