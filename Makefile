@@ -8,7 +8,7 @@ SAMPLE := test/input/images/mediastinal-ct
 BACKGROUND ?=
 BACKGROUND_CASES ?= Lung_Dx-A0001 Lung_Dx-A0002
 # the end of `make weights`: on the few wholly annotated cases alone, which teach what is no node
-FINISH := --annotated full --finetune.epochs 20 --finetune.lr 0.05
+FINISH := --annotated full --finetune.epochs 60 --finetune.lr 0.05
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
 .PHONY: help demo test lint unit setup weights score compare clean

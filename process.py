@@ -115,7 +115,7 @@ def info(options: argparse.Namespace) -> tuple[int, str]:
     for name, digest in spec.sha256.items():
         print(f"            {name} sha256 {digest[:16]}")
     print(f"network     channels {spec.network.channels}, patch {spec.patch}, spacing {spec.spacing_mm} mm")
-    print(f"threshold   {spec.threshold}")
+    print(f"threshold   {spec.threshold}, of a node's highest probability {spec.peak_threshold}")
     print(f"backend     {model.backend} on {model.device}")
     for package in ("numpy", "scipy", "SimpleITK", "pydicom", "openvino", "torch", "evalutils"):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import queue
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,21 +50,26 @@ class ClusterPool:
 
     def run(self, cases: Sequence[Case]) -> Iterator[Entry]:
         """See `Pool`. A case whose worker is lost goes to another, three times, and then fails."""
-        from distributed import as_completed
-
         plain = [case_to_plain(case) for case in cases]
         futures = self._client.map(_run, plain, settings=self._settings, limits=self._limits, pure=False)
-        by_key = dict(zip((f.key for f in futures), cases, strict=True))
-        waiting = as_completed(futures)
-        while not waiting.is_empty():
+        by_key = dict(zip((future.key for future in futures), cases, strict=True))
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for future in futures:
+            future.add_done_callback(done.put)
+        for _ in futures:
+            future = self._next(done, futures)
+            yield self._entry(future, by_key[future.key])
+
+    def _next(self, done: queue.SimpleQueue[Any], futures: list[Any]) -> Any:
+        """The next future that is done. Raises Stopped when the run is told to stop."""
+        while True:
             if self._stop.is_set():
                 self._client.cancel(futures)
                 raise Stopped
             try:
-                future = waiting.next(timeout=_POLL_SECONDS)
-            except TimeoutError:
+                return done.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
                 continue
-            yield self._entry(future, by_key[future.key])
 
     def _entry(self, future: Any, case: Case) -> Entry:
         try:

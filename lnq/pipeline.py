@@ -12,7 +12,7 @@ from lnq.backends import Model
 from lnq.crop import PADDING_HU, Crop, find_crop
 from lnq.measure import Landmarks, Node, measure_nodes
 from lnq.normalise import normalise
-from lnq.postprocess import postprocess
+from lnq.postprocess import drop_faint, postprocess
 from lnq.region import midline_column
 from lnq.resample import (
     Orientation,
@@ -123,11 +123,12 @@ def infer(volume: Volume, model: Model, mirror: bool = False) -> Inferred:
     return Inferred(ready, probability, hu, seconds)
 
 
-def to_mask(inferred: Inferred, volume: Volume, spec: ModelSpec, threshold: float | None = None) -> Volume:
-    """Mask of the nodes on the CT's own grid, at the specification's threshold or another."""
-    cut = spec.threshold if threshold is None else threshold
+def to_mask(inferred: Inferred, volume: Volume, spec: ModelSpec) -> Volume:
+    """Mask of the nodes on the CT's own grid, by the specification's thresholds and rules."""
     ready, use_region = inferred.ready, spec.crop.use_region
-    nodes = postprocess(inferred.probability >= cut, inferred.hu, ready.crop, spec.postprocess, use_region)
+    marked = inferred.probability >= spec.threshold
+    nodes = postprocess(marked, inferred.hu, ready.crop, spec.postprocess, use_region)
+    nodes = drop_faint(nodes, inferred.probability, spec.peak_threshold)
     return volume.with_array(_to_input_grid(nodes, ready))
 
 

@@ -7,7 +7,7 @@ from lnq.crop import Crop
 from lnq.spec import PostProcessing
 from lnq.volume import Volume
 
-_CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
+CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
 
 
 def postprocess(
@@ -34,7 +34,7 @@ def drop_at_border(
     band = np.ones(mask.shape, bool)
     widths = [max(1, round(b / s)) if b > 0 else 0 for b, s in zip(border_mm, spacing_mm, strict=True)]
     band[tuple(slice(w, max(w, n - w)) for w, n in zip(widths, mask.shape, strict=True))] = False
-    labels, count = ndimage.label(mask, _CORNERS)
+    labels, count = ndimage.label(mask, CORNERS)
     keep = np.ones(count + 1, bool)
     keep[labels[band]] = False
     keep[0] = False
@@ -43,7 +43,21 @@ def drop_at_border(
 
 def drop_small(mask: np.ndarray, voxel_volume_mm3: float, min_volume_mm3: float) -> np.ndarray:
     """Without the components of at most `min_volume_mm3`."""
-    labels, _ = ndimage.label(mask, _CORNERS)
+    labels, _ = ndimage.label(mask, CORNERS)
     keep = np.bincount(labels.ravel()) * voxel_volume_mm3 > min_volume_mm3
     keep[0] = False
     return keep[labels]
+
+
+def drop_faint(mask: np.ndarray, probability: np.ndarray, peak_threshold: float) -> np.ndarray:
+    """Without the components whose highest probability, float32 on the mask's grid, is below `peak_threshold`.
+
+    Where something is node is one question, how far it reaches another: a node's border may be as uncertain as a
+    vessel's whole cross-section is.
+    """
+    if peak_threshold <= 0:
+        return mask
+    labels, count = ndimage.label(mask, CORNERS)
+    peaks = ndimage.maximum(probability, labels, np.arange(1, count + 1))
+    keep = np.concatenate([[False], np.atleast_1d(peaks) >= peak_threshold]) if count else np.zeros(1, bool)
+    return mask * keep[labels]

@@ -107,7 +107,8 @@ class ModelSpec:
     patch: IntTriple
     spacing_mm: Triple
     normalisation: Normalisation
-    threshold: float = 0.5
+    threshold: float = 0.5  # on the probability
+    peak_threshold: float = 0.0  # on the highest probability within a node: fainter ones are dropped
     crop: CropSpec = CropSpec()
     postprocess: PostProcessing = PostProcessing()
     window_step: float = 0.5  # fraction of the patch between two windows
@@ -124,6 +125,8 @@ class ModelSpec:
             raise ValueError(f"Patch must be a multiple of {self.network.divisor}, not {self.patch}")
         if not 0 < self.threshold < 1:
             raise ValueError(f"Threshold must lie between 0 and 1, not {self.threshold}")
+        if not 0 <= self.peak_threshold < 1:
+            raise ValueError(f"Peak threshold must be at least 0 and below 1, not {self.peak_threshold}")
         if not 0 < self.window_step <= 1:
             raise ValueError(f"Window step must be above 0 and at most 1, not {self.window_step}")
 

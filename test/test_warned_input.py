@@ -64,7 +64,16 @@ def test_container_warns_in_results_json(tmp_path, folder, tiny_bundle):
 
 
 def test_batch_warns_in_the_manifest(tmp_path, folder, tiny_bundle, capfd):
-    command = ["batch", f"{folder}", "-o", f"{tmp_path}/output", "--model", f"{tiny_bundle}", "--no-preview", "--no-report"]
+    command = [
+        "batch",
+        f"{folder}",
+        "-o",
+        f"{tmp_path}/output",
+        "--model",
+        f"{tiny_bundle}",
+        "--no-preview",
+        "--no-report",
+    ]
     assert process.main(command) == 0
     lines = (tmp_path / "output" / "manifest.jsonl").read_text().splitlines()
     check({entry["case"]: entry["warnings"] for entry in map(json.loads, lines)})

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -42,11 +42,9 @@ from training.scores import (
     score,
     summary,
     write_results,
-    write_sweep,
 )
 from training.truths import Truth, find_truths, read_instances, read_prediction, refuse_other_grid
-
-THRESHOLDS = (*np.round(np.arange(0.05, 0.96, 0.05), 2).tolist(), 0.97, 0.98, 0.99, 0.995)
+from training.tune import THRESHOLDS, Marked, Tried, choose, mark, write_tried
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Evaluate:
     device: Literal["auto", "cpu", "cuda", "cpu-torch"] = "auto"
     mirror: bool = False  # average over eight flips, at eight times the time
     threshold: float | None = None  # instead of the bundle's; a checkpoint's is 0.5
-    tune_threshold: bool = False  # choose the one of best mean Dice; it is written into the bundle's spec.json
+    tune_threshold: bool = False  # choose it by Dice, that of a node's peak by F1; both go into the bundle's spec.json
     worst: int = 3  # draw so many cases of lowest Dice
 
     @property
@@ -70,34 +68,36 @@ class Evaluate:
         return str(self.predictions or self.checkpoint or self.model)
 
 
-Threshold = float | None
-"""On the probability; None for masks that were there before."""
-
-Masks = Callable[[Truth, Volume], Iterator[tuple[Threshold, Volume, float]]]
-"""(case, its truth) -> threshold, mask and seconds, for each threshold."""
+Masks = Callable[[Truth, Volume], tuple[Volume, float]]
+"""(case, its truth) -> mask and seconds."""
 
 
 @dataclass
 class Scored:
-    """All results at one threshold."""
+    """Results of all cases, and why cases are left out."""
 
     worst: WorstCases
     results: list[CaseResult] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
-def masks_of_model(model: Model, mirror: bool, thresholds: Sequence[float]) -> Masks:
-    """What the model marks at each threshold."""
+def masks_of_model(model: Model, mirror: bool) -> Masks:
+    """What the model marks."""
 
-    def masks(truth: Truth, instances: Volume) -> Iterator[tuple[Threshold, Volume, float]]:
-        assert truth.ct is not None  # find_truths asks for one
-        volume = read_volume(truth.ct)
-        refuse_other_grid(truth.ct.name, volume, truth, instances)
+    def masks(truth: Truth, instances: Volume) -> tuple[Volume, float]:
+        volume = read_ct(truth, instances)
         inferred = infer(volume, model, mirror)
-        seconds = sum(inferred.seconds.values())
-        for threshold in thresholds:
-            yield threshold, to_mask(inferred, volume, model.spec, threshold), seconds
+        return to_mask(inferred, volume, model.spec), sum(inferred.seconds.values())
 
     return masks
+
+
+def read_ct(truth: Truth, instances: Volume) -> Volume:
+    """The case's CT. Raises ValueError where its grid is not the truth's."""
+    assert truth.ct is not None  # find_truths asks for one
+    volume = read_volume(truth.ct)
+    refuse_other_grid(truth.ct.name, volume, truth, instances)
+    return volume
 
 
 def masks_of_folder(folder: Path) -> Masks:
@@ -105,35 +105,55 @@ def masks_of_folder(folder: Path) -> Masks:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
 
-    def masks(truth: Truth, instances: Volume) -> Iterator[tuple[Threshold, Volume, float]]:
+    def masks(truth: Truth, instances: Volume) -> tuple[Volume, float]:
         mask = read_prediction(folder, truth)
         refuse_other_grid("The prediction", mask, truth, instances)
-        yield None, mask, math.nan
+        return mask, math.nan
 
     return masks
 
 
-def score_all(
-    truths: Sequence[Truth], masks: Masks, worst: int, console: Console
-) -> tuple[dict[Threshold, Scored], dict[str, str]]:
-    """Results per threshold, without replaced ASSDs, and why cases are left out: one ends none of the others."""
-    scored: dict[Threshold, Scored] = {}
+def score_all(truths: Sequence[Truth], masks: Masks, worst: int, console: Console) -> Scored:
+    """Results, without replaced ASSDs; a case that cannot be scored ends none of the others."""
+    scored = Scored(WorstCases(worst))
+
+    def work(truth: Truth, instances: Volume) -> None:
+        mask, seconds = masks(truth, instances)
+        result = score(truth.case, mask, instances, seconds)
+        scored.results.append(result)
+        scored.worst.add(truth, result, np.packbits(mask.array > 0))
+
+    scored.failed = _each(truths, work, "Scoring", console)
+    return scored
+
+
+def tune(
+    model: Model, truths: Sequence[Truth], mirror: bool, console: Console
+) -> tuple[Tried, list[Tried], dict[str, str]]:
+    """The chosen thresholds, all that were tried, and why cases are left out. Raises ValueError where all are."""
+    marked: list[list[Marked]] = []
+
+    def work(truth: Truth, instances: Volume) -> None:
+        inferred = infer(read_ct(truth, instances), model, mirror)
+        marked.append(mark(inferred, instances, model.spec, THRESHOLDS))
+
+    failed = _each(truths, work, "Tuning", console)
+    if not marked:
+        return Tried(0.5, 0.0, math.nan, math.nan, math.nan, math.nan), [], failed
+    return *choose(marked, THRESHOLDS), failed
+
+
+def _each(
+    truths: Sequence[Truth], work: Callable[[Truth, Volume], None], title: str, console: Console
+) -> dict[str, str]:
+    """Do something with each case; why it failed where it did."""
     failed: dict[str, str] = {}
-    for truth in track(truths, "Scoring", console=console):
+    for truth in track(truths, title, console=console):
         try:
-            instances = read_instances(truth.path)
-            rows = [
-                (threshold, score(truth.case, mask, instances, seconds), np.packbits(mask.array > 0))
-                for threshold, mask, seconds in masks(truth, instances)
-            ]
+            work(truth, read_instances(truth.path))
         except Exception as error:
             failed[truth.case] = str(error) or type(error).__name__
-            continue
-        for threshold, result, bits in rows:
-            entry = scored.setdefault(threshold, Scored(WorstCases(worst)))
-            entry.results.append(result)
-            entry.worst.add(truth, result, bits)
-    return scored, failed
+    return failed
 
 
 @contextmanager
@@ -159,34 +179,59 @@ def refuse_contradictions(command: Evaluate) -> None:
         raise ValueError("--threshold and --tune-threshold exclude each other")
 
 
-def evaluate(command: Evaluate, console: Console) -> tuple[dict[Threshold, Scored], dict[str, str]]:
-    """Results at the bundle's (or the given) threshold, or at all of THRESHOLDS, and why cases are left out."""
+@dataclass
+class Outcome:
+    """The results and, where they come from a model, at which thresholds, and those that were tried."""
+
+    scored: Scored
+    cut: tuple[float, float] | None = None  # threshold and peak threshold; None for masks that were there before
+    tried: list[Tried] = field(default_factory=list)
+
+
+def evaluate(command: Evaluate, console: Console) -> Outcome:
+    """Score at the bundle's (or the given) threshold, or at those that are best on these cases.
+
+    Raises ValueError where no case can be scored.
+    """
     refuse_contradictions(command)
     truths, left_out = find_truths(command.sources, need_ct=command.predictions is None)
     if command.predictions is not None:
-        scored, failed = score_all(truths, masks_of_folder(command.predictions), command.worst, console)
+        outcome = Outcome(score_all(truths, masks_of_folder(command.predictions), command.worst, console))
     else:
         with open_model(command) as model:
-            chosen = model.spec.threshold if command.threshold is None else command.threshold
-            thresholds = THRESHOLDS if command.tune_threshold else (chosen,)
-            masks = masks_of_model(model, command.mirror, thresholds)
-            scored, failed = score_all(truths, masks, command.worst, console)
-    failed = left_out | failed
-    for case, reason in failed.items():
+            outcome = _evaluate_model(command, model, truths, console)
+    scored = outcome.scored
+    scored.failed = left_out | scored.failed
+    for case, reason in scored.failed.items():
         console.print(f"{case} is left out: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if not scored:
-        raise ValueError(f"No case could be scored, {len(failed)} were left out")
-    for entry in scored.values():
-        entry.results = replace_missing_assd(entry.results)
-    return scored, failed
+    if not scored.results:
+        raise ValueError(f"No case could be scored, {len(scored.failed)} were left out")
+    scored.results = replace_missing_assd(scored.results)
+    return outcome
 
 
-def store_threshold(bundle: Path, threshold: float, results: Sequence[CaseResult]) -> None:
-    """Write the threshold into the bundle's spec.json, with what it was chosen on."""
+def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], console: Console) -> Outcome:
+    spec, tried, failed = model.spec, list[Tried](), dict[str, str]()
+    if command.threshold is not None:
+        spec = dataclasses.replace(spec, threshold=command.threshold)
+    if command.tune_threshold:
+        best, tried, failed = tune(model, truths, command.mirror, console)
+        spec = dataclasses.replace(spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
+    usable = [truth for truth in truths if truth.case not in failed]
+    masks = masks_of_model(dataclasses.replace(model, spec=spec), command.mirror)
+    scored = score_all(usable, masks, command.worst, console)
+    scored.failed |= failed
+    return Outcome(scored, (spec.threshold, spec.peak_threshold), tried)
+
+
+def store_cut(bundle: Path, cut: tuple[float, float], results: Sequence[CaseResult]) -> None:
+    """Write threshold and peak threshold into the bundle's spec.json, with what they were chosen on."""
     spec = ModelSpec.load(bundle)
-    chosen = {"by": "best mean Dice", "cases": [r.case for r in results], "mean_dice": summary(results)["mean_dice"]}
-    provenance = spec.provenance | {"threshold": chosen}
-    dataclasses.replace(spec, threshold=threshold, provenance=provenance).save(bundle)
+    found = {name: summary(results)[name] for name in ("mean_dice", "node_f1")}
+    by = "best mean Dice, then best F1 of nodes"
+    provenance = spec.provenance | {"threshold": {"by": by, "cases": [r.case for r in results], **found}}
+    threshold, peak = cut
+    dataclasses.replace(spec, threshold=threshold, peak_threshold=peak, provenance=provenance).save(bundle)
 
 
 def show(results: Sequence[CaseResult], title: str, console: Console) -> None:
@@ -212,23 +257,30 @@ def show(results: Sequence[CaseResult], title: str, console: Console) -> None:
     console.print(f"{mark}{EMPTY_RULE}", soft_wrap=True)
 
 
-def write(command: Evaluate, scored: dict[Threshold, Scored], failed: dict[str, str]) -> None:
-    """Write tables and pictures, store the threshold where one was to be chosen, and print the table."""
+def write(command: Evaluate, outcome: Outcome) -> None:
+    """Write tables and pictures, store the thresholds where they were to be chosen, and print the table."""
     command.output.mkdir(parents=True, exist_ok=True)
-    best = max(scored, key=lambda threshold: summary(scored[threshold].results)["mean_dice"])
-    results = scored[best].results
-    at = "" if best is None else f" at threshold {best}"
-    if command.tune_threshold and best is not None:
-        write_sweep(command.output, {threshold: entry.results for threshold, entry in scored.items()})
-        if command.checkpoint is None:
-            store_threshold(command.model, best, results)
-        else:
-            print(f"Threshold {best} is the best: give it to training.export --threshold", file=sys.stderr)
-    facts = {"scored": command.scored, "threshold": best, "left_out": failed}
-    write_results(command.output, results, facts)
+    results, cut, at = outcome.scored.results, outcome.cut, ""
+    facts: dict[str, Any] = {"scored": command.scored, "threshold": None, "peak_threshold": None}
+    if cut is not None:
+        facts |= {"threshold": cut[0], "peak_threshold": cut[1]}
+        at = f" at threshold {cut[0]:g}, peak {cut[1]:g}"
+        if outcome.tried:
+            _keep_chosen(command, cut, outcome)
+    write_results(command.output, results, facts | {"left_out": outcome.scored.failed})
     plot_scores(results, command.output / "scores.png", f"{command.scored}{at}")
-    scored[best].worst.draw(command.output / "worst")
+    outcome.scored.worst.draw(command.output / "worst")
     show(results, f"{command.scored}{at}", Console())
+
+
+def _keep_chosen(command: Evaluate, cut: tuple[float, float], outcome: Outcome) -> None:
+    """Into a table of all that were tried, and the bundle; a checkpoint has none, so they are said."""
+    write_tried(command.output / "thresholds.csv", outcome.tried)
+    if command.checkpoint is None:
+        store_cut(command.model, cut, outcome.scored.results)
+        return
+    options = f"--threshold {cut[0]:g} --peak-threshold {cut[1]:g}"
+    print(f"These thresholds are the best, give them to training.export: {options}", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -237,9 +289,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> bool:
         command = tyro.cli(Evaluate, args=arguments)
-        scored, reasons = evaluate(command, Console(stderr=True))
-        write(command, scored, reasons)
-        failed.update(reasons)
+        outcome = evaluate(command, Console(stderr=True))
+        write(command, outcome)
+        failed.update(outcome.scored.failed)
         return True
 
     status = run_command(work)

@@ -53,6 +53,7 @@ class Export:
     checkpoint: tyro.conf.Positional[Path]
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("model")  # spec.json and weights are replaced
     threshold: float = 0.5  # on the probability; training.evaluate --tune-threshold chooses it
+    peak_threshold: float = 0.0  # on the highest probability within a node; likewise
 
 
 def postprocessing_for(config: Config, info: DatasetInfo) -> PostProcessing:
@@ -67,7 +68,7 @@ def postprocessing_for(config: Config, info: DatasetInfo) -> PostProcessing:
     )
 
 
-def bundle_spec(checkpoint: Checkpoint, threshold: float) -> ModelSpec:
+def bundle_spec(checkpoint: Checkpoint, threshold: float, peak_threshold: float) -> ModelSpec:
     """The specification of the checkpoint's model, without the files' check sums."""
     config = config_from_dict(checkpoint["config"])
     facts = checkpoint["facts"]
@@ -94,12 +95,13 @@ def bundle_spec(checkpoint: Checkpoint, threshold: float) -> ModelSpec:
         spacing_mm=config.spacing_mm,
         normalisation=Normalisation(**facts["normalisation"]),
         threshold=threshold,
+        peak_threshold=peak_threshold,
         postprocess=postprocessing_for(config, info),
         provenance=provenance,
     )
 
 
-def export(checkpoint_path: Path, output: Path, threshold: float = 0.5) -> ModelSpec:
+def export(checkpoint_path: Path, output: Path, threshold: float = 0.5, peak_threshold: float = 0.0) -> ModelSpec:
     """Write spec.json, weights.safetensors and model.onnx into `output`; other files there stay.
 
     Raises ValueError where the checkpoint is not of a fine-tuning, or where the three forms of the network differ.
@@ -107,7 +109,7 @@ def export(checkpoint_path: Path, output: Path, threshold: float = 0.5) -> Model
     checkpoint = load_checkpoint(checkpoint_path)
     if checkpoint["stage"] != "finetune":
         raise ValueError(f"{checkpoint_path} is a checkpoint of {checkpoint['stage']}: export needs one of finetune")
-    spec = bundle_spec(checkpoint, threshold)
+    spec = bundle_spec(checkpoint, threshold, peak_threshold)
     weights = checkpoint["average"] or checkpoint["model"]
     dual = DualBranchNet(spec.network).eval()
     dual.load_state_dict(weights)
@@ -189,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = tyro.cli(Export, args=arguments)
 
     def work() -> bool:
-        spec = export(command.checkpoint, command.output, command.threshold)
+        spec = export(command.checkpoint, command.output, command.threshold, command.peak_threshold)
         if not spec.provenance["complete"]:
             planned = config_from_dict(load_checkpoint(command.checkpoint)["config"]).finetune
             print(

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -38,7 +38,8 @@ class CaseResult:
     nodes: int
     large_nodes: int
     large_found: int
-    false_components: int
+    components: int  # of the prediction, 26-connected
+    false_components: int  # of them that touch no node
     predicted_mm3: float
     true_mm3: float
     seconds: float  # NaN for masks that were there before
@@ -59,6 +60,7 @@ def score(case: str, mask: Volume, instances: Volume, seconds: float) -> CaseRes
         nodes=len(nodes),
         large_nodes=len(large),
         large_found=sum(node.found for node in large),
+        components=false_components(mask.array, np.zeros_like(instances.array)),
         false_components=false_components(mask.array, instances.array),
         predicted_mm3=float(np.count_nonzero(mask.array)) * mask.voxel_volume_mm3,
         true_mm3=float(np.count_nonzero(truth.array)) * truth.voxel_volume_mm3,
@@ -94,9 +96,21 @@ def summary(results: Sequence[CaseResult]) -> dict[str, float]:
         "both_empty": sum(r.predicted_mm3 == 0 and r.true_mm3 == 0 for r in results),
         "large_nodes": large,
         "large_nodes_found": sum(r.large_found for r in results) / large if large else math.nan,
+        "node_f1": node_f1(results),
         "false_components_per_case": float(np.mean([r.false_components for r in results])),
         "mean_seconds": float(np.mean([r.seconds for r in results])),
     }
+
+
+def node_f1(results: Sequence[CaseResult]) -> float:
+    """Harmonic mean of the part of all nodes that is found and the part of all components that touches a node."""
+    nodes, components = sum(r.nodes for r in results), sum(r.components for r in results)
+    found = sum(node.found for r in results for node in r.node_results)
+    true = components - sum(r.false_components for r in results)
+    if not (found and true):
+        return 0.0 if nodes or components else 1.0
+    recall, precision = found / nodes, true / components
+    return 2 * recall * precision / (recall + precision)
 
 
 def by_size(results: Sequence[CaseResult]) -> list[dict[str, float]]:
@@ -129,13 +143,6 @@ def write_results(output: Path, results: Sequence[CaseResult], facts: dict[str, 
     _write_csv(output / "nodes.csv", headings, nodes)
     content = {**facts, **summary(results), "empty_masks": EMPTY_RULE, "by_size": by_size(results)}
     write_text(output / "summary.json", json.dumps(_without_nan(content), indent=1) + "\n")
-
-
-def write_sweep(output: Path, results: Mapping[float | None, Sequence[CaseResult]]) -> None:
-    """Write thresholds.csv: the summary at every threshold."""
-    rows = {threshold: summary(list_) for threshold, list_ in results.items()}
-    headings = ["threshold", *next(iter(rows.values()))]
-    _write_csv(output / "thresholds.csv", headings, [[t, *row.values()] for t, row in rows.items()])
 
 
 def _write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lnq.crop import Crop
-from lnq.postprocess import drop_at_border, drop_small, postprocess
+from lnq.postprocess import drop_at_border, drop_faint, drop_small, postprocess
 from lnq.spec import PostProcessing
 from lnq.volume import Volume, make_affine
 
@@ -99,3 +99,17 @@ def test_voxels_that_touch_at_a_corner_are_one_component():
 def test_small_is_judged_after_the_hu_range(image, crop):
     image.array[4:8, 8:12, 9:12] = 500
     assert not postprocess(cube(4, 8, 8), image, crop, PostProcessing(RULES.border_mm, (0.0, 100.0), 32.0)).any()
+
+
+def test_faint_components_are_dropped_whole_and_the_others_kept_whole():
+    probability = np.zeros((4, 6, 6), np.float32)
+    probability[1, 1, 1:4] = 0.5, 0.96, 0.5
+    probability[2, 2, 4] = 0.5  # touches the first at a corner
+    probability[3, 5, 0:3] = 0.9
+    mask = (probability >= 0.4).astype(np.uint8)
+    kept = drop_faint(mask, probability, 0.95)
+    assert kept.dtype == np.uint8
+    assert np.argwhere(kept).tolist() == [[1, 1, 1], [1, 1, 2], [1, 1, 3], [2, 2, 4]]
+    np.testing.assert_array_equal(drop_faint(mask, probability, 0.0), mask)
+    assert not drop_faint(mask, probability, 0.97).any()
+    assert not drop_faint(np.zeros_like(mask), probability, 0.5).any()

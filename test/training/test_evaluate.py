@@ -57,7 +57,9 @@ def test_tuned_threshold_is_the_best_and_is_stored(scored: Path, tmp_path: Path,
     assert spec.provenance["threshold"]["cases"] == ["a"]
     assert spec.sha256 == ModelSpec.load(tiny_bundle).sha256
     with open(output / "thresholds.csv") as file:
-        sweep = {float(row["threshold"]): float(row["mean_dice"]) for row in csv.DictReader(file)}
+        rows = list(csv.DictReader(file))
+    sweep = {float(row["threshold"]): float(row["mean_dice"]) for row in rows if row["peak_threshold"] == "0.0"}
+    assert {row["threshold"] for row in rows if row["peak_threshold"] != "0.0"} == {str(spec.threshold)}
     assert sweep[0.7] == pytest.approx(1.0) and sweep[0.5] < 0.5 and sweep[0.9] == 0.0
     content = json.loads((output / "summary.json").read_text())
     assert content["threshold"] == spec.threshold and content["mean_dice"] == pytest.approx(1.0)
@@ -104,7 +106,8 @@ def test_checkpoint_scores_as_its_exported_bundle(
     error = capsys.readouterr().err
     assert main([*common, str(tmp_path / "two"), "--model", str(tmp_path / "model")]) == 0
     best = ModelSpec.load(tmp_path / "model").threshold
-    assert f"Threshold {best} is the best: give it to training.export --threshold\n" in error
+    options = f"--threshold {best:g} --peak-threshold 0\n"
+    assert f"These thresholds are the best, give them to training.export: {options}" in error
     one, two = (json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two"))
     assert one.pop("scored") == str(run / "finetune.pt") and two.pop("scored") == str(tmp_path / "model")
     del one["mean_seconds"], two["mean_seconds"]

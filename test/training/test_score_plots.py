@@ -23,6 +23,7 @@ RESULT = CaseResult(
     nodes=2,
     large_nodes=1,
     large_found=1,
+    components=1,
     false_components=0,
     predicted_mm3=10.0,
     true_mm3=20.0,

@@ -12,12 +12,12 @@ from lnq.volume import Volume, make_affine
 from training.scores import (
     EMPTY_RULE,
     by_size,
+    node_f1,
     replace_missing,
     replace_missing_assd,
     score,
     summary,
     write_results,
-    write_sweep,
 )
 
 GRID = Volume(np.zeros((20, 40, 40), np.int32), make_affine((2.0, 1.0, 1.0)))
@@ -47,7 +47,8 @@ def test_scores_of_a_case(truth: Volume) -> None:
     result = score("a", truth.with_array(found.astype(np.uint8)), truth, seconds=1.0)
     assert result.dice == pytest.approx(2 * 250 / (250 + 32 + 500 + 32))
     assert (result.nodes, result.large_nodes, result.large_found) == (2, 1, 1)
-    assert result.false_components == 1
+    assert (result.components, result.false_components) == (2, 1)
+    assert node_f1([result]) == pytest.approx(0.5)  # one of two nodes, one of two components
     assert result.true_mm3 == 532 * 2.0 and result.predicted_mm3 == 282 * 2.0
 
 
@@ -99,10 +100,3 @@ def test_tables_hold_a_row_per_case_and_per_node(tmp_path: Path, truth: Volume, 
     assert content["scored"] == "masks" and content["mean_dice"] == 0.5 and content["replaced_assd"] == 1
     assert content["empty_masks"] == EMPTY_RULE
     assert content["mean_seconds"] is None and content["by_size"][-1]["to_mm"] is None  # JSON has neither
-
-
-def test_sweep_holds_a_row_per_threshold(tmp_path: Path, truth: Volume, nothing: Volume) -> None:
-    write_sweep(tmp_path, {0.3: [score("a", truth, truth, 1.0)], 0.6: [score("a", nothing, truth, 1.0)]})
-    with open(tmp_path / "thresholds.csv") as file:
-        rows = [(row["threshold"], row["mean_dice"]) for row in csv.DictReader(file)]
-    assert rows == [("0.3", "1.0"), ("0.6", "0.0")]

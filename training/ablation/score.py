@@ -60,7 +60,7 @@ class Scores:
 def predict_folder(checkpoint_path: Path, data: Path) -> tuple[list[Predicted], PostProcessing]:
     """The checkpoint's probabilities on all prepared cases of a folder, and the rules for its masks."""
     checkpoint = load_checkpoint(checkpoint_path)
-    spec = bundle_spec(checkpoint, HALF)
+    spec = bundle_spec(checkpoint, HALF, 0.0)
     network = SegmentationNet(spec.network)
     network.load_state_dict(main_branch(checkpoint["average"] or checkpoint["model"]))
     predict = predictor(network, checkpoint["config"]["precision"])

@@ -96,7 +96,7 @@ def test_network_runs_in_the_regions_box_alone_where_it_was_trained_there(
         path = place.output(Cell("f", 0)) / "finetune.pt"
         predicted, rules = predict_folder(path, place.data.test)
         checkpoint = load_checkpoint(path)
-        spec = bundle_spec(checkpoint, 0.5)
+        spec = bundle_spec(checkpoint, 0.5, 0.0)
         network = SegmentationNet(spec.network).eval()
         network.load_state_dict(main_branch(checkpoint["average"]))
 
