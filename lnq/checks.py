@@ -17,6 +17,7 @@ _TISSUE_HU = -200  # below it air and lung, above it everything else
 _MOST_HU = 2**16  # metal reaches 30,000 on extended scales
 _LEAST_TISSUE = 1e-3  # part of the voxels
 _THICK_SLICE_MM = 5.0
+_NOISE_HU = 55.0  # the training phantoms have 7 to 54
 _CONTRAST_HU = 85.0  # blood: 30 to 60 HU without contrast medium, over 100 with it
 
 
@@ -67,10 +68,31 @@ def warnings_for(volume: Volume, crop: Crop) -> tuple[str, ...]:
     thickness = max(volume.spacing_mm)
     if thickness > _THICK_SLICE_MM:
         found.append(f"Slices are {thickness:g} mm apart: nodes smaller than that may be missed.")
+    noise = noise_hu(volume, crop)
+    if noise is not None and noise > _NOISE_HU:
+        found.append(f"Very noisy (about {noise:.0f} HU), as of a sharp kernel: nodes may be missed.")
     blood = blood_hu(volume, crop)
     if crop.lungs_found and blood is not None and blood < _CONTRAST_HU:
         found.append(f"No contrast medium seen (blood at about {blood:.0f} HU): nodes look much like vessels.")
     return tuple(found)
+
+
+def noise_hu(volume: Volume, crop: Crop) -> float | None:
+    """Deviation of neighbouring pixels of soft tissue in the crop's region from each other, by 1 / sqrt(2).
+
+    From the median of the differences along a row, so that edges do not count; noise that is smooth over several pixels
+    counts less. None where there is too little soft tissue.
+    """
+    from lnq.resample import reorient_to_lps
+
+    cropped = crop.apply(reorient_to_lps(volume)[0])
+    hu = cropped.array[::2].astype(np.float32)
+    tissue = (hu > -20) & (hu < 250) & crop.region[::2]
+    pairs = tissue[:, :, 1:] & tissue[:, :, :-1]
+    if np.count_nonzero(pairs) < 500:
+        return None
+    differences = (hu[:, :, 1:] - hu[:, :, :-1])[pairs]
+    return float(1.4826 * np.median(np.abs(differences)) / np.sqrt(2))
 
 
 def blood_hu(volume: Volume, crop: Crop) -> float | None:

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lnq.checks import blood_hu, check_image, warnings_for
+from lnq.checks import blood_hu, check_image, noise_hu, warnings_for
 from lnq.crop import find_crop
 from lnq.volume import ImageError, Volume, make_affine
 
@@ -87,3 +87,22 @@ def test_thick_slices_are_warned_of():
     volume = chest(affine=make_affine((5.5, 1, 1)))
     crop = SimpleNamespace(lungs_found=0, apply=lambda v: v, region=np.ones(volume.shape, bool))
     assert warnings_for(volume, crop) == ("Slices are 5.5 mm apart: nodes smaller than that may be missed.",)
+
+
+def with_noise(volume: Volume, hu: float) -> Volume:
+    noise = np.random.default_rng(1).normal(0, hu, volume.shape)
+    return volume.with_array((volume.array + noise).astype(np.int16))
+
+
+def test_noise_is_that_of_neighbouring_pixels(thorax):
+    crop = find_crop(thorax)  # whose own noise is 8 HU
+    assert noise_hu(thorax, crop) == pytest.approx(8, abs=1)
+    assert noise_hu(with_noise(thorax, 30), crop) == pytest.approx(np.hypot(8, 30), abs=3)
+    assert noise_hu(thorax.with_array(np.full(thorax.shape, -1000, np.int16)), crop) is None
+
+
+def test_noise_beyond_the_training_datas_is_warned_of(thorax):
+    noisy = with_noise(thorax, 70)  # median differences grow less: tissue is what stays between -20 and 250 HU
+    crop = find_crop(thorax)
+    assert "Very noisy (about 59 HU), as of a sharp kernel: nodes may be missed." in warnings_for(noisy, crop)
+    assert not [w for w in warnings_for(with_noise(thorax, 40), crop) if w.startswith("Very noisy")]
