@@ -5,30 +5,33 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import logging
 import queue
 import shutil
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lnq.cases import Case, StartError, hashed_name
+from lnq.cases import Case, StartError, Stopped, hashed_name, identity
 from lnq.discovery import Found
 from lnq.files import write_text
 from lnq.source import content_sha256, file_state
 from lnq.supervise import Limits, Worker
 from lnq.tables import NODES_CSV, read_case_table, write_table
 from lnq.volume import ImageError
-from lnq.work import WORK_FOLDER, Entry, Settings, failed_entry, read_entry, truth_path
+from lnq.work import CASE_JSON, WORK_FOLDER, Entry, Settings, failed_entry, read_entry, truth_sha256
 
 MANIFEST = "manifest.jsonl"
 REPORT = "report.html"
 RESERVED = (MANIFEST, NODES_CSV, REPORT)  # the run's own files, which no case may be named after
-_LOCK = ".lock"
+_LOCK = ".lnq-lock"
 _KEEP_UP_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 class Pool(Protocol):
@@ -73,6 +76,7 @@ class LocalPool:
 
     def close(self) -> None:
         """See `Pool`."""
+        self._stop.set()  # or a thread whose worker ends here would start another
         for worker in self._workers:
             worker.close()
 
@@ -95,6 +99,7 @@ class Batch:
     found: Sequence[Found]
     settings: Settings
     overwrite: bool = False
+    stopping: Callable[[], bool] = lambda: False
     entries: dict[str, Entry] = field(default_factory=dict)  # by case, in the manifest's order at the end
     _written: float = field(default_factory=time.monotonic)  # when table and report last were
 
@@ -113,10 +118,12 @@ class Batch:
 
     def _run(self, pool: Pool) -> Iterator[tuple[Entry, bool]]:
         versions = pool.start()
-        self.found = [dataclasses.replace(f, case=_free_name(f.case, self.output)) for f in self.found]
+        self.found = _own_names(self.found, self.output)
         self.entries = self._earlier()
         to_do = []
         for found in self.found:
+            if self.stopping():
+                raise Stopped
             entry = _entry_of(found, self.settings) if found.reason else self._finished(found.case, versions)
             if entry is None:
                 to_do.append(found.case)
@@ -177,18 +184,30 @@ class Batch:
         write_text(self.output / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in self.entries.values()))
 
 
-def _free_name(case: Case, output: Path) -> Case:
-    """The case, under another name where its own is that of an earlier result from other contents."""
-    entry = read_entry(output, case.name)
-    if entry is None or (case.series_uid and entry.get("series_uid") == case.series_uid):
-        return case
-    if entry.get("input") in (None, str(case.path)) and not case.series_uid:
-        return case
+def _own_names(found: Sequence[Found], output: Path) -> list[Found]:
+    """The cases under the names of their earlier results, and none under that of another one's."""
+    results = (read_entry(output, path.parent.name) for path in sorted(output.glob(f"*/{CASE_JSON}")))
+    earlier = {entry["case"]: entry for entry in results if entry is not None}
+    known = {entry.get("id"): name for name, entry in earlier.items()}
+    named, taken = [], set[str]()
+    for one in found:
+        case = one.case
+        name = known.get(identity(case), case.name)
+        if name in taken or (name == case.name and _is_anothers(earlier.get(name), case)):
+            name = hashed_name(case)
+        taken.add(name)
+        named.append(dataclasses.replace(one, case=dataclasses.replace(case, name=name)))
+    return named
+
+
+def _is_anothers(entry: Entry | None, case: Case) -> bool:
+    """Whether a result of the case's name is of other contents."""
+    if entry is None or entry.get("id") == identity(case):
+        return False
     try:
-        same = entry.get("input_sha256") == content_sha256(case)
+        return entry.get("input_sha256") != content_sha256(case)
     except (OSError, ImageError):
-        same = False
-    return case if same else dataclasses.replace(case, name=hashed_name(case))
+        return True
 
 
 def _entry_of(found: Found, settings: Settings) -> Entry:
@@ -207,7 +226,7 @@ def is_current(entry: Entry, case: Case, settings: Settings, versions: dict[str,
         or entry.get("options") != dataclasses.asdict(settings.options)
         or not (output / str(entry.get("mask"))).is_file()
         or read_case_table(output / case.name) is None
-        or ("dice" not in entry and truth_path(case, settings.truth) is not None)
+        or truth_sha256(case, settings.truth) not in (None, entry.get("truth_sha256"))
     ):
         return False
     try:
@@ -236,16 +255,15 @@ def _alone(output: Path) -> Iterator[None]:
     with open(output / _LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(f"Another run is writing to {output}: wait for it, or choose another folder") from None
         except OSError:
-            raise StartError(
-                f"Another run is writing to {output}: wait for its end, or choose another folder"
-            ) from None
+            logger.warning("The output's file system has no locks: do not start a second run on this folder")
         try:
             _remove_leftovers(output)
             yield
         finally:
             shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
-            (output / _LOCK).unlink(missing_ok=True)
 
 
 def _remove_leftovers(output: Path) -> None:

@@ -17,11 +17,11 @@ from types import FrameType
 
 from lnq.backends import available_cpus
 from lnq.batch import MANIFEST, RESERVED, Batch, LocalPool, Pool
-from lnq.cases import StartError, prepare_output
+from lnq.cases import StartError, Stopped, prepare_output
 from lnq.discovery import discover
 from lnq.series import Choice, read_uids
-from lnq.supervise import Limits, Stopped
-from lnq.work import FORMATS, Entry, Options, Settings
+from lnq.supervise import Limits
+from lnq.work import DICOM_FORMATS, FORMATS, Entry, Options, Settings
 
 DONE, SOME_FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
 
@@ -55,6 +55,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     work = parser.add_argument_group("work")
     work.add_argument("--overwrite", action="store_true", help="do finished cases again")
     work.add_argument("--workers", type=int, default=0, metavar="N", help="cases at a time (default: 2, on one CPU 1)")
+    work.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="CPU threads of each (default: shared out; of a cluster's 1)",
+    )
     work.add_argument("--scheduler", metavar="ADDRESS", help="send the cases to the workers of a Dask cluster")
     work.add_argument("--time-limit", type=float, default=0, metavar="SECONDS", help="a case may take (default: any)")
     work.add_argument("--memory-limit", type=float, default=0, metavar="GB", help="a worker may take (default: any)")
@@ -68,18 +75,17 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
     """The command; returns exit status and last sentence."""
     if options.truth is not None and not options.truth.is_dir():
         raise StartError(f"--truth {options.truth} is no folder")
-    if (options.sr or options.format == "dicom-seg") and find_spec("highdicom") is None:
-        raise StartError("DICOM results need the package highdicom: install requirements-batch.txt")
+    _refuse_contradictions(options)
     choice = _choice(options)
     stop, told = threading.Event(), list[int]()
     prepare_output(options.output)
-    with _log_file(options.log), _signals(stop, told):
+    with _log_file(options.log), _signals(stop, told), _silence(options.quiet or options.json):
         private = options.case_names == "hash"
-        found = discover(options.inputs, choice, options.output, private, RESERVED)
-        workers = max(1, min(_workers(options), sum(f.reason is None for f in found)))
-        batch = Batch(found, _settings(options, bundle, workers), options.overwrite)
         failures: list[str] = []
         try:
+            found = discover(options.inputs, choice, options.output, private, RESERVED, stop.is_set)
+            workers = max(1, min(_workers(options), sum(f.reason is None for f in found)))
+            batch = Batch(found, _settings(options, bundle, workers), options.overwrite, stop.is_set)
             lines = closing(batch.run(_pool(options, batch.settings, workers, stop)))
             with _progress(len(found), options) as say, lines as entries:
                 for entry, new in entries:
@@ -93,6 +99,18 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
         if failures:
             return SOME_FAILED, f"{count_failures(failures)} (the rest is done, see {manifest})"
         return DONE, f"All done: results are in {options.output}, listed in {manifest.name}"
+
+
+def _refuse_contradictions(options: argparse.Namespace) -> None:
+    """Raise StartError for options that cannot be used, or not together."""
+    wants_dicom = options.sr or options.format in DICOM_FORMATS
+    if wants_dicom and options.case_names == "hash":
+        raise StartError("DICOM results carry the patient's name: --case-names hash goes with image formats alone")
+    if (options.sr or options.format == "dicom-seg") and find_spec("highdicom") is None:
+        raise StartError("DICOM results need the package highdicom: install requirements-batch.txt")
+    for name in ("workers", "threads", "time_limit", "memory_limit"):
+        if getattr(options, name) < 0:
+            raise StartError(f"--{name.replace('_', '-')} must not be negative, as {getattr(options, name)} is")
 
 
 def count_failures(failures: Sequence[str]) -> str:
@@ -119,7 +137,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
         output=str(options.output.resolve()),
         bundle=str(bundle.resolve()),
         device=options.device,
-        threads=0 if options.scheduler else max(1, available_cpus() // workers),
+        threads=options.threads or (1 if options.scheduler else max(1, available_cpus() // workers)),
         truth=None if options.truth is None else str(options.truth.resolve()),
         private=options.case_names == "hash",
         options=Options(
@@ -134,8 +152,6 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
 
 def _workers(options: argparse.Namespace) -> int:
     """Cases at a time: reading and writing one overlaps with the network's work on another."""
-    if options.workers < 0:
-        raise StartError(f"--workers must be 1 or more, not {options.workers}")
     return options.workers or min(2, available_cpus())
 
 
@@ -165,6 +181,23 @@ def _signals(stop: threading.Event, told: list[int]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _silence(wanted: bool) -> Iterator[None]:
+    """Keep what libraries say from the terminal."""
+    handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler] if wanted else []
+    for handler in handlers:
+        handler.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_nothing)
+
+
+def _nothing(_record: logging.LogRecord) -> bool:
+    return False
 
 
 @contextmanager

@@ -27,6 +27,10 @@ VOXEL_FILES = (".raw", ".zraw", ".img", ".raw.gz")  # belong to a header file be
 logger = logging.getLogger(__name__)
 
 
+class Stopped(Exception):
+    """The run was told to stop."""
+
+
 class StartError(Exception):
     """Nothing could start; the message is one sentence for the user."""
 
@@ -77,34 +81,51 @@ def name_cases(cases: Iterable[Case], hash_names: bool = False, taken: Iterable[
     With `hash_names` 16 hex digits of the series' UID or of the path, which tell nothing of the patient.
     """
     cases = list(cases)
-    plain = [_plain_name(case) for case in cases]
+    plain = [plain_name(case) for case in cases]
     count = Counter(name.lower() for name in (*plain, *taken))  # file systems may not tell cases apart
     named = []
     for case, name in zip(cases, plain, strict=True):
         if hash_names:
-            name = _digest(case)[:16]
+            name = identity(case)[:16]
         elif count[name.lower()] > 1:
             name = hashed_name(case)
         named.append(replace(case, name=name))
-    return named
+    return _told_apart(named)
 
 
-def _plain_name(case: Case) -> str:
-    """Of an image file within an archive that file's name."""
+def _told_apart(cases: list[Case]) -> list[Case]:
+    """Where names agree still, as those of one series in two archives do, with a hash of where the files are."""
+    count = Counter(case.name.lower() for case in cases)
+    return [
+        replace(case, name=f"{case.name}-{_sha256(_place(case))[:8]}") if count[case.name.lower()] > 1 else case
+        for case in cases
+    ]
+
+
+def plain_name(case: Case) -> str:
+    """The path's stem; of an image file within an archive that file's."""
     inner = case.files[0] if case.files and not case.dicom else ""
-    return stem(Path(inner)) if inner.lower().endswith(EXTENSIONS) else stem(case.path)
+    if inner.lower().endswith(EXTENSIONS):
+        return stem(Path(inner))
+    whole = case.dicom and not case.path.name.lower().endswith(ARCHIVE)  # a folder's name has no extension
+    return (case.path.name if whole else stem(case.path)) or f"series-{identity(case)[:8]}"
 
 
 def hashed_name(case: Case) -> str:
     """A case name that no other case has."""
-    return f"{_plain_name(case)}-{_digest(case)[:8]}"
+    return f"{plain_name(case)}-{identity(case)[:8]}"
 
 
-def _digest(case: Case) -> str:
-    """Hex SHA-256 of what a case is known by."""
-    if case.series_uid:
-        return hashlib.sha256(case.series_uid.encode()).hexdigest()
-    text = "\0".join([str(case.path), *case.files[:1]])
+def identity(case: Case) -> str:
+    """Hex SHA-256 of what a case is known by from run to run: its SeriesInstanceUID, or else its place."""
+    return _sha256(case.series_uid or _place(case))
+
+
+def _place(case: Case) -> str:
+    return "\0".join([str(case.path), *case.files[:1]])
+
+
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lnq import __version__
-from lnq.cases import Case, StartError
+from lnq.cases import Case, StartError, Stopped
 from lnq.source import case_from_plain, case_to_plain
-from lnq.supervise import Limits, Stopped, Worker
+from lnq.supervise import Limits, Worker
 from lnq.work import Entry, Settings, failed_entry, settings_from_plain
 
 _CONNECT_SECONDS = 30
 _POLL_SECONDS = 0.2
 
-_idle: dict[str, list[Worker]] = {}  # of this process, by settings: each has the model loaded
+_idle: dict[str, list[Worker]] = {}  # of this process, by settings and limits: each has the model loaded
 _lock = threading.Lock()
 
 
@@ -43,7 +43,10 @@ class ClusterPool:
             self._client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
         except (OSError, ValueError, TimeoutError) as error:
             raise StartError(f"No Dask cluster with a worker answers at {self._address}: {error}") from None
-        versions: dict[str, str] = self._client.submit(_versions, self._settings, self._limits, pure=False).result()
+        loading = self._client.submit(_versions, self._settings, self._limits, pure=False)
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        loading.add_done_callback(done.put)
+        versions: dict[str, str] = self._next(done, [loading]).result()
         if versions["lnq"] != __version__:
             raise StartError(f"The cluster's workers have version {versions['lnq']}, this is {__version__}")
         return versions
@@ -91,23 +94,27 @@ def _run(case: dict[str, Any], settings: dict[str, Any], limits: dict[str, Any])
     try:
         return worker.run(case_from_plain(case))
     finally:
-        _give_back(worker, settings)
+        _give_back(worker, settings, limits)
 
 
 def _versions(settings: dict[str, Any], limits: dict[str, Any]) -> dict[str, str]:
     worker = _take(settings, limits)
     if not worker.versions:
         worker.start()
-    _give_back(worker, settings)
+    _give_back(worker, settings, limits)
     return worker.versions
 
 
 def _take(settings: dict[str, Any], limits: dict[str, Any]) -> Worker:
     with _lock:
-        idle = _idle.get(json.dumps(settings), [])
+        key = json.dumps([settings, limits])
+        for other in [k for k in _idle if k != key]:  # of runs that are over
+            for worker in _idle.pop(other):
+                worker.close()
+        idle = _idle.get(key, [])
         return idle.pop() if idle else Worker(settings_from_plain(settings), Limits(**limits))
 
 
-def _give_back(worker: Worker, settings: dict[str, Any]) -> None:
+def _give_back(worker: Worker, settings: dict[str, Any], limits: dict[str, Any]) -> None:
     with _lock:
-        _idle.setdefault(json.dumps(settings), []).append(worker)
+        _idle.setdefault(json.dumps([settings, limits]), []).append(worker)

@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
 
 from lnq.volume import ImageError, Volume, name_problem
 
@@ -88,9 +88,17 @@ def read_dicom_files(files: Sequence[Path], name: str) -> tuple[Volume, list[Pat
 def read_header(path: Path, tags: Sequence[str]) -> pydicom.Dataset:
     """These tags of a DICOM file. Raises ImageError where it is damaged or none."""
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
-    except (InvalidDicomError, OSError, ValueError, EOFError) as error:
+        return parse_header(path, tags)
+    except Exception as error:
         raise ImageError(f"its file {path.name} is damaged ({error})") from None
+
+
+def parse_header(source: Path | BinaryIO, tags: Sequence[str]) -> pydicom.Dataset:
+    """These tags of a DICOM file or stream, decoded. What pydicom raises of a damaged one is of many kinds."""
+    header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(tags))
+    for tag in tags:
+        header.get(tag)  # values are decoded when they are asked for
+    return header
 
 
 def is_ct_slice(header: pydicom.Dataset) -> bool:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import io
-import logging
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 
-from lnq.cases import ARCHIVE, EXTENSIONS, VOXEL_FILES, Case, StartError, is_label_file, name_cases
-from lnq.dicom import is_dicom_file, read_header
+from lnq.cases import ARCHIVE, EXTENSIONS, VOXEL_FILES, Case, StartError, Stopped, is_label_file, name_cases
+from lnq.dicom import parse_header, read_header
 from lnq.series import HEADER_TAGS, ONE_PER_STUDY, Choice, Gatherer, Series, select
 from lnq.volume import ImageError
 
 _NO_IMAGES = frozenset({"SR", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "PR", "KO", "DOC", "REG", "FID", "OT"})
-_HEADER_BYTES = 2**16  # of a member are read for its header; all of it where that is too little
-
-logger = logging.getLogger(__name__)
+_HEADER_BYTES = (2**16, 2**24)  # of a member that are read for its header, and more where that is too little
+_PREAMBLE_BYTES = 132  # the last four are "DICM"
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,13 @@ class _Sources:
     gatherer: Gatherer = field(default_factory=Gatherer)
     broken: dict[Path, str] = field(default_factory=dict)  # folder or archive: what is wrong there
     seen: set[Path] = field(default_factory=set)  # so that links that lead back end, and nothing is found twice
+    private: bool = False  # tell no file's name
+    stopping: Callable[[], bool] = lambda: False
+
+    def break_folder(self, folder: Path, name: str, problem: str) -> None:
+        """Note that a file, or the folder itself, cannot be used."""
+        what = "one of its files" if self.private else f"its file {name}"
+        self.broken[folder] = f"{what} {problem}" if name else f"it {problem}"
 
 
 def discover(
@@ -49,14 +52,16 @@ def discover(
     leave_out: Path | None = None,
     hash_names: bool = False,
     reserved: Sequence[str] = (),
+    stopping: Callable[[], bool] = lambda: False,
 ) -> list[Found]:
     """What is under `inputs`, but not below `leave_out`: image files, chosen DICOM series, and what is not segmented.
 
     Where series are named by the user only these are segmented, and no image files. Label files of the challenge's
     data (`x-seg.nrrd` beside `x-ct.nrrd`) are no cases. No case gets a name among `reserved`. Raises StartError where
-    an input does not exist or there is nothing to segment or to complain of.
+    an input does not exist or there is nothing to segment or to complain of, Stopped when `stopping` says so.
     """
-    sources = _Sources(seen={leave_out.resolve()} if leave_out is not None else set())
+    seen = {leave_out.resolve()} if leave_out is not None else set()
+    sources = _Sources(seen=seen, private=hash_names, stopping=stopping)
     for given in inputs:
         if not given.exists():
             raise StartError(f"{given} does not exist: check the path")
@@ -65,8 +70,11 @@ def discover(
     found = [] if choice.by_name else [Found(case) for case in sources.images]
     found += [_chosen(series, sources.broken) for series in chosen]
     found += _broken(sources.broken, chosen) + _not_chosen(chosen, others, choice)
+    if choice.uids and chosen:
+        missing = sorted(choice.uids - {series.uid for series in chosen})
+        found += [Found(Case("", Path(uid), dicom=True, series_uid=uid), "it was not found", True) for uid in missing]
     found.sort(key=lambda f: (f.reason is not None, not f.failed))  # stable: segmented, failed, left out
-    if not any(f.failed or f.reason is None for f in found):
+    if not (chosen if choice.by_name else any(f.failed or f.reason is None for f in found)):
         raise StartError(_nothing(inputs, choice))
     named = name_cases([f.case for f in found if f.reason is None], hash_names, reserved)
     rest = [f.case for f in found if f.reason is not None]
@@ -75,7 +83,7 @@ def discover(
 
 
 def _case(series: Series) -> Case:
-    return Case("", series.folder, tuple(series.places), dicom=True, series_uid=series.uid or None)
+    return Case("", series.folder, tuple(series.places), dicom=True, series_uid=series.uid)
 
 
 def _chosen(series: Series, broken: dict[Path, str]) -> Found:
@@ -123,34 +131,61 @@ def _nothing(inputs: Sequence[Path], choice: Choice) -> str:
 
 def _gather(path: Path, sources: _Sources) -> None:
     """Add what `path` is, or holds, to the sources."""
-    resolved = path.resolve()
-    if resolved in sources.seen:
+    if sources.stopping():
+        raise Stopped
+    try:
+        resolved = path.resolve()
+        is_folder = path.is_dir()
+        if resolved in sources.seen or not (is_folder or path.is_file() or path.is_symlink()):
+            return  # pipes and devices are nothing to read
+        sources.seen.add(resolved)
+        entries = sorted(path.iterdir()) if is_folder else []
+    except (OSError, RuntimeError) as error:  # the latter for a link to itself
+        reason = error.strerror if isinstance(error, OSError) else "the link leads to itself"
+        sources.break_folder(path, "", f"cannot be read: {reason}")
         return
-    sources.seen.add(resolved)
-    if path.is_dir():
-        try:
-            entries = sorted(path.iterdir())
-        except OSError as error:
-            logger.warning(f"{path} is left out: {error.strerror}")
-            return
-        names = {entry.name for entry in entries}
-        for entry in entries:
-            if not entry.name.startswith(".") and not is_label_file(entry.name, names):
-                _gather(entry, sources)
-    elif path.name.lower().endswith(EXTENSIONS):
-        sources.images.append(Case("", resolved))
+    names = {entry.name for entry in entries}
+    for entry in entries:
+        if not entry.name.startswith(".") and not is_label_file(entry.name, names):
+            _gather(entry, sources)
+    if not is_folder:
+        _gather_file(resolved, sources)
+
+
+def _gather_file(path: Path, sources: _Sources) -> None:
+    if path.name.lower().endswith(EXTENSIONS):
+        sources.images.append(Case("", path))
     elif path.name.lower().endswith(ARCHIVE):
-        _gather_archive(resolved, sources)
-    elif is_dicom_file(path) and path.name.upper() != "DICOMDIR":
+        _gather_archive(path, sources)
+    elif path.name.upper() != "DICOMDIR":
         try:
-            header = read_header(resolved, HEADER_TAGS)
-        except ImageError as error:
-            sources.broken[resolved.parent] = str(error)
-            return
-        if header.get("SOPInstanceUID"):
-            sources.gatherer.add(header, str(resolved), resolved.parent)
+            with path.open("rb") as file:
+                is_dicom = _is_dicom(file.read(_PREAMBLE_BYTES))
+            header = read_header(path, HEADER_TAGS) if is_dicom else None
+        except OSError as error:
+            sources.break_folder(path.parent, path.name, f"cannot be read: {error.strerror}")
+        except ImageError:
+            sources.break_folder(path.parent, path.name, "is damaged")
         else:
-            sources.broken[resolved.parent] = f"its file {path.name} is damaged"
+            _add(header, str(path), path.parent, False, sources)
+
+
+def _is_whole(header: pydicom.Dataset) -> bool:
+    """Whether a header was not cut off: it tells what object of which series this is and, of a CT, its size."""
+    told = all(header.get(tag) for tag in ("SOPInstanceUID", "SeriesInstanceUID", "Modality"))
+    return told and (header.Modality != "CT" or bool(header.get("Rows")))
+
+
+def _is_dicom(start: bytes) -> bool:
+    return start[_PREAMBLE_BYTES - 4 : _PREAMBLE_BYTES] == b"DICM"
+
+
+def _add(header: pydicom.Dataset | None, place: str, folder: Path, archive: bool, sources: _Sources) -> None:
+    """Add a DICOM object, or note that it is damaged; None is no DICOM."""
+    if header is not None and _is_whole(header):
+        sources.gatherer.add(header, place, folder, archive)
+    elif header is not None:
+        sources.break_folder(folder, Path(place).name, "is damaged")
 
 
 def _gather_archive(path: Path, sources: _Sources) -> None:
@@ -159,13 +194,17 @@ def _gather_archive(path: Path, sources: _Sources) -> None:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if not m.is_dir() and not _is_hidden(m.filename)]
             if any(m.flag_bits & 1 for m in members):
-                raise ImageError("it is encrypted")
+                sources.broken[path] = "it is encrypted"
+                return
             names = {m.filename for m in members}
-            for member in sorted(members, key=lambda m: m.filename):
-                _gather_member(archive, member.filename, names, path, sources)
-    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, EOFError, ImageError) as error:
-        reason = str(error) if isinstance(error, ImageError) else f"the archive is damaged ({error})"
-        sources.broken[path] = reason
+            for name in sorted(names):
+                if sources.stopping():
+                    raise Stopped
+                _gather_member(archive, name, names, path, sources)
+    except Stopped:
+        raise
+    except Exception as error:  # zipfile's own and those of four decompressors
+        sources.broken[path] = f"the archive is damaged ({type(error).__name__})"
 
 
 def _is_hidden(name: str) -> bool:
@@ -177,10 +216,13 @@ def _gather_member(archive: zipfile.ZipFile, name: str, names: set[str], path: P
     if lower.endswith(EXTENSIONS):
         if not is_label_file(name, names):
             sources.images.append(Case("", path, tuple(_with_voxels(name, names))))
-    elif not lower.endswith(ARCHIVE):
-        header = _member_header(archive, name)
-        if header is not None:
-            sources.gatherer.add(header, name, path, archive=True)
+    elif not lower.endswith((ARCHIVE, "dicomdir")):
+        try:
+            header = _member_header(archive, name)
+        except ImageError:
+            sources.break_folder(path, Path(name).name, "is damaged")
+        else:
+            _add(header, name, path, True, sources)
 
 
 def _with_voxels(name: str, names: Iterable[str]) -> Iterator[str]:
@@ -192,15 +234,16 @@ def _with_voxels(name: str, names: Iterable[str]) -> Iterator[str]:
 
 def _member_header(archive: zipfile.ZipFile, name: str) -> pydicom.Dataset | None:
     """The DICOM header of a member; None where it is no DICOM file. Raises ImageError where it is damaged."""
+    data = b""
     with archive.open(name) as member:
-        start = member.read(_HEADER_BYTES)
-        if start[128:132] != b"DICM" or name.upper().endswith("DICOMDIR"):
-            return None
-        for data in (start, start + member.read()):
+        for size in _HEADER_BYTES:
+            data += member.read(size - len(data))
+            if not _is_dicom(data):
+                return None
             try:
-                header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
-            except (InvalidDicomError, OSError, ValueError, EOFError):
+                header = parse_header(io.BytesIO(data), HEADER_TAGS)
+            except Exception:  # cut off before the pixels, or damaged: pydicom's errors are of many kinds
                 continue
-            if header.get("SOPInstanceUID"):
+            if _is_whole(header):
                 return header
-    raise ImageError(f"its file {name.rsplit('/', 1)[-1]} is damaged")
+    raise ImageError(f"its file {Path(name).name} is damaged")

@@ -27,6 +27,7 @@ HEADER_TAGS = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "NumberOfFrames",
+    "Rows",  # comes after all the others: a header that has it was not cut off
 )
 LEAST_SLICES = 10
 _AXIAL_COSINE = 0.9  # of the slices' normal with the patient's long axis: up to 26 degrees of tilt
@@ -38,7 +39,7 @@ _SAME_LENGTH = 0.9  # scans of at least this part of the longest one count as eq
 class Series:
     """The objects of one series, each once, scout views apart from the others."""
 
-    uid: str  # blank where the headers have none
+    uid: str
     study_uid: str
     folder: Path  # that holds all of its files; an archive's path for those within
     header: pydicom.Dataset  # of its first object
@@ -109,7 +110,7 @@ def read_uids(path: Path) -> frozenset[str]:
 
 def unsuitable(series: Series) -> str | None:
     """Why a series is no CT to segment, as a sentence's end; None where it is one."""
-    modality = series.text("Modality") or "unknown"
+    modality = series.text("Modality")
     if modality != "CT":
         return f"it holds {modality} images, no CT"
     if is_scout(series.header):
@@ -185,11 +186,11 @@ class Gatherer:
 
     def add(self, header: pydicom.Dataset, place: str, folder: Path, archive: bool = False) -> None:
         """Add one object with its header (of HEADER_TAGS); `folder`: the file's own, or the archive."""
-        sop, uid = (str(header.get(tag) or "") for tag in ("SOPInstanceUID", "SeriesInstanceUID"))
-        if sop and sop in self._seen:
+        sop, uid = str(header.SOPInstanceUID), str(header.SeriesInstanceUID)
+        if sop in self._seen:
             return
         self._seen.add(sop)
-        key = (uid, "" if uid and not archive else str(folder), is_scout(header))
+        key = (uid, str(folder) if archive else "", is_scout(header))
         series = self._series.get(key)
         if series is None:
             study = str(header.get("StudyInstanceUID") or "")

@@ -18,7 +18,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import IO, Any
 
-from lnq.cases import Case, StartError
+from lnq.cases import Case, StartError, Stopped
 from lnq.source import case_to_plain
 from lnq.work import WORK_FOLDER, Entry, Settings, failed_entry
 
@@ -27,10 +27,6 @@ _POLL_SECONDS = 0.1
 _START_SECONDS = 300.0  # a GPU's libraries from a slow disk take a while
 
 logger = logging.getLogger(__name__)
-
-
-class Stopped(Exception):
-    """The run was told to stop; the case is dropped."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,8 @@ class Worker:
         )
         theirs.close()
         self._connection = ours
-        threading.Thread(target=_log_lines, args=(self._process.stdout,), daemon=True).start()
+        target = _drop_lines if self._settings.private else _log_lines  # what it says may hold paths
+        threading.Thread(target=target, args=(self._process.stdout,), daemon=True).start()
         self._send(dataclasses.asdict(self._settings))
         answer, problem = self._wait(Limits(_START_SECONDS))
         if answer is None:
@@ -151,6 +148,11 @@ def _ending(status: int) -> str:
     if status < 0:
         return f"crashed ({signal.Signals(-status).name})"
     return f"ended its process with status {status}"
+
+
+def _drop_lines(stream: IO[bytes]) -> None:
+    for _ in stream:
+        pass
 
 
 def _log_lines(stream: IO[bytes]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lnq import __version__
-from lnq.cases import EXTENSIONS, Case, attempt, segment_case, stem
+from lnq.cases import EXTENSIONS, Case, attempt, identity, plain_name, segment_case, stem
 from lnq.files import write_text
 from lnq.metrics import assd_mm, dice
 from lnq.resample import resample_label_to
 from lnq.source import Source, content_sha256, file_state, open_case
-from lnq.spec import SPEC_NAME, file_sha256
+from lnq.spec import WEIGHTS_NAME, file_sha256
 from lnq.tables import rows_of, write_case_table
 from lnq.volume import ImageError, Volume, read_volume, write_volume
 
@@ -35,7 +37,7 @@ IMAGE_FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
 DICOM_FORMATS = {"dicom-seg": ".dcm", "rtstruct": ".dcm"}
 FORMATS = IMAGE_FORMATS | DICOM_FORMATS
 CASE_JSON = "case.json"  # a finished case's line of the manifest; a folder with it is a result
-WORK_FOLDER = ".work"  # below the output: cases that are not finished
+WORK_FOLDER = ".lnq-work"  # below the output: cases that are not finished
 PREVIEW = "preview.png"
 
 Entry = dict[str, Any]  # one line of the manifest
@@ -78,13 +80,14 @@ def settings_from_plain(data: dict[str, Any]) -> Settings:
 def failed_entry(case: Case, settings: Settings, error: str) -> Entry:
     """The line of the manifest of a case that has no result."""
     entry = blank_entry(case, settings) | {"error": error}
-    return without_names(entry, case) if settings.private else entry
+    return without_names(entry, case, settings) if settings.private else entry
 
 
 def blank_entry(case: Case, settings: Settings) -> Entry:
     """A case's line of the manifest before anything is known of it."""
     return {
         "case": case.name,
+        "id": identity(case),
         "input": None if settings.private else str(case.path),
         "series_uid": case.series_uid,
         "status": "failed",
@@ -95,18 +98,24 @@ def blank_entry(case: Case, settings: Settings) -> Entry:
 
 
 def versions_of(model: Model) -> dict[str, str]:
-    """What made a result."""
-    digest = file_sha256(model.bundle / SPEC_NAME)
-    return {"lnq": __version__, "model": digest, "backend": model.backend, "device": model.device}
+    """What makes results: hashes of the loaded model's specification and of its weights, the program, the device."""
+    plain = json.dumps(dataclasses.asdict(model.spec), sort_keys=True)
+    return {
+        "lnq": __version__,
+        "model": hashlib.sha256(plain.encode()).hexdigest(),
+        "weights": model.spec.sha256[WEIGHTS_NAME],
+        "backend": model.backend,
+        "device": model.device,
+    }
 
 
-def run_case(case: Case, model: Model, settings: Settings) -> Entry:
+def run_case(case: Case, model: Model, settings: Settings, versions: dict[str, str]) -> Entry:
     """Segment a case and put its folder into the output, whole; returns its line of the manifest.
 
     A case that fails leaves nothing, and what an earlier run left of it stays.
     """
     start = time.perf_counter()
-    entry = blank_entry(case, settings) | {"versions": versions_of(model)}
+    entry = blank_entry(case, settings) | {"versions": versions}
 
     def work() -> None:
         with _scratch(Path(settings.output)) as scratch:
@@ -117,7 +126,7 @@ def run_case(case: Case, model: Model, settings: Settings) -> Entry:
             entry["status"] = "done"
             entry["seconds"] = round(time.perf_counter() - start, 2)
             if settings.private:
-                entry.update(without_names(entry, case))
+                entry.update(without_names(entry, case, settings))
             write_text(result / CASE_JSON, json.dumps(entry, indent=1) + "\n")
             publish(result, Path(settings.output) / case.name)
 
@@ -142,17 +151,30 @@ def _scratch(output: Path) -> Iterator[Path]:
 
 def publish(result: Path, target: Path) -> None:
     """Put a finished folder in the place of an earlier result. Raises FileExistsError where something else is there."""
+    _sync(result)
     if target.exists():
-        if not (target / CASE_JSON).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        is_result = read_entry(target.parent, target.name) is not None
+        if not is_result and not (target.is_dir() and not any(target.iterdir())):
             raise FileExistsError(f"{target} is in the way: it is no result of an earlier run")
         old = result.with_name("old")
         os.rename(target, old)
     os.rename(result, target)
 
 
+def _sync(folder: Path) -> None:
+    """Have a folder's files on the disk, so that they are whole under their final names after a power cut too."""
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _segment_into(entry: Entry, case: Case, model: Model, settings: Settings, folder: Path, scratch: Path) -> None:
     """Segment one case, write its files and note the outcome in `entry`."""
     options = settings.options
+    state, digest = file_state(case), content_sha256(case)
     source = open_case(case, scratch)
     if options.wants_dicom and not source.slices:
         raise ImageError(f"{case.path.name} is no DICOM series: its result cannot be DICOM, choose another --format")
@@ -161,13 +183,14 @@ def _segment_into(entry: Entry, case: Case, model: Model, settings: Settings, fo
     found = segmentation.mask
     entry["volume_mm3"] = round(float(found.array.sum(dtype=np.int64)) * found.voxel_volume_mm3, 1)
     if truth is not None:
-        entry |= _scores(found, truth)
+        entry |= _scores(found, truth) | {"truth_sha256": truth_sha256(case, settings.truth)}
     elif settings.truth is not None:
         entry["warnings"].append("No truth of this name was found.")
     entry["mask"] = f"{case.name}/segmentation{FORMATS[options.format]}"
     _write_results(entry, case, source, segmentation, truth, options, folder)
-    entry["input_sha256"] = content_sha256(case)
-    entry["input_state"] = file_state(case)
+    if file_state(case) != state:
+        raise ImageError(f"{case.path.name} cannot be used: its files changed while it was segmented")
+    entry["input_sha256"], entry["input_state"] = digest, state
     entry["options"] = dataclasses.asdict(options)
 
 
@@ -211,7 +234,7 @@ def _write_dicom(
     """Write the DICOM objects asked for, derived from the case's series."""
     from lnq.dicom_objects import Maker
 
-    maker = Maker("lnq", entry["versions"]["lnq"], entry["versions"]["model"])
+    maker = Maker("lnq", entry["versions"]["lnq"], entry["versions"]["weights"])
     if options.format == "dicom-seg":
         from lnq.dicom_seg import write_seg
 
@@ -230,10 +253,16 @@ def truth_path(case: Case, folder: str | None) -> Path | None:
     """The mask in `folder` that bears the case's name (or `x-seg` for a CT `x-ct`)."""
     if folder is None:
         return None
-    name = stem(case.path)
+    name = plain_name(case)
     names = [name, name.removesuffix("-ct") + "-seg"] if name.endswith("-ct") else [name]
     paths = (Path(folder) / f"{n}{extension}" for n in names for extension in EXTENSIONS)
     return next((p for p in paths if p.is_file()), None)
+
+
+def truth_sha256(case: Case, folder: str | None) -> str | None:
+    """Hex SHA-256 of the case's truth; None where there is none."""
+    path = truth_path(case, folder)
+    return None if path is None else file_sha256(path)
 
 
 def _find_truth(case: Case, folder: str | None, grid: Volume) -> Volume | None:
@@ -254,18 +283,26 @@ def _scores(mask: Volume, truth: Volume) -> Entry:
     return {"dice": round(overlap, 4), "assd_mm": round(distance, 3) if math.isfinite(distance) else None}
 
 
-def without_names(entry: Entry, case: Case) -> Entry:
+def without_names(entry: Entry, case: Case, settings: Settings) -> Entry:
     """The entry with the case's name in the place of all paths and file names, which may be the patient's."""
-    files = [Path(file) for file in case.files]
-    names = {str(case.path), case.path.name, stem(case.path)} | {n for f in files for n in (str(f), f.name)}
+    paths = [case.path, *(Path(file) for file in case.files)]
+    truth = truth_path(case, settings.truth)
+    paths += [truth] if truth is not None else []
+    names = {text for path in paths for text in (str(path), path.name, stem(path))}
+    telling = sorted((name for name in names if _tells(name)), key=len, reverse=True)
+    anywhere = "|".join(map(re.escape, telling)) or "(?!)"
+    pattern = re.compile(rf"^{re.escape(case.path.name)}(?!\w)|(?<!\w)(?:{anywhere})(?!\w)")
 
     def clean(text: str) -> str:
-        for name in sorted(names - {""}, key=len, reverse=True):
-            text = text.replace(name, case.name)
-        return text
+        return pattern.sub(case.name, text)
 
     error = entry["error"]
     return entry | {"error": error and clean(error), "warnings": [clean(w) for w in entry["warnings"]]}
+
+
+def _tells(name: str) -> bool:
+    """Whether a name may be somebody's, and no number of a slice."""
+    return len(name) > 2 and not (name.isdigit() and len(name) < 5)
 
 
 def read_entry(output: Path, case: str) -> Entry | None:

@@ -50,9 +50,10 @@ def main(descriptor: int) -> None:
     except (BundleError, ValueError) as error:
         answer({"problem": str(error)})
         return
-    answer({"versions": versions_of(model)})
+    versions = versions_of(model)
+    answer({"versions": versions})
     while True:
-        answer(run_case(case_from_plain(messages.get()), model, settings))
+        answer(run_case(case_from_plain(messages.get()), model, settings, versions))
 
 
 if __name__ == "__main__":

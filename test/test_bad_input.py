@@ -349,7 +349,8 @@ def break_one(folder: Path, index: int, sound: Volume, write_dicom: Callable[...
 
 def peak_kb(parent: int) -> int:
     """Peak resident memory of the workers of a run, in kB."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    tasks = Path(f"/proc/{parent}/task").glob("*/children")  # a thread's own children are listed with it
+    children = [child for task in tasks for child in task.read_text().split()]
     peaks = [0]
     for child in children:
         status = Path(f"/proc/{child}/status").read_text()

@@ -262,7 +262,7 @@ from lnq.backends import load_model
 from lnq.cases import Case
 from lnq.work import Settings, run_case
 entry = run_case(Case("ct", Path({str(tmp_path / "ct.mha")!r})), load_model({str(tiny_bundle)!r}, "cpu"),
-                 Settings({str(tmp_path / "out")!r}, {str(tiny_bundle)!r}))
+                 Settings({str(tmp_path / "out")!r}, {str(tiny_bundle)!r}), {{}})
 print(entry["status"], [m for m in {unwanted!r} if sys.modules.get(m)])
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -89,6 +89,8 @@ def try_cut(cases: Sequence[Marked], threshold: float, peak_threshold: float) ->
         components += len(kept)
     recall, precision = found / nodes if nodes else 1.0, true / components if components else 0.0
     f1 = 2 * recall * precision / (recall + precision) if recall * precision else 0.0
+    if not (nodes or components):
+        f1 = 1.0
     return Tried(threshold, peak_threshold, float(np.mean(dices)), f1, recall, float(components - true) / len(cases))
 
 

@@ -83,12 +83,47 @@ def test_another_option_makes_it_again(tmp_path, archive_of_cases, tiny_bundle):
     assert not (output / "ct0" / "probability.mha").exists()
 
 
+def test_an_archive_that_grows_keeps_the_names_of_its_cases(tmp_path, thorax, tiny_bundle, write_dicom, capfd):
+    write_dicom(thorax, tmp_path / "in" / "p1" / "CT", StudyInstanceUID="1.1")
+    process.main(command(tmp_path / "in", tmp_path / "out", tiny_bundle))
+    write_dicom(shifted(thorax, 1), tmp_path / "in" / "p2" / "CT", StudyInstanceUID="1.2")
+    capfd.readouterr()
+    process.main(command(tmp_path / "in", tmp_path / "out", tiny_bundle))
+    assert "CT: an earlier run did it" in capfd.readouterr().out
+    first, second = read_manifest(tmp_path / "out")
+    assert (first, second[:3]) == ("CT", "CT-")
+
+
+def test_another_truth_is_another_score(tmp_path, thorax, tiny_bundle):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "truth").mkdir()
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    arguments = command(tmp_path / "in", tmp_path / "out", tiny_bundle)
+    process.main(arguments)
+    mask = read_volume(tmp_path / "out" / "ct" / "segmentation.mha")
+    for truth, dice in ((mask, 1.0), (mask.with_array(np.zeros_like(mask.array)), 0.0)):
+        write_volume(truth, tmp_path / "truth" / "ct.mha")
+        process.main([*arguments, "--truth", f"{tmp_path}/truth"])
+        assert read_manifest(tmp_path / "out")["ct"]["dice"] == dice
+
+
+def test_what_is_not_the_programs_own_stays(tmp_path, thorax, tiny_bundle):
+    (tmp_path / "in").mkdir()
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    own = [tmp_path / "out" / ".work" / "mine.txt", tmp_path / "out" / "ct" / "case.json"]
+    for path in own:
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    assert process.main(command(tmp_path / "in", tmp_path / "out", tiny_bundle)) == 1
+    assert all(path.read_text() == "{}" for path in own)
+
+
 def test_two_runs_cannot_write_to_one_folder(tmp_path, archive_of_cases, tiny_bundle, capfd):
     import fcntl
 
     output = tmp_path / "out"
     output.mkdir()
-    with open(output / ".lock", "w") as lock:
+    with open(output / ".lnq-lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert process.main(command(archive_of_cases, output, tiny_bundle)) == 2
     last = capfd.readouterr().err.splitlines()[-1]
@@ -114,7 +149,7 @@ def test_a_signal_drops_the_current_case_and_the_same_command_goes_on(
     _, errors = run.communicate(timeout=60)
     assert run.returncode == status
     assert errors.splitlines()[-1] == "Stopped: finished cases are kept, the same command goes on from there"
-    assert not (output / ".work").exists()
+    assert not (output / ".lnq-work").exists()
     kept = {p.parent.name for p in output.glob("*/case.json")}
     assert "ct0" in kept
     process.main(arguments)
@@ -144,20 +179,26 @@ def test_hashed_names_leave_no_name_anywhere(tmp_path, thorax, tiny_bundle, writ
     folder = tmp_path / "in" / "Smith_John"
     write_dicom(thorax, folder / "Smith_CT", PatientName="Smith^John", StudyInstanceUID="1.4")
     write_volume(thorax, folder / "Smith.mha")
+    write_dicom(thorax, folder / "cut", StudyInstanceUID="1.5")
+    (folder / "cut" / "0007.dcm").rename(folder / "cut" / "Smith_0007.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff")
     (folder / "Smith-cut.mha").write_text("no image")
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "Smith.mha").write_text("no image")
     with zipfile.ZipFile(folder / "Smith.zip", "w") as packed:
         packed.write(folder / "Smith.mha", "Smith/John.mha")
     output = tmp_path / "out"
     log = tmp_path / "run.log"
     arguments = ["batch", str(folder), "-o", str(output), "--model", str(tiny_bundle), "--case-names", "hash"]
-    assert process.main([*arguments, "--log", str(log)]) == 1
-    assert len(list(output.rglob("report.html"))) == 4
+    assert process.main([*arguments, "--log", str(log), "--truth", str(tmp_path / "truth")]) == 1
+    assert len(list(output.rglob("report.html"))) == 3
     captured = capfd.readouterr()
     manifest = read_manifest(output)
-    assert [entry["status"] for entry in manifest.values()].count("done") == 3
+    assert [entry["status"] for entry in manifest.values()].count("done") == 2  # the series, and the archive's
     assert all(re.fullmatch("[0-9a-f]{16}", name) for name in manifest)
     everything = [captured.out, captured.err, log.read_text()]
-    everything += [str(p) + p.read_bytes().decode("latin-1") for p in output.rglob("*") if p.is_file()]
+    everything += [
+        str(p.relative_to(output)) + p.read_bytes().decode("latin-1") for p in output.rglob("*") if p.is_file()
+    ]
     assert not [text for text in everything if "Smith" in text or "John" in text]
 
 
@@ -194,7 +235,9 @@ def test_what_is_left_out_is_in_the_manifest_with_the_reason(tmp_path, thorax, t
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--workers", "-1"], "--workers must be 1 or more, not -1"),
+        (["--workers", "-1"], "--workers must not be negative, as -1 is"),
+        (["--time-limit", "-0.5"], "--time-limit must not be negative, as -0.5 is"),
+        (["--case-names", "hash", "--sr"], "DICOM results carry the patient's name: --case-names hash goes with "),
         (["--series-description", "("], "--series-description ( is no expression: "),
         (["--series-list", "none.csv"], "The list of series none.csv cannot be read: "),
         (["--log", "/proc/none/run.log"], "The log file /proc/none/run.log cannot be written: "),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from lnq.cases import StartError
+from lnq.cases import StartError, Stopped
 from lnq.discovery import Found, discover
 from lnq.series import Choice, read_uids
 from lnq.volume import Volume, make_affine
@@ -80,9 +81,7 @@ def test_a_reserved_name_is_not_given(tmp_path: Path) -> None:
     assert name.startswith("nodes.csv-")
 
 
-def test_a_folder_that_cannot_be_read_is_named_and_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_that_cannot_be_read_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path / "a.mha", tmp_path / "locked" / "b.mha")
     listed = Path.iterdir
 
@@ -92,8 +91,65 @@ def test_a_folder_that_cannot_be_read_is_named_and_left_out(
         return listed(folder)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    assert segmented(discover([tmp_path])) == ["a"]
-    assert caplog.messages == [f"{tmp_path / 'locked'} is left out: Permission denied"]
+    found = discover([tmp_path])
+    assert segmented(found) == ["a"]
+    sentence = "locked cannot be used: it cannot be read: Permission denied"
+    assert reasons(found, failed=True) == {"locked": sentence}
+
+
+def test_a_slice_that_cannot_be_read_fails_its_series(
+    tmp_path: Path, write_dicom: WriteSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dicom(ct(), tmp_path / "series")
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: str):
+        if path.name == "0012.dcm":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    sentence = "series cannot be used: its file 0012.dcm cannot be read: Permission denied"
+    assert reasons(discover([tmp_path]), failed=True) == {"series": sentence}
+    private = discover([tmp_path], hash_names=True)[0].reason
+    assert private == "series cannot be used: one of its files cannot be read: Permission denied"
+
+
+def test_what_is_odd_in_a_folder_ends_nothing(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mha")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    found = discover([tmp_path])
+    assert segmented(found) == ["a"]
+    assert reasons(found, failed=True) == {"self": "self cannot be used: it cannot be read: the link leads to itself"}
+
+
+@pytest.mark.parametrize("place", range(132, 700, 7))
+def test_a_dicom_file_cut_anywhere_is_at_most_damaged(tmp_path: Path, write_dicom: WriteSeries, place: int) -> None:
+    folder = write_dicom(ct(), tmp_path / "series")
+    file = folder / "0006.dcm"
+    file.write_bytes(file.read_bytes()[:place])
+    found = discover([tmp_path])
+    assert [f.failed for f in found] in ([True], [False])
+
+
+def test_the_same_series_in_two_archives_is_two_cases(tmp_path: Path, write_dicom: WriteSeries) -> None:
+    folder = write_dicom(ct(slices=24), tmp_path / "whole")
+    for number in (0, 1):
+        half = tmp_path / f"half{number}"
+        half.mkdir()
+        for file in sorted(folder.iterdir())[:12]:
+            file.rename(half / file.name)
+        pack(half, tmp_path / f"d{number}.zip")
+    for hashed in (False, True):
+        found = discover([tmp_path / "d0.zip", tmp_path / "d1.zip"], Choice(every=True), hash_names=hashed)
+        assert len({f.case.name for f in found}) == 2
+
+
+def test_a_run_told_to_stop_does_so_while_it_searches(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mha")
+    with pytest.raises(Stopped):
+        discover([tmp_path], stopping=lambda: True)
 
 
 def test_nothing_to_do_cannot_start(tmp_path: Path, write_dicom: WriteSeries) -> None:
@@ -213,6 +269,8 @@ def test_series_asked_for_are_taken_whatever_they_are(tmp_path: Path, write_dico
     found = discover([tmp_path], Choice(uids=frozenset({uid})))
     assert segmented(found) == ["few"]
     assert reasons(found, failed=False) == {"good": "good is left out: it is not among the series asked for"}
+    asked = Choice(uids=frozenset({uid, "1.2.9"}))
+    assert reasons(discover([tmp_path], asked), failed=True) == {"1.2.9": "1.2.9 cannot be used: it was not found"}
     assert segmented(discover([tmp_path], Choice(description=re.compile(r"B3\df")))) == ["few"]
 
 
@@ -234,7 +292,7 @@ def test_a_damaged_file_fails_the_series_beside_it(tmp_path: Path, write_dicom: 
     found = discover([tmp_path])
     assert segmented(found) == ["sound"]
     (reason,) = reasons(found, failed=True).values()
-    assert reason is not None and reason.startswith("series cannot be used: its file 0013.dcm is damaged")
+    assert reason == "series cannot be used: its file 0013.dcm is damaged"
 
 
 def test_archives_are_looked_into(tmp_path: Path, write_dicom: WriteSeries) -> None:
@@ -257,5 +315,5 @@ def test_damaged_archives_fail(tmp_path: Path, write_dicom: WriteSeries) -> None
     (tmp_path / "text.zip").write_text("no archive")
     found = discover([tmp_path / "cut.zip", tmp_path / "text.zip"])
     assert set(reasons(found, failed=True).values()) == {
-        f"{name}.zip cannot be used: the archive is damaged (File is not a zip file)" for name in ("cut", "text")
+        f"{name}.zip cannot be used: the archive is damaged (BadZipFile)" for name in ("cut", "text")
     }

@@ -96,9 +96,10 @@ def test_memory_of_a_process_is_known_on_linux():
     assert resident_gb(2**22 + 1) == 0
 
 
-def test_limits_count_from_the_cases_own_start(case, settings):
-    worker = Worker(settings, Limits(seconds=60))
+def test_limits_count_from_the_cases_own_start(case, settings, monkeypatch):
+    worker = Worker(settings, Limits(seconds=20))
     worker.start()
-    time.sleep(0.2)
+    monkeypatch.setattr(worker, "_limits", Limits(seconds=5))
+    time.sleep(5.2)
     assert worker.run(case)["status"] == "done"
     worker.close()
