@@ -21,9 +21,9 @@ from lnq.discovery import Found
 from lnq.files import write_text
 from lnq.source import content_sha256, file_state
 from lnq.supervise import Limits, Worker
-from lnq.tables import NODES_CSV, read_case_table, write_table
+from lnq.tables import NODES_CSV, Entry, read_case_table, write_table
 from lnq.volume import ImageError
-from lnq.work import CASE_JSON, WORK_FOLDER, Entry, Settings, failed_entry, read_entry, truth_sha256
+from lnq.work import CASE_JSON, WORK_FOLDER, Settings, failed_entry, read_entry, truth_sha256
 
 MANIFEST = "manifest.jsonl"
 REPORT = "report.html"

@@ -21,7 +21,8 @@ from lnq.cases import StartError, Stopped, prepare_output
 from lnq.discovery import discover
 from lnq.series import Choice, read_uids
 from lnq.supervise import Limits
-from lnq.work import DICOM_FORMATS, FORMATS, Entry, Options, Settings
+from lnq.tables import Entry
+from lnq.work import DICOM_FORMATS, FORMATS, Options, Settings
 
 DONE, SOME_FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
 
@@ -108,6 +109,8 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
         raise StartError("DICOM results carry the patient's name: --case-names hash goes with image formats alone")
     if (options.sr or options.format == "dicom-seg") and find_spec("highdicom") is None:
         raise StartError("DICOM results need the package highdicom: install requirements-batch.txt")
+    if not options.no_report and find_spec("jinja2") is None:
+        logger.warning("There is no report without the package jinja2: install requirements-batch.txt")
     for name in ("workers", "threads", "time_limit", "memory_limit"):
         if getattr(options, name) < 0:
             raise StartError(f"--{name.replace('_', '-')} must not be negative, as {getattr(options, name)} is")

@@ -13,7 +13,8 @@ from lnq import __version__
 from lnq.cases import Case, StartError, Stopped
 from lnq.source import case_from_plain, case_to_plain
 from lnq.supervise import Limits, Worker
-from lnq.work import Entry, Settings, failed_entry, settings_from_plain
+from lnq.tables import Entry
+from lnq.work import Settings, failed_entry, settings_from_plain
 
 _CONNECT_SECONDS = 30
 _POLL_SECONDS = 0.2

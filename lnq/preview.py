@@ -11,6 +11,7 @@ from lnq.files import replace_atomically
 from lnq.resample import reorient_to_lps
 from lnq.volume import Volume
 
+FILE_NAME = "preview.png"  # in a case's folder
 WINDOW_HU = (-160.0, 240.0)  # centre 40, width 400: soft tissue
 FOUND_COLOUR = "#E69F00"  # Okabe and Ito's orange and sky blue: told apart by colour-blind eyes too
 TRUTH_COLOUR = "#56B4E9"

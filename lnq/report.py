@@ -18,12 +18,12 @@ from urllib.parse import quote
 from lnq.files import replace_atomically
 from lnq.measure import SHORT_AXES_MM
 from lnq.niivue import niivue_code
+from lnq.preview import FILE_NAME as PREVIEW
 from lnq.preview import WINDOW_HU
 from lnq.report_scan import HU_PER_LEVEL, Box, Scan, make_scan
 from lnq.report_tables import (
     NODE_COLUMNS,
     CaseRow,
-    Entry,
     all_versions,
     case_rows,
     duration,
@@ -35,14 +35,13 @@ from lnq.report_tables import (
     summary,
     versions_text,
 )
-from lnq.tables import NODES_CSV, Row
+from lnq.tables import NODES_CSV, Entry, Row
 from lnq.volume import Volume
 
 if TYPE_CHECKING:
     import jinja2
 
 PAGE = "report.html"
-PREVIEW = "preview.png"
 MOST_BYTES = 5_000_000  # of a case's page
 
 _MOST_VOXELS, _FEWEST_VOXELS = 4_000_000, 100_000  # of the CT in it; noise takes about 0.5 byte each, 0.7 as text

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lnq.measure import SHORT_AXES_MM
-from lnq.tables import Row
+from lnq.tables import Entry, Row
 
-Entry = dict[str, Any]  # one line of the manifest
 SIZES = ("small", "medium", "large")  # by the short axis: below, between, from SHORT_AXES_MM on
 
 
@@ -141,7 +140,7 @@ def _case_row(entry: Entry, rows: Sequence[Row], columns: Sequence[Column]) -> C
     }
     return CaseRow(
         name=entry["case"],
-        status=_status(entry),
+        status=str(entry["status"]),
         error=str(entry.get("error") or ""),
         warnings=[str(warning) for warning in entry.get("warnings") or []],
         seconds=_number(entry.get("seconds")) or 0.0,
@@ -149,12 +148,6 @@ def _case_row(entry: Entry, rows: Sequence[Row], columns: Sequence[Column]) -> C
         short_axes_mm=axes,
         cells=[_cell(values.get(column.key), column) for column in columns],
     )
-
-
-def _status(entry: Entry) -> str:
-    """That of the entry; a case that was skipped because an earlier run did it counts as done."""
-    is_earlier = entry["status"] == "skipped" and entry.get("mask") and not entry.get("error")
-    return "done" if is_earlier else str(entry["status"])
 
 
 @dataclass(frozen=True)

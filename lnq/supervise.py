@@ -20,7 +20,8 @@ from typing import IO, Any
 
 from lnq.cases import Case, StartError, Stopped
 from lnq.source import case_to_plain
-from lnq.work import WORK_FOLDER, Entry, Settings, failed_entry
+from lnq.tables import Entry
+from lnq.work import WORK_FOLDER, Settings, failed_entry
 
 _ROOT = Path(__file__).resolve().parents[1]
 _POLL_SECONDS = 0.1

@@ -20,7 +20,8 @@ COLUMNS = (
 )  # fmt: skip
 _DECIMALS = {"mean_probability": 3}  # all else, in mm, mm3 or HU, has one
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # one node
+Entry = dict[str, Any]  # one case: a line of the manifest
 
 
 def rows_of(case: str, nodes: Iterable[Node]) -> list[Row]:

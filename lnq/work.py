@@ -25,7 +25,7 @@ from lnq.metrics import assd_mm, dice
 from lnq.resample import resample_label_to
 from lnq.source import Source, content_sha256, file_state, open_case
 from lnq.spec import WEIGHTS_NAME, file_sha256
-from lnq.tables import rows_of, write_case_table
+from lnq.tables import Entry, rows_of, write_case_table
 from lnq.volume import ImageError, Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ DICOM_FORMATS = {"dicom-seg": ".dcm", "rtstruct": ".dcm"}
 FORMATS = IMAGE_FORMATS | DICOM_FORMATS
 CASE_JSON = "case.json"  # a finished case's line of the manifest; a folder with it is a result
 WORK_FOLDER = ".lnq-work"  # below the output: cases that are not finished
-PREVIEW = "preview.png"
-
-Entry = dict[str, Any]  # one line of the manifest
 
 
 @dataclass(frozen=True)
@@ -216,10 +213,10 @@ def _write_results(
         probability = source.volume.with_array(segmentation.probability())
         write_volume(probability, folder / f"probability{IMAGE_FORMATS.get(options.format, '.nii.gz')}")
     if options.preview:
-        from lnq.preview import preview
+        from lnq.preview import FILE_NAME, preview
 
         title = case.name if truth is None else f"{case.name}, Dice {entry['dice']:.2f}"
-        preview(source.volume, labels, folder / PREVIEW, truth, title)
+        preview(source.volume, labels, folder / FILE_NAME, truth, title)
     if options.page:
         from lnq.report import PAGE, write_case_page
         from lnq.report_scan import region_box

@@ -29,7 +29,6 @@ from rich.table import Table
 
 from lnq.backends import Model, load_model
 from lnq.pipeline import infer, to_mask
-from lnq.spec import ModelSpec
 from lnq.volume import Volume, read_volume
 from training.command import run_command
 from training.score_plots import WorstCases, plot_scores
@@ -44,7 +43,7 @@ from training.scores import (
     write_results,
 )
 from training.truths import Truth, find_truths, read_instances, read_prediction, refuse_other_grid
-from training.tune import THRESHOLDS, Marked, Tried, choose, mark, write_tried
+from training.tune import THRESHOLDS, Marked, Tried, choose, mark, store_cut, write_tried
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Evaluate:
     predictions: Path | None = None  # folder of masks <case>.<ext> or <case>/segmentation.<ext>, instead of a bundle
     device: Literal["auto", "cpu", "cuda", "cpu-torch"] = "auto"
     mirror: bool = False  # average over eight flips, at eight times the time
-    threshold: float | None = None  # instead of the bundle's; a checkpoint's is 0.5
+    threshold: float | None = None  # instead of the bundle's (a checkpoint's is 0.5); its peak threshold stays
     tune_threshold: bool = False  # choose it by Dice, that of a node's peak by F1; both go into the bundle's spec.json
     worst: int = 3  # draw so many cases of lowest Dice
 
@@ -130,7 +129,7 @@ def score_all(truths: Sequence[Truth], masks: Masks, worst: int, console: Consol
 def tune(
     model: Model, truths: Sequence[Truth], mirror: bool, console: Console
 ) -> tuple[Tried, list[Tried], dict[str, str]]:
-    """The chosen thresholds, all that were tried, and why cases are left out. Raises ValueError where all are."""
+    """The chosen thresholds, all that were tried, and why cases are left out: nothing is tried where all are."""
     marked: list[list[Marked]] = []
 
     def work(truth: Truth, instances: Volume) -> None:
@@ -222,16 +221,6 @@ def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], co
     scored = score_all(usable, masks, command.worst, console)
     scored.failed |= failed
     return Outcome(scored, (spec.threshold, spec.peak_threshold), tried)
-
-
-def store_cut(bundle: Path, cut: tuple[float, float], results: Sequence[CaseResult]) -> None:
-    """Write threshold and peak threshold into the bundle's spec.json, with what they were chosen on."""
-    spec = ModelSpec.load(bundle)
-    found = {name: summary(results)[name] for name in ("mean_dice", "node_f1")}
-    by = "best mean Dice, then best F1 of nodes"
-    provenance = spec.provenance | {"threshold": {"by": by, "cases": [r.case for r in results], **found}}
-    threshold, peak = cut
-    dataclasses.replace(spec, threshold=threshold, peak_threshold=peak, provenance=provenance).save(bundle)
 
 
 def show(results: Sequence[CaseResult], title: str, console: Console) -> None:

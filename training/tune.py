@@ -7,6 +7,7 @@ which node it covers. All that is to be compared follows from these, for any pea
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from lnq.pipeline import Inferred
 from lnq.postprocess import CORNERS, postprocess
 from lnq.spec import ModelSpec
 from lnq.volume import Volume
+from training.scores import CaseResult, summary
 
 THRESHOLDS = (*np.round(np.arange(0.05, 0.96, 0.05), 2).tolist(), 0.97, 0.98, 0.99, 0.995)
 PEAK_THRESHOLDS = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
@@ -113,3 +115,13 @@ def write_tried(path: Path, tried: Sequence[Tried]) -> None:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows([getattr(t, name) for name in COLUMNS] for t in tried)
+
+
+def store_cut(bundle: Path, cut: tuple[float, float], results: Sequence[CaseResult]) -> None:
+    """Write threshold and peak threshold into the bundle's spec.json, with what they were chosen on."""
+    spec = ModelSpec.load(bundle)
+    found = {name: summary(results)[name] for name in ("mean_dice", "node_f1")}
+    by = "best mean Dice, then best F1 of nodes"
+    provenance = spec.provenance | {"threshold": {"by": by, "cases": [r.case for r in results], **found}}
+    threshold, peak = cut
+    dataclasses.replace(spec, threshold=threshold, peak_threshold=peak, provenance=provenance).save(bundle)

@@ -157,11 +157,6 @@ def test_index_sums_up_and_has_failures_on_top(tmp_path, node_rows, done_entry):
     assert "with a node ≥ 10 mm (1)" in page
 
 
-def test_a_case_that_an_earlier_run_did_counts_as_done(tmp_path, done_entry):
-    write_index(tmp_path, [done_entry | {"status": "skipped"}], [])
-    assert figures(text_of(tmp_path / "report.html"))["cases done"] == "1"
-
-
 def test_an_empty_run_and_one_in_which_all_failed(tmp_path):
     write_index(tmp_path, [], [])
     assert "No case was found." in text_of(tmp_path / "report.html")
