@@ -124,13 +124,14 @@ def test_what_is_odd_in_a_folder_ends_nothing(tmp_path: Path) -> None:
     assert reasons(found, failed=True) == {"self": "self cannot be used: it cannot be read: the link leads to itself"}
 
 
-@pytest.mark.parametrize("place", range(132, 700, 7))
-def test_a_dicom_file_cut_anywhere_is_at_most_damaged(tmp_path: Path, write_dicom: WriteSeries, place: int) -> None:
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_a_dicom_file_cut_anywhere_is_at_most_damaged(tmp_path: Path, write_dicom: WriteSeries) -> None:
     folder = write_dicom(ct(), tmp_path / "series")
     file = folder / "0006.dcm"
-    file.write_bytes(file.read_bytes()[:place])
-    found = discover([tmp_path])
-    assert [f.failed for f in found] in ([True], [False])
+    whole = file.read_bytes()
+    for place in range(132, 700, 3):
+        file.write_bytes(whole[:place])
+        assert [f.failed for f in discover([tmp_path])] in ([True], [False])
 
 
 def test_the_same_series_in_two_archives_is_two_cases(tmp_path: Path, write_dicom: WriteSeries) -> None:

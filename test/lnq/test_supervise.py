@@ -99,7 +99,7 @@ def test_memory_of_a_process_is_known_on_linux():
 def test_limits_count_from_the_cases_own_start(case, settings, monkeypatch):
     worker = Worker(settings, Limits(seconds=20))
     worker.start()
-    monkeypatch.setattr(worker, "_limits", Limits(seconds=5))
-    time.sleep(5.2)
+    monkeypatch.setattr(worker, "_limits", Limits(seconds=3))
+    time.sleep(3.1)
     assert worker.run(case)["status"] == "done"
     worker.close()
