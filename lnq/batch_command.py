@@ -55,7 +55,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     work = parser.add_argument_group("work")
     work.add_argument("--overwrite", action="store_true", help="do finished cases again")
-    work.add_argument("--workers", type=int, default=0, metavar="N", help="cases at a time (default: 2, on one CPU 1)")
+    work.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="cases at a time (default: one per four CPUs)"
+    )
     work.add_argument(
         "--threads",
         type=int,
@@ -154,8 +156,8 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
 
 
 def _workers(options: argparse.Namespace) -> int:
-    """Cases at a time: reading and writing one overlaps with the network's work on another."""
-    return options.workers or min(2, available_cpus())
+    """Cases at a time. The network keeps a few CPUs busy by itself: two workers on two were no faster than one."""
+    return options.workers or max(1, available_cpus() // 4)
 
 
 def _pool(options: argparse.Namespace, settings: Settings, workers: int, stop: threading.Event) -> Pool:
