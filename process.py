@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lnq import __version__, batch_command
+from lnq.batch_command import DONE, INTERRUPTED, SOME_FAILED
 from lnq.cases import StartError
 from lnq.spec import BundleError, ModelSpec
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 MOUNTED_BUNDLE = Path("/opt/ml/model")  # where the platform puts a model that was uploaded on its own
 OWN_BUNDLE = Path(__file__).resolve().parent / "model"
-DONE, SOME_FAILED, NOT_STARTED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+NOT_STARTED, BROKEN_PIPE = 2, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lnq.cases import Case, StartError, Stopped, hashed_name, identity
+from lnq.cases import Case, StartError, Stopped, free_name, identity
 from lnq.discovery import Found
 from lnq.files import write_text
+from lnq.report import PAGE, write_index
 from lnq.source import content_sha256, file_state
 from lnq.supervise import Limits, Worker
 from lnq.tables import NODES_CSV, Entry, read_case_table, write_table
@@ -26,8 +27,7 @@ from lnq.volume import ImageError
 from lnq.work import CASE_JSON, WORK_FOLDER, Settings, failed_entry, read_entry, truth_sha256
 
 MANIFEST = "manifest.jsonl"
-REPORT = "report.html"
-RESERVED = (MANIFEST, NODES_CSV, REPORT)  # the run's own files, which no case may be named after
+RESERVED = (MANIFEST, NODES_CSV, PAGE)  # the run's own files, which no case may be named after
 _LOCK = ".lnq-lock"
 _KEEP_UP_SECONDS = 60.0
 
@@ -117,32 +117,42 @@ class Batch:
             yield from self._run(pool)
 
     def _run(self, pool: Pool) -> Iterator[tuple[Entry, bool]]:
-        versions = pool.start()
-        self.found = _own_names(self.found, self.output)
-        self.entries = self._earlier()
-        to_do = []
+        try:
+            versions = pool.start()
+            self.found = _own_names(self.found, self.output)
+            self.entries = self._earlier()
+            to_do: list[Case] = []
+            yield from self._check(versions, to_do)
+            self._write_manifest()
+            try:
+                yield from self._work_off(pool, to_do)
+            finally:
+                pool.close()  # before the last word on what is there
+                self._finish()
+        finally:
+            pool.close()
+
+    def _check(self, versions: dict[str, str], to_do: list[Case]) -> Iterator[tuple[Entry, bool]]:
+        """What needs no work; the other cases are added to `to_do`."""
         for found in self.found:
             if self.stopping():
                 raise Stopped
             entry = _entry_of(found, self.settings) if found.reason else self._finished(found.case, versions)
             if entry is None:
                 to_do.append(found.case)
-                self.entries.pop(found.case.name, None)
             else:
                 self.entries[found.case.name] = entry
                 yield entry, found.reason is not None
-        try:
-            self._write_manifest()
-            with open(self.output / MANIFEST, "a") as manifest:
-                for entry in pool.run(to_do):
-                    self.entries[entry["case"]] = entry
-                    manifest.write(json.dumps(entry) + "\n")
-                    manifest.flush()
-                    self._keep_up()
-                    yield entry, True
-        finally:
-            pool.close()
-            self._finish()
+
+    def _work_off(self, pool: Pool, to_do: list[Case]) -> Iterator[tuple[Entry, bool]]:
+        """Have the cases done; the manifest grows by a line for each."""
+        with open(self.output / MANIFEST, "a") as manifest:
+            for entry in pool.run(to_do):
+                self.entries[entry["case"]] = entry
+                manifest.write(json.dumps(entry) + "\n")
+                manifest.flush()
+                self._keep_up()
+                yield entry, True
 
     def _earlier(self) -> dict[str, Entry]:
         """Results of earlier runs over other inputs: they stay, in the manifest too."""
@@ -175,8 +185,6 @@ class Batch:
         rows = [row for name in done for row in read_case_table(self.output / name) or []]
         write_table(self.output, rows)
         if self.settings.options.page:
-            from lnq.report import write_index
-
             write_index(self.output, list(self.entries.values()), rows)
         self._written = time.monotonic()
 
@@ -189,14 +197,15 @@ def _own_names(found: Sequence[Found], output: Path) -> list[Found]:
     results = (read_entry(output, path.parent.name) for path in sorted(output.glob(f"*/{CASE_JSON}")))
     earlier = {entry["case"]: entry for entry in results if entry is not None}
     known = {entry.get("id"): name for name, entry in earlier.items()}
-    named, taken = [], set[str]()
+    named, used = [], set[str]()
     for one in found:
-        case = one.case
-        name = known.get(identity(case), case.name)
-        if name in taken or (name == case.name and _is_anothers(earlier.get(name), case)):
-            name = hashed_name(case)
-        taken.add(name)
-        named.append(dataclasses.replace(one, case=dataclasses.replace(case, name=name)))
+        name = one.case.name
+        if one.reason is None and identity(one.case) in known:
+            name = known[identity(one.case)]
+        elif _is_anothers(earlier.get(name), one.case):
+            used.add(name.lower())
+        case = dataclasses.replace(one.case, name=free_name(one.case, name, used))
+        named.append(dataclasses.replace(one, case=case))
     return named
 
 

@@ -147,7 +147,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
         private=options.case_names == "hash",
         options=Options(
             format=options.format,
-            report=options.sr,
+            sr=options.sr,
             probability=options.probability,
             preview=not options.no_preview,
             page=not options.no_report and find_spec("jinja2") is not None,

@@ -82,24 +82,27 @@ def name_cases(cases: Iterable[Case], hash_names: bool = False, taken: Iterable[
     """
     cases = list(cases)
     plain = [plain_name(case) for case in cases]
-    count = Counter(name.lower() for name in (*plain, *taken))  # file systems may not tell cases apart
+    used = {name.lower() for name in taken}  # file systems may not tell cases apart
+    count = Counter(name.lower() for name in (*plain, *used))
     named = []
     for case, name in zip(cases, plain, strict=True):
         if hash_names:
             name = identity(case)[:16]
         elif count[name.lower()] > 1:
             name = hashed_name(case)
-        named.append(replace(case, name=name))
-    return _told_apart(named)
+        named.append(replace(case, name=free_name(case, name, used)))
+    return named
 
 
-def _told_apart(cases: list[Case]) -> list[Case]:
-    """Where names agree still, as those of one series in two archives do, with a hash of where the files are."""
-    count = Counter(case.name.lower() for case in cases)
-    return [
-        replace(case, name=f"{case.name}-{_sha256(_place(case))[:8]}") if count[case.name.lower()] > 1 else case
-        for case in cases
-    ]
+def free_name(case: Case, name: str, used: set[str]) -> str:
+    """`name`, or where it is among `used` (lower case) with a hash of where the files are; then it is used too.
+
+    Objects of one series may be two cases: in two archives, or a scan and its scout view.
+    """
+    if name.lower() in used:
+        name = f"{name}-{_sha256(_place(case))[:8]}"
+    used.add(name.lower())
+    return name
 
 
 def plain_name(case: Case) -> str:
@@ -112,7 +115,7 @@ def plain_name(case: Case) -> str:
 
 
 def hashed_name(case: Case) -> str:
-    """A case name that no other case has."""
+    """The case's plain name with digits of what it is known by."""
     return f"{plain_name(case)}-{identity(case)[:8]}"
 
 

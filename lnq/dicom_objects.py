@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 from pydicom.sr.coding import Code
 
-from lnq.dicom_source import Source, hashed_uid, read_source
+from lnq.dicom_source import SourceSeries, hashed_uid, read_source
 from lnq.files import replace_atomically
 from lnq.measure import Node
 from lnq.volume import Volume
@@ -51,7 +51,7 @@ class Origin:
     UIDs are hashes of the series, the maker and the labels: the same of the same, another for another mask.
     """
 
-    source: Source
+    source: SourceSeries
     maker: Maker
     labels_sha256: str
 

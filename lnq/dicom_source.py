@@ -46,7 +46,7 @@ _PLACE_TOLERANCE_MM = 1.0  # headers round positions and directions
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class SourceSeries:
     """A CT series as other objects see it."""
 
     slices: tuple[pydicom.Dataset, ...]  # of each, in the labels' order: identity and geometry, no patient
@@ -55,7 +55,7 @@ class Source:
     time: str
 
 
-def read_source(labels: Volume, slices: Sequence[Path]) -> Source:
+def read_source(labels: Volume, slices: Sequence[Path]) -> SourceSeries:
     """Read the headers of a CT's files, in the order of the first axis of `labels`, [Z, Y, X] on the CT's own grid.
 
     A series without frame of reference is given one, derived from its UID; without any date it is of 1900-01-01.
@@ -65,7 +65,7 @@ def read_source(labels: Volume, slices: Sequence[Path]) -> Source:
     if labels.shape[0] != len(slices):
         raise ValueError(f"The labels have {labels.shape[0]} slices, the series has {len(slices)} files")
     try:
-        return Source(tuple(_read_slices(labels, slices)), *_read_study(slices[0]))
+        return SourceSeries(tuple(_read_slices(labels, slices)), *_read_study(slices[0]))
     except ImageError as error:
         raise ImageError(f"No DICOM object can refer to {slices[0].parent.name}: {error}") from None
 
@@ -128,7 +128,7 @@ def _decimals(values: Sequence[float], count: int) -> list[DSfloat]:
 
 
 def plane_of(header: pydicom.Dataset) -> np.ndarray:
-    """[3, 3] of a slice of a Source: (row, column, 1) -> (L, P, S) in mm; pixels' centres have whole numbers."""
+    """[3, 3] of a slice of a SourceSeries: (row, column, 1) -> (L, P, S) in mm; pixels' centres have whole numbers."""
     along_row, along_column = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
     between_rows, between_columns = header.PixelSpacing
     position = np.array(header.ImagePositionPatient, float)

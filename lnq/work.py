@@ -45,7 +45,7 @@ class Options:
     """What is written of each case. A case done with other options is done again."""
 
     format: str = "mha"
-    report: bool = False  # also the nodes as a DICOM structured report
+    sr: bool = False  # also the nodes as a DICOM structured report
     probability: bool = False  # also a map of the probability of node
     preview: bool = True  # a picture
     page: bool = True  # a page with a viewer
@@ -53,7 +53,7 @@ class Options:
     @property
     def wants_dicom(self) -> bool:
         """Whether any result is a DICOM object, which refers to the slices of its series."""
-        return self.report or self.format in DICOM_FORMATS
+        return self.sr or self.format in DICOM_FORMATS
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def _write_dicom(
         from lnq.dicom_rtstruct import write_rtstruct
 
         write_rtstruct(folder / "segmentation.dcm", labels, nodes, source.slices, maker)
-    if options.report:
+    if options.sr:
         from lnq.dicom_sr import write_sr
 
         write_sr(folder / "nodes.dcm", labels, nodes, source.slices, maker)

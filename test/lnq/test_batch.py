@@ -204,6 +204,35 @@ def test_hashed_names_leave_no_name_anywhere(tmp_path, thorax, tiny_bundle, writ
     assert not [text for text in everything if "Smith" in text or "John" in text]
 
 
+@pytest.mark.parametrize("options", [[], ["--case-names", "hash"]])
+def test_a_scan_and_its_scout_view_of_one_series_are_two_cases(tmp_path, thorax, tiny_bundle, write_dicom, options):
+    folder = write_dicom(thorax, tmp_path / "in" / "Smith")
+    other = write_dicom(thorax.crop((slice(0, 2), slice(None), slice(None))), tmp_path / "scout")
+    for number, file in enumerate(sorted(other.iterdir())):
+        scout = pydicom.dcmread(file)
+        scout.SeriesInstanceUID = pydicom.dcmread(folder / "0001.dcm").SeriesInstanceUID
+        scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        scout.save_as(folder / f"scout{number}.dcm")
+    for _ in range(2):
+        assert process.main(command(tmp_path / "in", tmp_path / "out", tiny_bundle, *options)) == 0
+        manifest = read_manifest(tmp_path / "out")
+        assert sorted(entry["status"] for entry in manifest.values()) == ["done", "skipped"]
+        assert len((tmp_path / "out" / "nodes.csv").read_text().splitlines()) > 1
+    if options:
+        assert "Smith" not in (tmp_path / "out" / "manifest.jsonl").read_text()
+
+
+def test_a_case_that_fails_later_has_no_page_in_the_report(tmp_path, archive_of_cases, tiny_bundle):
+    arguments = ["batch", str(archive_of_cases), "-o", str(tmp_path / "out"), "--model", str(tiny_bundle)]
+    process.main([*arguments, "--no-preview"])
+    assert 'href="ct1/report.html"' in (tmp_path / "out" / "report.html").read_text()
+    (archive_of_cases / "ct1.mha").write_text("no image")
+    process.main([*arguments, "--no-preview"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'href="ct0/report.html"' in page
+    assert 'href="ct1/report.html"' not in page
+
+
 def test_json_mode_writes_the_manifests_lines_and_quiet_mode_nothing(tmp_path, archive_of_cases, tiny_bundle, capfd):
     output = tmp_path / "out"
     assert process.main(command(archive_of_cases, output, tiny_bundle, "--json")) == 1
