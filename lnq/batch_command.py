@@ -266,10 +266,16 @@ def _log(entry: Entry, new: bool) -> None:
 def describe(entry: Entry, new: bool) -> str:
     """One line for one case, and one for each warning; `new`: of this run."""
     if entry["status"] in ("failed", "skipped"):
-        return f"{entry['case']}: {'failed' if entry['status'] == 'failed' else 'left out'}: {entry['error']}"
+        outcome = "failed" if entry["status"] == "failed" else "left out"
+        return _one_line(f"{entry['case']}: {outcome}: {entry['error']}")
     text = f"{entry['case']}: done in {entry['seconds']:.1f} s" if new else f"{entry['case']}: an earlier run did it"
     text += f", {entry['nodes'] or 'no'} node{'' if entry['nodes'] == 1 else 's'} found"
     if entry.get("dice") is not None:
         distance = "none" if entry["assd_mm"] is None else f"{entry['assd_mm']:.2f} mm"
         text += f", Dice {entry['dice']:.3f}, ASSD {distance}"
-    return "\n".join([text, *(f"  warning: {w}" for w in entry["warnings"])])
+    return "\n".join(map(_one_line, [text, *(f"  warning: {w}" for w in entry["warnings"])]))
+
+
+def _one_line(text: str) -> str:
+    """Without the line breaks that a file's name may hold."""
+    return " ".join(text.splitlines())

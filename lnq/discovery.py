@@ -203,8 +203,8 @@ def _gather_archive(path: Path, sources: _Sources) -> None:
                 _gather_member(archive, name, names, path, sources)
     except Stopped:
         raise
-    except Exception as error:  # zipfile's own and those of four decompressors
-        sources.broken[path] = f"the archive is damaged ({type(error).__name__})"
+    except Exception:  # zipfile's own and those of four decompressors
+        sources.broken[path] = "the archive is damaged"
 
 
 def _is_hidden(name: str) -> bool:

@@ -277,3 +277,4 @@ def test_names_with_line_breaks_and_odd_bytes_leave_one_last_sentence(tmp_path, 
     run = subprocess.run([sys.executable, ROOT / "process.py", *arguments], capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1].startswith("2 cases failed, the first: ")
+    assert len(run.stdout.splitlines()) == 2

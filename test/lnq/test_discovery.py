@@ -316,5 +316,5 @@ def test_damaged_archives_fail(tmp_path: Path, write_dicom: WriteSeries) -> None
     (tmp_path / "text.zip").write_text("no archive")
     found = discover([tmp_path / "cut.zip", tmp_path / "text.zip"])
     assert set(reasons(found, failed=True).values()) == {
-        f"{name}.zip cannot be used: the archive is damaged (BadZipFile)" for name in ("cut", "text")
+        f"{name}.zip cannot be used: the archive is damaged" for name in ("cut", "text")
     }
