@@ -6,7 +6,6 @@ Its spatial transform rotates in voxels, which shears anisotropic images, so rot
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,14 +88,18 @@ def apply_spatial(image: Tensor, label: Tensor, change: SpatialChange, patch: In
     return image, label
 
 
-def intensity_transform(settings: Augmentation) -> Callable[[Tensor], Tensor]:
-    """A function that changes a float patch [1, Z, Y, X] in normalised units; draws from the global generators."""
-    transforms = ComposeTransforms(_strong() if settings.strong else _nnunet())
+class IntensityTransform:
+    """Changes a float patch [1, Z, Y, X] in normalised units; draws from the global generators.
 
-    def change(image: Tensor) -> Tensor:
-        return transforms(image=image.clone())["image"]
+    It can be pickled: loader processes that are started afresh, not forked, get it that way.
+    """
 
-    return change
+    def __init__(self, settings: Augmentation) -> None:
+        self.transforms = ComposeTransforms(_strong() if settings.strong else _nnunet())
+
+    def __call__(self, image: Tensor) -> Tensor:
+        changed: Tensor = self.transforms(image=image.clone())["image"]
+        return changed
 
 
 def _nnunet() -> list[RandomTransform]:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 
 from lnq.normalise import normalise
 from lnq.spec import Normalisation
-from training.augment import apply_spatial, draw_spatial, intensity_transform, source_size
+from training.augment import apply_spatial, draw_spatial, IntensityTransform, source_size
 from training.cases import PreparedCase
 from training.config import Config
 from training.corrupt import apply_corruption, draw_corruption
@@ -78,7 +78,7 @@ class FinetuneDataset(Dataset[Sample]):
     def __init__(self, cases: Sequence[PreparedCase], config: Config, normalisation: Normalisation) -> None:
         self.source = PatchSource(cases, config)
         self.normalisation = normalisation
-        self.change_intensity = intensity_transform(config.augmentation)
+        self.change_intensity = IntensityTransform(config.augmentation)
 
     def __getitem__(self, index: int) -> Sample:
         config = self.source.config

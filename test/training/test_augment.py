@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.augment import SpatialChange, apply_spatial, draw_spatial, intensity_transform, source_size
+from training.augment import SpatialChange, apply_spatial, draw_spatial, IntensityTransform, source_size
 from training.config import Augmentation
 from training.dataset import global_seed
 
@@ -69,7 +69,7 @@ def test_spatial_changes_come_as_often_as_asked() -> None:
 
 @pytest.mark.parametrize("strong", [False, True])
 def test_intensity_changes_are_finite_repeatable_and_leave_the_input(strong: bool) -> None:
-    change = intensity_transform(Augmentation(strong=strong))
+    change = IntensityTransform(Augmentation(strong=strong))
     image = torch.randn(1, *PATCH)
     before, changed = image.clone(), 0
     for seed in range(40):

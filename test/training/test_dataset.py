@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -45,6 +46,16 @@ def test_patches_are_normalised_as_inference_does(prepared: Path, normalisation:
     whole = normalise(case.whole("image").astype(np.float32), normalisation)
     patch = normalise_patch(case.box("image", (1, 2, 3), (4, 8, 6)), case, normalisation)
     assert np.allclose(patch, whole[1:5, 2:10, 3:9], atol=2e-3)  # the case's statistics are of unrounded HU
+
+
+@pytest.mark.parametrize("kind", [FinetuneDataset, PretrainDataset])
+def test_a_worker_that_is_started_afresh_gives_the_same_samples(
+    prepared: Path, kind: type[FinetuneDataset] | type[PretrainDataset]
+) -> None:
+    dataset = kind(cases_of(prepared), TINY, CT)
+    sent = pickle.loads(pickle.dumps(dataset))  # as a spawned process gets it
+    for name, value in dataset[5].items():
+        assert torch.equal(sent[5][name], value)
 
 
 def large(config: Config, seed: int = 0) -> Config:
