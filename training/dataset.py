@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 
 from lnq.normalise import normalise
 from lnq.spec import Normalisation
-from training.augment import apply_spatial, draw_spatial, IntensityTransform, source_size
+from training.augment import IntensityTransform, apply_spatial, draw_spatial, source_size
 from training.cases import PreparedCase
 from training.config import Config
 from training.corrupt import apply_corruption, draw_corruption

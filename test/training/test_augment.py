@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.augment import SpatialChange, apply_spatial, draw_spatial, IntensityTransform, source_size
+from training.augment import IntensityTransform, SpatialChange, apply_spatial, draw_spatial, source_size
 from training.config import Augmentation
 from training.dataset import global_seed
 
