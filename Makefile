@@ -11,11 +11,13 @@ BACKGROUND_CASES ?= Lung_Dx-A0001 Lung_Dx-A0002
 FINISH := --annotated full --finetune.epochs 60 --finetune.lr 0.05
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
-.PHONY: help demo test lint unit setup weights score compare clean
+.PHONY: help demo test lint unit setup container-check lock weights score compare clean
 
 help:
 	@echo "make demo     segment the sample CT: mask and picture under demo-output/, Dice against its truth"
 	@echo "make test     lint, type check and tests"
+	@echo "make container-check  build and test the image, with podman where there is no Docker engine (root, Debian)"
+	@echo "make lock     compile the image's lists of packages after a change of requirements.txt or requirements-cpu.txt"
 	@echo "make weights  train the shipped model again (hours; BACKGROUND=DIR adds real CTs with inserted nodes)"
 	@echo "make score    score model/ on phantoms that were never trained on"
 	@echo "make compare  train with plain cross entropy and with the full method, a third of the steps each, and score"
@@ -30,11 +32,19 @@ lint: $(DEV)/.installed
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
+	$(DEV)/bin/hadolint Dockerfile
+	$(DEV)/bin/shellcheck test.sh export.sh container/*.sh
 
 unit: $(DEV)/.installed
 	$(DEV)/bin/python -m pytest
 
 setup: $(DEV)/.installed
+
+container-check: $(DEV)/.installed
+	container/check.sh
+
+lock: $(DEV)/.installed
+	$(DEV)/bin/python container/lock.py
 
 $(DEMO)/.installed: requirements-cpu.txt requirements-batch.txt
 	$(call make_venv,$(DEMO))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes what is uploaded to grand-challenge: lnq.tar.gz (the image) and model.tar.gz (the bundle on its own).
+# The image is checked as the platform does at upload.
 # Usage: ./export.sh [--weights-only] [CHECKPOINT] [-- ARGUMENTS OF docker build]
 # With CHECKPOINT (a fine-tuned one), its main decoder is exported into model/ first. --weights-only needs no Docker.
 set -euo pipefail
@@ -42,6 +43,7 @@ made=(model.tar.gz)
 if ! $weights_only; then
     docker build --platform=linux/amd64 -t "$IMAGE" "$@" .
     docker save "$IMAGE" | gzip >"$part/lnq.tar.gz"
+    "$python" container/check_image.py "$part/lnq.tar.gz"
     mv "$part/lnq.tar.gz" .
     made+=(lnq.tar.gz)
 fi

@@ -10,14 +10,16 @@ import argparse
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from lnq import __version__, batch_command
-from lnq.batch_command import DONE, INTERRUPTED, SOME_FAILED
+from lnq.batch_command import DONE, INTERRUPTED, SOME_FAILED, TERMINATED
 from lnq.cases import StartError
 from lnq.spec import BundleError, ModelSpec
 
@@ -27,6 +29,15 @@ if TYPE_CHECKING:
 MOUNTED_BUNDLE = Path("/opt/ml/model")  # where the platform puts a model that was uploaded on its own
 OWN_BUNDLE = Path(__file__).resolve().parent / "model"
 NOT_STARTED, BROKEN_PIPE = 2, 141
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def terminate(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM's handler: a container's first process has none of its own, and would not end."""
+    raise Terminated
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,11 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         logging.exception("Unforeseen error")
         status, sentence = NOT_STARTED, f"Stopped by an unforeseen {type(error).__name__}: {error}"
-    except KeyboardInterrupt:
-        status, sentence = (
-            INTERRUPTED,
-            "Interrupted: finished cases are kept, the same command goes on from there",
-        )
+    except (KeyboardInterrupt, Terminated) as stop:
+        status = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+        sentence = "Stopped by a signal: finished cases are kept"
     with suppress(BrokenPipeError):  # the status still tells
         print(" ".join(sentence.splitlines()), file=sys.stderr, flush=True)  # a file name may hold line breaks
     return status
@@ -144,4 +153,5 @@ def _load(options: argparse.Namespace) -> Model:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

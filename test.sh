@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the image, runs it on test/input under the challenge's restrictions and compares with test/expected.
-# Usage: ./test.sh [ARGUMENTS OF docker build], e.g. ./test.sh --build-arg REQUIREMENTS=requirements-cpu.txt
-# Leaves the image `lnq` and the container's output under test-output/. Exit status 0 only if all agrees.
+# Usage: ./test.sh [ARGUMENTS OF docker build], e.g. ./test.sh --build-arg FLAVOUR=cpu
+# Leaves the image `lnq` and the container's output under test-output/, no container and no volume. Exit status 0 only if
+# all agrees.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 IMAGE=lnq
@@ -10,6 +11,7 @@ MEMORY=4g
 if ! docker info >/dev/null 2>&1; then
     echo "test.sh needs Docker, and 'docker info' fails here: install or start it." >&2
     echo "Without Docker, run: python process.py --input test/input --output test-output" >&2
+    echo "or, on Debian with podman, runc and debootstrap: make container-check" >&2
     exit 2
 fi
 
@@ -17,14 +19,14 @@ docker build --platform=linux/amd64 -t "$IMAGE" "$@" .
 
 volume=lnq-output-$$
 docker volume create "$volume" >/dev/null
-trap 'docker volume rm --force "$volume" >/dev/null' EXIT
+trap 'docker rm --force "$volume" >/dev/null 2>&1 || true; docker volume rm --force "$volume" >/dev/null' EXIT
 
 gpus=()
 if command -v nvidia-smi >/dev/null && docker info 2>/dev/null | grep -qi 'runtimes.*nvidia'; then
     gpus=(--gpus all)
 fi
 
-docker run --rm --platform=linux/amd64 "${gpus[@]}" \
+docker run --rm --name "$volume" --platform=linux/amd64 "${gpus[@]}" \
     --memory="$MEMORY" --memory-swap="$MEMORY" --shm-size=128m --pids-limit=256 \
     --network=none --cap-drop=ALL --security-opt=no-new-privileges \
     --volume "$PWD/test/input:/input:ro" --volume "$volume:/output" \

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 INPUT = Path("/input")
 OUTPUT = Path("/output")
 INPUT_SLUG = "mediastinal-ct"
+SOCKETS = "inputs.json"  # today's platform lists there what it mounted; the platform of 2023 had none
 OUTPUT_SLUG = "mediastinal-lymph-node-segmentation"
 RESULTS = "results.json"
 
@@ -72,9 +73,16 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
 
     def process_cases(self, file_loader_key: str | None = None) -> None:
         self._case_results = []
-        for index, case in self._cases[file_loader_key or self._index_key].iterrows():
-            self._case_results.append(self.process_case(idx=index, case=case))
-            self.save()  # a killed container leaves what was done
+        cases = self._cases[file_loader_key or self._index_key]
+        try:
+            for index, case in cases.iterrows():
+                self._case_results.append(self.process_case(idx=index, case=case))
+                self.save()  # a killed container leaves what was done
+        except BaseException:  # a signal
+            left = cases["path"][len(self._case_results) :]
+            self._case_results += [_result(path, "Stopped before this CT was segmented") for path in left]
+            self.save()
+            raise
 
     def process_case(self, *, idx: int, case: Any) -> dict[str, Any]:
         result = _result(case["path"])
@@ -105,24 +113,45 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
 
 
 def run_container(load_model: Callable[[], Model], source: Path = INPUT, output: Path = OUTPUT) -> list[str]:
-    """Segment every CT in `source`/images/mediastinal-ct; one sentence for each that failed.
+    """Segment every CT that is mounted below `source`; one sentence for each that failed.
 
     results.json says the same, whatever happens. Whatever kept it from starting is raised.
     """
-    folder = source / "images" / INPUT_SLUG
-    cases = find_inputs(folder)
     prepare_output(output)
+    cases: list[Case] = []
     try:
+        folder = input_folder(source)
+        cases = find_inputs(folder)
         if not cases:
             raise StartError(f"No CT found in {folder}: one image file is needed there")
         model = load_model()
-    except Exception as error:
-        blank = [_result(c.path) for c in cases] or [_result(None)]
-        _write_results(output / RESULTS, [r | {"error_messages": [str(error)]} for r in blank])
+    except BaseException as error:
+        sentence = str(error) or "Stopped before the model was loaded"
+        _write_results(output / RESULTS, [_result(path, sentence) for path in [c.path for c in cases] or [None]])
         raise
     algorithm = LymphNodeAlgorithm(cases, model, output)
     algorithm.process()
     return algorithm.failures
+
+
+def input_folder(source: Path) -> Path:
+    """Where the CT lies: at the socket of `source`/inputs.json, or where there is no such file, in the usual place.
+
+    Raises StartError where the file is no list of sockets, or has none of this algorithm's.
+    """
+    path = source / SOCKETS
+    if not path.is_file():
+        return source / "images" / INPUT_SLUG
+    try:
+        sockets = {value["socket"]["slug"]: value["socket"]["relative_path"] for value in json.loads(path.read_bytes())}
+        place = {slug: Path(relative) for slug, relative in sockets.items()}
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise StartError(f"{path} is no list of sockets with slug and relative_path: {error!r}") from None
+    if INPUT_SLUG not in place:
+        raise StartError(f"{path} has no socket {INPUT_SLUG}, only {', '.join(sorted(map(str, place))) or 'none'}")
+    if place[INPUT_SLUG].is_absolute() or ".." in place[INPUT_SLUG].parts:
+        raise StartError(f"{path} sends socket {INPUT_SLUG} out of {source}, to {place[INPUT_SLUG]}")
+    return source / place[INPUT_SLUG]
 
 
 def find_inputs(folder: Path) -> list[Case]:
@@ -148,10 +177,10 @@ def _is_voxel_file(path: Path, headers: set[Path]) -> bool:
     return any(name.endswith(e) and path.with_name(path.name[: -len(e)]) in headers for e in VOXEL_FILES)
 
 
-def _result(path: Path | None) -> dict[str, Any]:
-    """An entry of results.json for an input of which nothing is known yet."""
+def _result(path: Path | None, *errors: str) -> dict[str, Any]:
+    """An entry of results.json for an input of which nothing more is known."""
     inputs = [] if path is None else [{"type": "metaio_image", "filename": path.name}]
-    return {"outputs": [], "inputs": inputs, "error_messages": [], "warnings": []}
+    return {"outputs": [], "inputs": inputs, "error_messages": list(errors), "warnings": []}
 
 
 def _write_results(path: Path, results: list[dict[str, Any]]) -> None:

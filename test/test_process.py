@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,27 @@ def test_container_names_equal_stems_apart_and_reads_header_with_voxel_file(tmp_
     out = tmp_path / "out"
     assert process.main(["--input", f"{tmp_path}/in", "--output", f"{out}", "--model", f"{tiny_bundle}"]) == 0
     assert len(list((out / "images" / "mediastinal-lymph-node-segmentation").glob("ct-*.mha"))) == 2
+
+
+def test_a_terminated_container_says_in_its_results_what_is_missing(tmp_path, thorax, tiny_bundle):
+    folder, out = tmp_path / "in" / "images" / "mediastinal-ct", tmp_path / "out"
+    folder.mkdir(parents=True)
+    for number in range(60):
+        write_volume(thorax, folder / f"{number:02d}.mha")
+    command = [sys.executable, ROOT / "process.py", "--input", tmp_path / "in", "--output", out, "--model", tiny_bundle]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (out / "results.json").is_file():
+        assert run.poll() is None
+        time.sleep(0.02)
+    run.terminate()
+    _, errors = run.communicate(timeout=30)
+    assert (run.returncode, errors.splitlines()[-1]) == (143, "Stopped by a signal: finished cases are kept")
+    results = json.loads((out / "results.json").read_text())
+    done = [r["outputs"][0]["filename"] for r in results if r["outputs"]]
+    assert sorted(p.name for p in out.rglob("*") if p.is_file()) == sorted([*done, "results.json"])
+    assert [r["inputs"][0]["filename"] for r in results] == [f"{number:02d}.mha" for number in range(60)]
+    left = [r["error_messages"] for r in results if not r["outputs"]]
+    assert left == [["Stopped before this CT was segmented"]] * (60 - len(done))
 
 
 def test_mounted_bundle_wins_unless_empty(tmp_path, monkeypatch):

@@ -65,7 +65,7 @@ def test_output_that_differs_fails_with_the_reason(compare, output, options, sen
 @pytest.mark.parametrize(
     ("script", "sentence"),
     [
-        ("test.sh", "Without Docker, run: python process.py --input test/input --output test-output"),
+        ("test.sh", "or, on Debian with podman, runc and debootstrap: make container-check"),
         (
             "export.sh",
             "export.sh needs Docker, and 'docker info' fails here: install or start it, or use --weights-only.",

@@ -3,44 +3,17 @@
 import json
 
 import pytest
+from unusual_files import UNUSUAL
 
 import process
-from lnq.volume import Volume, write_volume
-
-
-def thick_slices(make_thorax) -> Volume:
-    ct = make_thorax()
-    affine = ct.affine.copy()
-    affine[:, 0] *= 2
-    return Volume(ct.array[::2], affine)
-
-
-def cut_field_of_view(make_thorax) -> Volume:
-    return make_thorax().crop((slice(None), slice(None), slice(18, None)))
-
-
-def padded(make_thorax) -> Volume:
-    ct = make_thorax()
-    array = ct.array.copy()
-    array[:, :3] = -3024
-    return ct.with_array(array)
-
-
-CASES = {
-    "abdomen": (lambda make: make(lungs=0), "No lungs were found"),
-    "one-lung": (lambda make: make(lungs=1), "Only one lung was found"),
-    "plain": (lambda make: make(blood_hu=40), "No contrast medium seen"),
-    "thick": (thick_slices, "Slices are 10 mm apart"),
-    "cut": (cut_field_of_view, "The field of view cuts the lungs"),
-    "padded": (padded, "Values down to -3024 HU were taken for padding"),
-}
+from lnq.volume import write_volume
 
 
 @pytest.fixture
 def folder(tmp_path, make_thorax):
     path = tmp_path / "input" / "images" / "mediastinal-ct"
     path.mkdir(parents=True)
-    for name, (make, _) in CASES.items():
+    for name, (make, _) in UNUSUAL.items():
         write_volume(make(make_thorax), path / f"{name}.mha")
     write_volume(make_thorax(), path / "usual.mha")
     return path
@@ -48,7 +21,7 @@ def folder(tmp_path, make_thorax):
 
 def check(warnings: dict[str, list[str]]) -> None:
     assert warnings.pop("usual") == []
-    for name, (_, start) in CASES.items():
+    for name, (_, start) in UNUSUAL.items():
         assert [w for w in warnings[name] if w.startswith(start)], f"{name}: {warnings[name]}"
         assert len(set(warnings[name])) == len(warnings[name])
 
@@ -60,7 +33,7 @@ def test_container_warns_in_results_json(tmp_path, folder, tiny_bundle):
     assert all(r["error_messages"] == [] for r in results)
     check({r["inputs"][0]["filename"].removesuffix(".mha"): r["warnings"] for r in results})
     masks = output / "images" / "mediastinal-lymph-node-segmentation"
-    assert sorted(p.stem for p in masks.iterdir()) == sorted([*CASES, "usual"])
+    assert sorted(p.stem for p in masks.iterdir()) == sorted([*UNUSUAL, "usual"])
 
 
 def test_batch_warns_in_the_manifest(tmp_path, folder, tiny_bundle, capfd):
