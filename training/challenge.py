@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def mask_of_job(jobs: Sequence[Job], truth: Truth, instances: Volume) -> tuple[V
     mask = read_volume(path)
     problems = [*_other_grid(mask, instances, truth.path.name), *_other_values(mask)]
     if problems:
-        raise ValueError(f"{path.name} of job {own[0].pk} {' and '.join(problems)}")
+        raise ValueError(f"{path.name} of job {own[0].pk} has {' and '.join(problems)}")
     return mask, own[0].seconds
 
 
@@ -139,53 +140,37 @@ def _other_grid(mask: Volume, truth: Volume, name: str) -> Iterator[str]:
     """How a mask's grid differs from that of the truth, which is called `name`."""
     length_mm = GRID_TOLERANCE * truth.spacing_mm[2]
     for title, own, wanted, tolerance in (
-        ("size", mask.shape, truth.shape, 0.0),
-        ("spacing", mask.spacing_mm, truth.spacing_mm, length_mm),
-        ("origin", mask.affine[:3, 3], truth.affine[:3, 3], length_mm),
+        ("size [z y x]", mask.shape, truth.shape, 0.0),
+        ("spacing [z y x]", mask.spacing_mm, truth.spacing_mm, length_mm),
+        ("origin [L P S]", mask.affine[:3, 3], truth.affine[:3, 3], length_mm),
         ("direction", mask.direction, truth.direction, GRID_TOLERANCE),
     ):
         if not np.allclose(own, wanted, rtol=0, atol=tolerance):
-            yield f"has the {title} {_numbers(own)}, {name} has {_numbers(wanted)}"
+            yield f"the {title} {_numbers(own)} ({name}: {_numbers(wanted)})"
 
 
 def _other_values(mask: Volume) -> Iterator[str]:
     others = np.unique(mask.array[(mask.array != 0) & (mask.array != 1)])
     if others.size:
-        yield f"has values other than 0 and 1, such as {_numbers(others[:3])}"
+        yield f"values other than 0 and 1, such as {_numbers(others[:3])}"
 
 
 def _numbers(values: Any) -> str:
     return " ".join(f"{value:.10g}" for value in np.ravel(values))
 
 
-def metrics(jobs: Sequence[Job], truths: Sequence[Truth], results: Sequence[CaseResult]) -> dict[str, Any]:
-    """The content of metrics.json, by evalutils, of whose evaluation the organisers' first evaluator was a subclass.
+def metrics(jobs: Sequence[Job], results: Sequence[CaseResult]) -> dict[str, Any]:
+    """The content of metrics.json as the organisers' evaluator writes it: scores in the jobs' order, and their means.
 
-    There must be one job, truth and result of each case. Cases are numbered in the order of the truths' paths.
+    A case goes by the number in its name, `0001` of `lnq2023-val-0001`, but by the whole name where not all have one of
+    their own. There must be one job and one result of each.
     """
-    from evalutils import ClassificationEvaluation  # brings pandas
-    from evalutils.io import ImageLoader
-    from pandas import DataFrame
-
-    class Evaluation(ClassificationEvaluation):
-        """Of cases that are scored already."""
-
-        def score_case(self, *, idx: int, case: Any) -> dict[str, Any]:
-            return case.to_dict()
-
-    job_of, result_of = {job.case: job for job in jobs}, {result.case: result for result in results}
-    evaluation = Evaluation(file_loader=ImageLoader(), validators=())
-    evaluation._cases = DataFrame(
-        {
-            "DiceCoefficient": result_of[truth.case].dice,
-            "AverageSymmetricSurfaceDistance": result_of[truth.case].assd_mm,
-            "pred_fname": mask_file(job_of[truth.case]).name,
-            "gt_fname": truth.path.name,
-        }
-        for truth in sorted(truths, key=lambda truth: truth.path)
-    )
-    evaluation.score()
-    return evaluation._metrics
+    scores = {r.case: {"DiceCoefficient": r.dice, "AverageSymmetricSurfaceDistance": r.assd_mm} for r in results}
+    numbers = [number for job in jobs for number in job.case.split("-")[2:3]]
+    keys = numbers if len(set(numbers)) == len(jobs) else [job.case for job in jobs]
+    cases = {key: scores[job.case] for key, job in zip(keys, jobs, strict=True)}
+    means = {column: statistics.mean(case[column] for case in cases.values()) for column in next(iter(cases.values()))}
+    return {"case": cases, "aggregates": means}
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:

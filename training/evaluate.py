@@ -41,7 +41,7 @@ from training.tune import THRESHOLDS, Marked, Tried, choose, mark, store_cut, wr
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a model bundle, a checkpoint or a folder of masks on CTs with complete truth."""
+    """Score a model bundle, a checkpoint, a folder of masks or a submission to the challenge on complete truth."""
 
     sources: tyro.conf.Positional[tuple[Path, ...]]  # folders with <case>-ct.nrrd and -nodes.nrrd or -seg.nrrd
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets tables, plots and pictures of the worst cases
@@ -191,7 +191,7 @@ class Outcome:
 def evaluate(command: Evaluate, console: Console) -> Outcome:
     """Score at the bundle's (or the given) threshold, or at those that are best on these cases.
 
-    Raises ValueError where no case can be scored.
+    Raises ValueError where no case can be scored, but for a submission, of which all that is wrong is said.
     """
     refuse_contradictions(command)
     jobs: list[Job] = []
@@ -213,11 +213,11 @@ def evaluate(command: Evaluate, console: Console) -> Outcome:
         console.print(f"{case} is left out: {reason}", highlight=False, markup=False, soft_wrap=True)
     if jobs and scored.failed:
         console.print("metrics.json is not written: the platform would fail this submission", soft_wrap=True)
-    if not scored.results:
+    elif not scored.results:
         raise ValueError(f"No case could be scored, {len(scored.failed)} were left out")
     scored.results = replace_missing_assd(scored.results)
     if jobs and not scored.failed:
-        outcome.metrics = metrics(jobs, truths, scored.results)
+        outcome.metrics = metrics(jobs, scored.results)
     return outcome
 
 
@@ -270,7 +270,8 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> bool:
         command = tyro.cli(Evaluate, args=arguments)
         outcome = evaluate(command, Console(stderr=True))
-        write(command, outcome)
+        if outcome.scored.results:
+            write(command, outcome)
         failed.update(outcome.scored.failed)
         return True
 

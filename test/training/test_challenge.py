@@ -29,7 +29,7 @@ def row(start: int, stop: int) -> Volume:
 
 
 def job(case: str, **fields: Any) -> dict[str, Any]:
-    """An entry of predictions.json as the platform writes it, of which the test's case needs the given fields."""
+    """An entry of predictions.json as the platform writes it, but for the given fields."""
     ct = {"socket": {"slug": "mediastinal-ct", "relative_path": "images/mediastinal-ct"}}
     mask = {"socket": {"slug": "mediastinal-lymph-node", "relative_path": PLACE}}
     return {
@@ -93,30 +93,27 @@ def sitk_dice(truth: Path, mask: Path) -> float:
     return measures.GetDiceCoefficient()
 
 
-def test_metrics_are_those_that_evalutils_makes_of_the_cases(three: Submission) -> None:
-    from evalutils import ClassificationEvaluation
-    from evalutils.io import SimpleITKLoader
-    from pandas import DataFrame
-
-    class Evaluation(ClassificationEvaluation):
-        def score_case(self, *, idx: int, case: Any) -> dict[str, Any]:
-            scores = {"DiceCoefficient": sitk_dice(case["truth"], case["mask"])}
-            scores["AverageSymmetricSurfaceDistance"] = (0.6, 2.4, 0.0)[idx]
-            return scores | {"pred_fname": case["mask"].name, "gt_fname": case["truth"].name}
-
+def test_metrics_hold_the_scores_in_the_jobs_order_and_their_means(three: Submission) -> None:
     assert three.run() == 0
-    expected = three.path.parent / "expected.json"
-    evaluation = Evaluation(file_loader=SimpleITKLoader(), validators=(), output_file=expected)
-    evaluation._cases = DataFrame(
-        [{"truth": three.truth / f"{n}-seg.nrrd", "mask": three.place(n) / f"{n[-2:]}.mha"} for n in NAMES]
-    )
-    evaluation.score()
-    evaluation.save()
-    found, wanted = three.metrics(), json.loads(expected.read_text())
-    assert found.keys() == wanted.keys() and list(found["case"]) == list(wanted["case"])
-    for part in ("case", "aggregates"):
-        for column, values in wanted[part].items():
-            assert found[part][column] == pytest.approx(values, abs=1e-6)
+    expected = {
+        number: {
+            "DiceCoefficient": sitk_dice(three.truth / f"{case}-seg.nrrd", three.place(case) / f"{case[-2:]}.mha"),
+            "AverageSymmetricSurfaceDistance": pytest.approx(assd, abs=1e-6),
+        }
+        for number, case, assd in (("0003", NAMES[2], 0.0), ("0002", NAMES[1], 2.4), ("0001", NAMES[0], 0.6))
+    }
+    means = {"DiceCoefficient": 0.5, "AverageSymmetricSurfaceDistance": pytest.approx(1.0, abs=1e-6)}
+    found = three.metrics()
+    assert found == {"case": expected, "aggregates": means}
+    assert list(found["case"]) == list(expected)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("lnq2023-val-0001", "lnq2023-test-0001"), ("lnq2023-val-0001", "b")])
+def test_cases_without_a_number_of_their_own_go_by_their_names(submission: Submission, names: tuple[str, str]) -> None:
+    for name in names:
+        submission.add(name, row(1, 3), row(1, 3))
+    assert submission.run() == 0
+    assert list(submission.metrics()["case"]) == [*reversed(names)]
 
 
 def test_table_is_that_of_masks_and_means_and_medians_are_printed(
@@ -166,14 +163,15 @@ def test_empty_masks_are_scored_as_elsewhere_and_metrics_stay_json(
     assert three.run() == 0
     assert "* Where one of two masks is empty there is no ASSD: the largest of the set" in capsys.readouterr().out
     cases = three.metrics()["case"]
-    assert list(cases["DiceCoefficient"].values())[3:] == [0.0, 1.0]
-    assert list(cases["AverageSymmetricSurfaceDistance"].values())[3:] == pytest.approx([2.4, 0.0])
+    assert cases["0004"] == {"DiceCoefficient": 0.0, "AverageSymmetricSurfaceDistance": pytest.approx(2.4)}
+    assert cases["0005"] == {"DiceCoefficient": 1.0, "AverageSymmetricSurfaceDistance": 0.0}
 
 
 def test_distance_that_no_case_has_is_null(submission: Submission) -> None:
     submission.add(NAMES[0], row(0, 0), row(1, 3))
     assert submission.run() == 0
-    assert submission.metrics()["case"]["AverageSymmetricSurfaceDistance"] == {"0": None}
+    scores = {"DiceCoefficient": 0.0, "AverageSymmetricSurfaceDistance": None}
+    assert submission.metrics() == {"case": {"0001": scores}, "aggregates": scores}
 
 
 def test_all_that_the_platform_would_refuse_is_said_and_no_metrics_are_written(
@@ -196,10 +194,16 @@ def test_all_that_the_platform_would_refuse_is_said_and_no_metrics_are_written(
     ]
 
 
-def test_nothing_to_score_is_an_error(submission: Submission, capsys: pytest.CaptureFixture[str]) -> None:
+def test_submission_of_nothing_that_can_be_scored_fails_alike(
+    submission: Submission, capsys: pytest.CaptureFixture[str]
+) -> None:
     submission.add("a", None, row(1, 3), status="Cancelled")
-    assert submission.run() == 2
-    assert capsys.readouterr().err.endswith("Error: No case could be scored, 1 were left out\n")
+    assert submission.run() == 1
+    assert capsys.readouterr().err.endswith(
+        "a is left out: Job job-a has the status Cancelled, not Succeeded\n"
+        "metrics.json is not written: the platform would fail this submission\n"
+        "1 cases were left out: a\n"
+    )
     assert not submission.output.exists()
 
 
@@ -234,20 +238,20 @@ def test_output_must_be_one_mha_file(submission: Submission) -> None:
 @pytest.mark.parametrize(
     ("mask", "sentence"),
     [
-        (GRID.crop(np.s_[1:, :, :]), "has the size 3 6 12, a-seg.nrrd has 4 6 12 and has the origin 3 -4 7, "
-         "a-seg.nrrd has 3 -4 5"),
+        (GRID.crop(np.s_[1:, :, :]), "the size [z y x] 3 6 12 (a-seg.nrrd: 4 6 12) and the origin [L P S] "
+         "3 -4 7 (a-seg.nrrd: 3 -4 5)"),
         (Volume(GRID.array, make_affine((2.5, 1.5, 0.8), (3.0, -4.0, 5.0))),
-         "has the spacing 2.5 1.5 0.8, a-seg.nrrd has 2 1.5 0.8"),
+         "the spacing [z y x] 2.5 1.5 0.8 (a-seg.nrrd: 2 1.5 0.8)"),
         (Volume(GRID.array, make_affine((2.0, 1.5, 0.8), (3.0, -4.000001, 5.0))),
-         "has the origin 3 -4.000001 5, a-seg.nrrd has 3 -4 5"),
+         "the origin [L P S] 3 -4.000001 5 (a-seg.nrrd: 3 -4 5)"),
         (Volume(GRID.array, make_affine((2.0, 1.5, 0.8), (3.0, -4.0, 5.0), np.eye(3))),
-         "has the direction 1 0 0 0 1 0 0 0 1, a-seg.nrrd has 0 0 1 0 1 0 1 0 0"),
-        (GRID.with_array(row(1, 3).array * 255), "has values other than 0 and 1, such as 255"),
+         "the direction 1 0 0 0 1 0 0 0 1 (a-seg.nrrd: 0 0 1 0 1 0 1 0 0)"),
+        (GRID.with_array(row(1, 3).array * 255), "values other than 0 and 1, such as 255"),
     ],
 )  # fmt: skip
 def test_other_grids_and_values_are_refused(submission: Submission, mask: Volume, sentence: str) -> None:
     submission.add("a", mask, row(1, 3))
-    assert refusal(submission) == f"a.mha of job job-a {sentence}"
+    assert refusal(submission) == f"a.mha of job job-a has {sentence}"
 
 
 @pytest.mark.parametrize("part", [0.9, 1.1])
