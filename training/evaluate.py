@@ -5,6 +5,7 @@ section 8).
     python -m training.evaluate DIR... --checkpoint RUN/finetune.pt -o RESULTS
     python -m training.evaluate DIR... --predictions OUT -o RESULTS
     python -m training.evaluate DIR... --model model -o RESULTS --tune-threshold
+    python -m training.evaluate --challenge predictions.json --truth DIR -o RESULTS
 
 A DIR holds `<case>-ct.nrrd` with `<case>-nodes.nrrd` (every node its own label) or a complete `<case>-seg.nrrd`.
 """
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,30 +27,21 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from lnq.backends import Model, load_model
 from lnq.pipeline import infer, to_mask
 from lnq.volume import Volume, read_volume
+from training.challenge import Job, mask_of_job, metrics, read_jobs, without_truth, write_metrics
 from training.command import run_command
 from training.score_plots import WorstCases, plot_scores
-from training.scores import (
-    EMPTY_RULE,
-    CaseResult,
-    bin_name,
-    by_size,
-    replace_missing_assd,
-    score,
-    summary,
-    write_results,
-)
+from training.scores import CaseResult, replace_missing_assd, score, show, write_results
 from training.truths import Truth, find_truths, read_instances, read_prediction, refuse_other_grid
 from training.tune import THRESHOLDS, Marked, Tried, choose, mark, store_cut, write_tried
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a model bundle, a checkpoint or a folder of masks on CTs with complete truth."""
+    """Score a model bundle, a checkpoint, a folder of masks or a submission to the challenge on complete truth."""
 
     sources: tyro.conf.Positional[tuple[Path, ...]]  # folders with <case>-ct.nrrd and -nodes.nrrd or -seg.nrrd
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets tables, plots and pictures of the worst cases
@@ -60,11 +53,13 @@ class Evaluate:
     threshold: float | None = None  # instead of the bundle's (a checkpoint's is 0.5); its peak threshold stays
     tune_threshold: bool = False  # choose it by Dice, that of a node's peak by F1; both go into the bundle's spec.json
     worst: int = 3  # draw so many cases of lowest Dice
+    challenge: Path | None = None  # predictions.json of the challenge's platform, instead of a bundle and of sources
+    truth: Path | None = None  # folder with <case>-seg.nrrd, for --challenge
 
     @property
     def scored(self) -> str:
         """What is scored, as a path."""
-        return str(self.predictions or self.checkpoint or self.model)
+        return str(self.challenge or self.predictions or self.checkpoint or self.model)
 
 
 Masks = Callable[[Truth, Volume], tuple[Volume, float]]
@@ -170,6 +165,11 @@ def open_model(command: Evaluate) -> Iterator[Model]:
 
 def refuse_contradictions(command: Evaluate) -> None:
     """Raise ValueError for options that do not go together."""
+    if (command.challenge is None) != (command.truth is None):
+        raise ValueError("--challenge and --truth go together")
+    alone = Evaluate((), command.output, worst=command.worst, challenge=command.challenge, truth=command.truth)
+    if command.challenge is not None and command != alone:
+        raise ValueError("--challenge scores masks that are there: only --truth, --output and --worst go with it")
     if command.checkpoint is not None and command.predictions is not None:
         raise ValueError("--checkpoint and --predictions exclude each other")
     if command.predictions is not None and (command.tune_threshold or command.mirror or command.threshold is not None):
@@ -185,27 +185,39 @@ class Outcome:
     scored: Scored
     cut: tuple[float, float] | None = None  # threshold and peak threshold; None for masks that were there before
     tried: list[Tried] = field(default_factory=list)
+    metrics: dict[str, Any] | None = None  # of a submission to the challenge in which nothing is wrong
 
 
 def evaluate(command: Evaluate, console: Console) -> Outcome:
     """Score at the bundle's (or the given) threshold, or at those that are best on these cases.
 
-    Raises ValueError where no case can be scored.
+    Raises ValueError where no case can be scored, but for a submission, of which all that is wrong is said.
     """
     refuse_contradictions(command)
-    truths, left_out = find_truths(command.sources, need_ct=command.predictions is None)
-    if command.predictions is not None:
+    jobs: list[Job] = []
+    if command.challenge is not None and command.truth is not None:
+        jobs = read_jobs(command.challenge)
+        truths, _ = find_truths([command.truth], need_ct=False)
+        left_out = without_truth(jobs, truths, command.truth)
+        outcome = Outcome(score_all(truths, partial(mask_of_job, jobs), command.worst, console))
+    elif command.predictions is not None:
+        truths, left_out = find_truths(command.sources, need_ct=False)
         outcome = Outcome(score_all(truths, masks_of_folder(command.predictions), command.worst, console))
     else:
+        truths, left_out = find_truths(command.sources)
         with open_model(command) as model:
             outcome = _evaluate_model(command, model, truths, console)
     scored = outcome.scored
     scored.failed = left_out | scored.failed
     for case, reason in scored.failed.items():
         console.print(f"{case} is left out: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if not scored.results:
+    if jobs and scored.failed:
+        console.print("metrics.json is not written: the platform would fail this submission", soft_wrap=True)
+    elif not scored.results:
         raise ValueError(f"No case could be scored, {len(scored.failed)} were left out")
     scored.results = replace_missing_assd(scored.results)
+    if jobs and not scored.failed:
+        outcome.metrics = metrics(jobs, scored.results)
     return outcome
 
 
@@ -223,29 +235,6 @@ def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], co
     return Outcome(scored, (spec.threshold, spec.peak_threshold), tried)
 
 
-def show(results: Sequence[CaseResult], title: str, console: Console) -> None:
-    """Print the table of cases, the detection by size, the summary, and how empty masks count."""
-    table = Table(title=title)
-    for heading in ("case", "Dice", "ASSD mm", "nodes", "of 8 mm found", "false", "seconds"):
-        table.add_column(heading, justify="left" if heading == "case" else "right", overflow="fold")
-    for r in results:
-        assd = f"{r.assd_mm:.2f}{'*' if r.assd_replaced else ''}"
-        found, seconds = f"{r.large_found}/{r.large_nodes}", "" if math.isnan(r.seconds) else f"{r.seconds:.1f}"
-        table.add_row(r.case, f"{r.dice:.3f}", assd, str(r.nodes), found, str(r.false_components), seconds)
-    console.print(table)
-    sizes = Table(title="Nodes by short axis")
-    for heading in ("mm", "nodes", "found"):
-        sizes.add_column(heading, justify="right")
-    for row in by_size(results):
-        sizes.add_row(bin_name(row), str(row["nodes"]), str(row["found"]))
-    console.print(sizes)
-    for name, value in summary(results).items():
-        if not (name == "mean_seconds" and math.isnan(value)):
-            console.print(f"{name}: {value:.4g}", highlight=False)
-    mark = "* " if any(r.assd_replaced for r in results) else ""
-    console.print(f"{mark}{EMPTY_RULE}", soft_wrap=True)
-
-
 def write(command: Evaluate, outcome: Outcome) -> None:
     """Write tables and pictures, store the thresholds where they were to be chosen, and print the table."""
     command.output.mkdir(parents=True, exist_ok=True)
@@ -257,6 +246,8 @@ def write(command: Evaluate, outcome: Outcome) -> None:
         if outcome.tried:
             _keep_chosen(command, cut, outcome)
     write_results(command.output, results, facts | {"left_out": outcome.scored.failed})
+    if outcome.metrics is not None:
+        write_metrics(command.output / "metrics.json", outcome.metrics)
     plot_scores(results, command.output / "scores.png", f"{command.scored}{at}")
     outcome.scored.worst.draw(command.output / "worst")
     show(results, f"{command.scored}{at}", Console())
@@ -279,7 +270,8 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> bool:
         command = tyro.cli(Evaluate, args=arguments)
         outcome = evaluate(command, Console(stderr=True))
-        write(command, outcome)
+        if outcome.scored.results:
+            write(command, outcome)
         failed.update(outcome.scored.failed)
         return True
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from lnq.files import replace_atomically, write_text
 from lnq.metrics import NodeResult, assd_mm, dice, false_components, node_detection
@@ -85,13 +87,14 @@ def replace_missing_assd(results: Sequence[CaseResult]) -> list[CaseResult]:
 
 
 def summary(results: Sequence[CaseResult]) -> dict[str, float]:
-    """Means over cases, and detection over all nodes."""
+    """Means and medians over cases, and detection over all nodes."""
     large = sum(r.large_nodes for r in results)
     return {
         "cases": len(results),
         "mean_dice": float(np.mean([r.dice for r in results])),
         "median_dice": float(np.median([r.dice for r in results])),
         "mean_assd_mm": float(np.mean([r.assd_mm for r in results])),
+        "median_assd_mm": float(np.median([r.assd_mm for r in results])),
         "replaced_assd": sum(r.assd_replaced for r in results),
         "both_empty": sum(r.predicted_mm3 == 0 and r.true_mm3 == 0 for r in results),
         "large_nodes": large,
@@ -130,6 +133,29 @@ def bin_name(row: dict[str, float]) -> str:
     return f"{row['from_mm']:g}-{row['to_mm']:g}"
 
 
+def show(results: Sequence[CaseResult], title: str, console: Console) -> None:
+    """Print the table of cases, the detection by size, the summary, and how empty masks count."""
+    table = Table(title=title)
+    for heading in ("case", "Dice", "ASSD mm", "nodes", "of 8 mm found", "false", "seconds"):
+        table.add_column(heading, justify="left" if heading == "case" else "right", overflow="fold")
+    for r in results:
+        assd = f"{r.assd_mm:.2f}{'*' if r.assd_replaced else ''}"
+        found, seconds = f"{r.large_found}/{r.large_nodes}", "" if math.isnan(r.seconds) else f"{r.seconds:.1f}"
+        table.add_row(r.case, f"{r.dice:.3f}", assd, str(r.nodes), found, str(r.false_components), seconds)
+    console.print(table)
+    sizes = Table(title="Nodes by short axis")
+    for heading in ("mm", "nodes", "found"):
+        sizes.add_column(heading, justify="right")
+    for row in by_size(results):
+        sizes.add_row(bin_name(row), str(row["nodes"]), str(row["found"]))
+    console.print(sizes)
+    for name, value in summary(results).items():
+        if not (name == "mean_seconds" and math.isnan(value)):
+            console.print(f"{name}: {value:.4g}", highlight=False)
+    mark = "* " if any(r.assd_replaced for r in results) else ""
+    console.print(f"{mark}{EMPTY_RULE}", soft_wrap=True)
+
+
 def write_results(output: Path, results: Sequence[CaseResult], facts: dict[str, Any]) -> None:
     """Write cases.csv, nodes.csv and summary.json, which begins with `facts`: what was scored."""
     names = [f.name for f in dataclasses.fields(CaseResult) if f.name != "node_results"]
@@ -142,7 +168,7 @@ def write_results(output: Path, results: Sequence[CaseResult], facts: dict[str, 
     ]
     _write_csv(output / "nodes.csv", headings, nodes)
     content = {**facts, **summary(results), "empty_masks": EMPTY_RULE, "by_size": by_size(results)}
-    write_text(output / "summary.json", json.dumps(_without_nan(content), indent=1) + "\n")
+    write_text(output / "summary.json", json.dumps(without_nan(content), indent=1) + "\n")
 
 
 def _write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -152,10 +178,10 @@ def _write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Any]
         writer.writerows(rows)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """The same with None for what JSON has no number for."""
     if isinstance(value, dict):
-        return {key: _without_nan(v) for key, v in value.items()}
+        return {key: without_nan(v) for key, v in value.items()}
     if isinstance(value, list):
-        return [_without_nan(v) for v in value]
+        return [without_nan(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -36,7 +36,7 @@ def find_truths(sources: Sequence[Path], need_ct: bool = True) -> tuple[list[Tru
     left_out: dict[str, str] = {}
     for source in sources:
         files = _images(source)
-        for case in sorted({_case(name) for name in files}):
+        for case in sorted({case_of(name) for name in files}):
             ct = files.get(f"{case}-ct")
             kinds = (f"{case}-nodes", f"{case}-seg", *(() if need_ct else (case,)))
             path = next((files[kind] for kind in kinds if kind in files), None)
@@ -66,8 +66,8 @@ def _images(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _case(name: str) -> str:
-    """A file's case: its name without what says which file of the case it is."""
+def case_of(name: str) -> str:
+    """A file's case: its name, which has no extension, without what says which file of the case it is."""
     return next((name.removesuffix(end) for end in ("-ct", "-seg", "-nodes") if name.endswith(end)), name)
 
 
