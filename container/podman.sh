@@ -67,10 +67,10 @@ fi
 echo "The base image cannot be pulled: a minimal Debian stands in for it" >&2
 release=bookworm # whose Python is 3.11
 # shellcheck disable=SC2016 # apt-get's own variable
-mirror=$(apt-get indextargets --format '$(SITE)' | grep -m1 '^http' || echo https://deb.debian.org/debian)
+mirror=$(apt-get indextargets --format '$(SITE)' | grep -m1 '^http' || true) # none: debootstrap's own
 rm -rf "$work/base"
 PATH=$PATH:/usr/sbin debootstrap --variant=minbase --include=python3,python3-pip,ca-certificates \
-    "$release" "$work/base" "$mirror" >"$work/debootstrap.log" 2>&1
+    "$release" "$work/base" ${mirror:+"$mirror"} >"$work/debootstrap.log" 2>&1
 rm -rf "$work"/base/var/cache/apt/*.bin "$work"/base/var/cache/apt/archives/*.deb "$work"/base/var/lib/apt/lists/* \
     "$work"/base/usr/lib/python3*/EXTERNALLY-MANAGED
 ln -s /usr/bin/python3 "$work/base/usr/local/bin/python"
