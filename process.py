@@ -139,7 +139,10 @@ def _bundle(options: argparse.Namespace) -> Path:
     """The bundle asked for, else the mounted one if it holds anything, else the one that came along."""
     if options.model is not None:
         return options.model
-    mounted = MOUNTED_BUNDLE.is_dir() and any(not p.name.startswith(".") for p in MOUNTED_BUNDLE.iterdir())
+    try:
+        mounted = MOUNTED_BUNDLE.is_dir() and any(not p.name.startswith(".") for p in MOUNTED_BUNDLE.iterdir())
+    except OSError as error:
+        raise StartError(f"{MOUNTED_BUNDLE} cannot be read: {error.strerror}") from None
     return MOUNTED_BUNDLE if mounted else OWN_BUNDLE
 
 

@@ -24,7 +24,8 @@ PLATFORM = (
     *("--memory=4g", "--memory-swap=4g", "--shm-size=128m", "--pids-limit=256"),
 )
 NARROW = (  # a random user, a read-only root with a small /tmp, one CPU, 7 GB of address space that can be written
-    *("--user=12345:12345", "--read-only", "--tmpfs=/tmp:rw,size=64m", "--cpus=1", "--ulimit=data=7516192768"),
+    *("--user=12345:12345", "--read-only", "--tmpfs=/tmp:rw,size=64m", "--cpus=1"),
+    *("--ulimit=data=7516192768", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"),
 )
 
 
@@ -133,7 +134,7 @@ def test_a_mounted_bundle_wins_and_a_damaged_one_is_refused(container, thorax, t
     bundle = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, bundle)
     (bundle / "model.onnx").write_bytes(b"no network")
-    tmp_path.chmod(0o755)
+    bundle.chmod(0o755)
     status, lines = container.run(f"--volume={bundle}:/opt/ml/model:ro")
     assert status == 2 and "model.onnx" in lines[-1] and len(lines[-1].splitlines()) == 1
     [entry] = container.results().values()

@@ -230,6 +230,13 @@ def test_mounted_bundle_wins_unless_empty(tmp_path, monkeypatch):
     assert process._bundle(process.parser().parse_args(["info", "--model", "mine"])) == Path("mine")
 
 
+def test_mounted_bundle_that_cannot_be_read_is_named(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(process, "MOUNTED_BUNDLE", tmp_path)
+    monkeypatch.setattr(Path, "iterdir", lambda self: os.listdir("/proc/self/mem"))  # root may read any folder
+    assert process.main(["info"]) == 2
+    assert capfd.readouterr().err == f"{tmp_path} cannot be read: Not a directory\n"
+
+
 @pytest.mark.parametrize(
     "order", [["--model", "m", "--device", "cpu", "info"], ["info", "--model", "m", "--device", "cpu"]]
 )
