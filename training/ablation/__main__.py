@@ -24,7 +24,7 @@ from lnq.backends import available_cpus
 from training.ablation.cell import Bench, Cell, run_pretraining, sweep_cells, table_cells
 from training.ablation.data import make_data, prepared_folders
 from training.ablation.report import write_report
-from training.ablation.rows import ROWS
+from training.ablation.rows import ALL_ROWS, ROWS
 from training.ablation.run import missing_cells, run_cells
 from training.ablation.sizes import SIZES
 from training.ablation.summary import SEEDS, SWEEP_SEEDS
@@ -33,7 +33,7 @@ from training.config import ConfigArguments
 
 PROGRAM = "python -m training.ablation"
 RESULTS = Path("docs/results")
-RowName = Literal["baseline", "a", "b", "c", "d", "e", "f", "g"]
+RowName = Literal["baseline", "a", "b", "c", "d", "e", "f", "g", "e-integer"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def run(command: Ablation, console: Console) -> int:
     console.print(f"{len(cells)} cells are to be run, {len(set(wanted)) - len(cells)} are there", highlight=False)
     if cells:
         make_data(command.size, size, data, available_cpus(), console)
-    if any(ROWS[cell.row].pretrained for cell in cells) and not run_pretraining(bench):
+    if any(ALL_ROWS[cell.row].pretrained for cell in cells) and not run_pretraining(bench):
         return -1
     outcome = run_cells(cells, bench, command.results, command.parallel, console)
     console.print(f"The report is {write_report(command.results)}", highlight=False)

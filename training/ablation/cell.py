@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from training.ablation.data import Prepared
-from training.ablation.rows import ROWS, SWEEPS, SWEPT_ROW, parameter_of, row_step, with_parameter
+from training.ablation.rows import ALL_ROWS, SWEEPS, SWEPT_ROW, parameter_of, row_step, with_parameter
 from training.ablation.score import HALF, Scores, best_threshold, predict_folder, score_at
 from training.ablation.sizes import SIZES, Size, changes, settings_digest
 from training.ablation.table import CellRow, read_table, write_table
@@ -123,7 +123,7 @@ def run_pretraining(bench: Bench) -> bool:
 
 def train_cell(cell: Cell, bench: Bench) -> bool:
     """Fine-tune as `training.finetune` does, with the row's own step; False where a signal stopped it."""
-    row = ROWS[cell.row]
+    row = ALL_ROWS[cell.row]
     recipe = Recipe(f"row {row.name}", partial(row_step, row), row.dual)
     init = pretraining(bench) if row.pretrained else None
     return finetune(bench.data.train, bench.output(cell), cell.config(bench.size.config), init, recipe)

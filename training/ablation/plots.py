@@ -10,7 +10,7 @@ import numpy as np
 
 from lnq.files import replace_atomically
 from lnq.preview import FOUND_COLOUR, TRUTH_COLOUR
-from training.ablation.rows import ROWS, SWEEPS
+from training.ablation.rows import ALL_ROWS, ROWS, SWEEPS
 from training.ablation.summary import dice_spread, of_row, of_sweep
 from training.ablation.table import CellRow
 
@@ -21,13 +21,14 @@ def plot_rows(cells: Sequence[CellRow], path: Path) -> None:
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
-    for place, (name, row) in enumerate(ROWS.items()):
+    names = [name for name in ALL_ROWS if name in ROWS or of_row(cells, name)]
+    for place, name in enumerate(names):
         chosen = of_row(cells, name)
         for kind, offset, colour in (("dice_half", -0.17, TRUTH_COLOUR), ("dice_best", 0.17, FOUND_COLOUR)):
             if chosen:
                 _draw_seeds(axes, place + offset, np.array([getattr(c, kind) for c in chosen]) * 100, colour)
-        axes.scatter(place, row.paper_dice, marker="D", color="black", zorder=4)
-    axes.set_xticks(range(len(ROWS)), list(ROWS))
+        axes.scatter(place, ALL_ROWS[name].paper_dice, marker="D", color="black", zorder=4)
+    axes.set_xticks(range(len(names)), names)
     axes.set(ylabel="Dice in %", ylim=(-2, 100), title="Rows of Table 1")
     axes.legend(handles=_legend(), loc="upper left")
     _save(figure, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lnq.files import write_text
 from training.ablation.plots import plot_rows, plot_sweeps
-from training.ablation.rows import ROWS, SWEEPS, Row
+from training.ablation.rows import ALL_ROWS, ROWS, SWEEPS, Row
 from training.ablation.summary import (
     COMPARED,
     assd_spread,
@@ -43,6 +43,11 @@ orders and differences, not values.
 
 HALF_HEADINGS = ("Dice %", "Dice % before post-processing", "ASSD mm", "marked %")
 BEST_HEADINGS = ("best threshold", "Dice % there", "ASSD mm there", "remarks")
+PSEUDO = {
+    "dice": "pseudo label by Dice",
+    "consensus": "consensus",
+    "integer": "consensus with a pseudo label cast to integers",
+}
 TERMS = {"ce": "CE", "sce": "SCE", "pce": "PCE", "tversky": "Tversky"}
 
 
@@ -118,8 +123,10 @@ def _provenance(cells: Sequence[CellRow]) -> list[str]:
 
 def _table_at_half(cells: Sequence[CellRow]) -> list[str]:
     lines = _head("row", "trained with", "seeds", *HALF_HEADINGS, "the paper's Dice %", "its ASSD mm")
-    for name, row in ROWS.items():
+    for name, row in ALL_ROWS.items():
         chosen = of_row(cells, name)
+        if not chosen and name not in ROWS:
+            continue
         scores = [_seeds(chosen), *_at_half(chosen)] if chosen else ["missing", *[""] * len(HALF_HEADINGS)]
         dice = f"{row.paper_dice:.1f} ± {row.paper_dice_spread:.1f}"
         assd = f"{row.paper_assd_mm:.1f} ± {row.paper_assd_spread_mm:.1f}"
@@ -129,8 +136,10 @@ def _table_at_half(cells: Sequence[CellRow]) -> list[str]:
 
 def _table_at_best(cells: Sequence[CellRow]) -> list[str]:
     lines = _head("row", "seeds", *BEST_HEADINGS)
-    for name in ROWS:
+    for name in ALL_ROWS:
         chosen = of_row(cells, name)
+        if not chosen and name not in ROWS:
+            continue
         scores = [_seeds(chosen), *_at_best(chosen)] if chosen else ["missing", *[""] * len(BEST_HEADINGS)]
         lines.append(_line(name, *scores))
     return lines
@@ -164,7 +173,7 @@ def _losses(row: Row) -> str:
     """Such as `two decoders, CE + Tversky, consensus`."""
     words = ["two decoders" if row.dual else "one decoder", " + ".join(TERMS[term] for term in row.supervised)]
     if row.pseudo != "none":
-        words.append("pseudo label by Dice" if row.pseudo == "dice" else "consensus")
+        words.append(PSEUDO[row.pseudo])
     if row.pretrained:
         words.append("pre-trained")
     return ", ".join(words)

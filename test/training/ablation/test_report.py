@@ -61,5 +61,16 @@ def test_whole_table_is_said_to_be_whole(tmp_path: Path, make_row: MakeRow) -> N
     assert (tmp_path / "ablation-small-0123abcd-sweeps.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_row_that_is_not_the_papers_stands_in_the_tables_only_where_it_was_run(
+    tmp_path: Path, make_row: MakeRow
+) -> None:
+    write_table(tmp_path, [make_row(row="e")])
+    assert "e-integer" not in write_report(tmp_path).read_text()
+    write_table(tmp_path, [make_row(row="e"), make_row(row="e-integer")])
+    text = write_report(tmp_path).read_text()
+    assert "| e-integer | two decoders, PCE + Tversky, consensus with a pseudo label cast to integers | 0 |" in text
+    assert "Missing: row baseline: seed 0, 1, 2;" in text and "row e-integer" not in text
+
+
 def test_percent_is_of_the_mean() -> None:
     assert percent((0.25, 0.5)) == "37.5"

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from training.ablation.rows import (
+    ALL_ROWS,
+    EXTRA_ROW,
     ROWS,
     SWEEPS,
     Row,
@@ -163,7 +165,15 @@ def test_consensus_rows_differ_in_their_supervision_alone(batch: dict[str, Tenso
         assert got == pytest.approx(0.25 * (both + ramp_up(3, 1.6, 10) * pair).item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("row", ROWS)
+def test_pseudo_label_cast_to_integers_is_the_annotation(batch: dict[str, Tensor], network: FixedLogits) -> None:
+    y = one_hot(batch["label"])
+    pair = consensus_loss(network.main, network.aux, y) + consensus_loss(network.aux, network.main, y)
+    both = sum(supervised_sum(x, y, ("pce", "tversky"), CONFIG.losses) for x in (network.main, network.aux))
+    got = row_step(EXTRA_ROW, CONFIG)(network, batch, POSITION)["loss"].item()
+    assert got == pytest.approx(0.25 * (both + ramp_up(3, 1.6, 10) * pair).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("row", ALL_ROWS)
 @pytest.mark.parametrize("node", [0, 1], ids=["nothing annotated", "all annotated"])
 def test_every_row_stays_finite_on_saturated_bfloat16_logits(row: str, node: int) -> None:
     main = torch.full((1, 2, 2, 2, 2), 50.0, dtype=torch.bfloat16)
@@ -172,7 +182,7 @@ def test_every_row_stays_finite_on_saturated_bfloat16_logits(row: str, node: int
     aux = (-main.detach()).requires_grad_()
     label = torch.full((1, 2, 2, 2), node, dtype=torch.uint8)
     batch = {"image": torch.zeros(1, 1, 2, 2, 2), "label": label, "full": torch.tensor([False])}
-    loss = row_step(ROWS[row], CONFIG)(FixedLogits(main, aux), batch, POSITION)["loss"]
+    loss = row_step(ALL_ROWS[row], CONFIG)(FixedLogits(main, aux), batch, POSITION)["loss"]
     loss.backward()
     assert loss.dtype == torch.float32 and torch.isfinite(loss)
     assert main.grad is not None and torch.isfinite(main.grad).all()
