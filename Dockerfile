@@ -14,8 +14,8 @@ RUN groupadd --system --gid 10001 algorithm \
 WORKDIR /opt/algorithm
 
 ARG FLAVOUR=gpu
-# Everything with versions and hashes (make lock); cuda.lock is for torch's CUDA build, which is what PyPI has. Where pip
-# is set up to find the CPU build, it takes that.
+# Everything with versions and hashes (make lock). PyPI's torch is the CUDA build, cuda.lock is what that needs; an index
+# that has the CPU build, with its hash, gives that.
 COPY container/*.lock /tmp/locks/
 RUN install="python -m pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes" \
     && $install -r "/tmp/locks/$FLAVOUR.lock" \

@@ -9,6 +9,8 @@ BACKGROUND ?=
 BACKGROUND_CASES ?= Lung_Dx-A0001 Lung_Dx-A0002
 # the end of `make weights`: on the few wholly annotated cases alone, which teach what is no node
 FINISH := --annotated full --finetune.epochs 60 --finetune.lr 0.05
+# `make container-check`: which images; the GPU's takes gigabytes of downloads
+FLAVOURS ?= cpu gpu
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
 .PHONY: help demo test lint unit setup container-check lock weights score compare clean
@@ -41,7 +43,7 @@ unit: $(DEV)/.installed
 setup: $(DEV)/.installed
 
 container-check: $(DEV)/.installed
-	container/check.sh
+	container/check.sh $(FLAVOURS)
 
 lock: $(DEV)/.installed
 	$(DEV)/bin/python container/lock.py

@@ -127,7 +127,7 @@ def run_container(load_model: Callable[[], Model], source: Path = INPUT, output:
         model = load_model()
     except BaseException as error:
         sentence = str(error) or "Stopped before the model was loaded"
-        _write_results(output / RESULTS, [_result(path, sentence) for path in [c.path for c in cases] or [None]])
+        _write_results(output / RESULTS, [_result(c.path, sentence) for c in cases] or [_result(None, sentence)])
         raise
     algorithm = LymphNodeAlgorithm(cases, model, output)
     algorithm.process()

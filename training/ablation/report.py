@@ -35,7 +35,7 @@ cell is a row.
 Each row is scored at threshold 0.5, as in the paper, and at its own best threshold: what a loss does to the
 calibration is another matter than what it does to the order of the voxels. Dice and ASSD are computed at the prepared
 spacing, after the post-processing but without the mediastinal region. {EMPTY_RULE} `±` is the deviation over phantoms
-(means over seeds), the range in brackets that of the seeds' means. "Marked" is the part of the searched volume that is
+(means over seeds), the range in brackets that of the seeds' means. "Marked" is the part of the volume that is
 above 0.5 before post-processing, which deletes what hangs together with the crop's border: a row that marks too much
 may end with empty masks. The paper's numbers are of the LNQ2023 test set, other data at another spacing: compare
 orders and differences, not values.

@@ -1,8 +1,7 @@
 """Score a checkpoint on prepared cases with complete truth, on their own grid: cheap enough for every cell.
 
 The main branch, sliding window with the model's step, post-processing of METHOD section 7 without the mediastinal
-region; Dice and ASSD at the prepared spacing, not at the CT's own. Where training drew its patches from the
-mediastinal region, the network runs in that region's bounding box alone, and truth outside it counts as missed.
+region; Dice and ASSD at the prepared spacing, not at the CT's own.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 from scipy.special import expit
 
 from lnq.metrics import assd_mm, dice
@@ -39,11 +37,10 @@ THRESHOLDS = tuple(float(expit(logit)) for logit in np.arange(-9.0, 9.25, 0.5))
 class Predicted:
     """One case; arrays [Z, Y, X] on the prepared grid."""
 
-    probability: np.ndarray  # float32, 0 where the network did not run
+    probability: np.ndarray  # float32
     hu: np.ndarray
     truth: np.ndarray
     spacing_mm: Triple
-    searched: int  # voxels where the network ran
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Scores:
     dice: tuple[float, ...]
     raw_dice: tuple[float, ...]  # before post-processing
     assd_mm: tuple[float, ...]  # NaN where the mask is empty
-    marked: tuple[float, ...]  # part of the voxels where the network ran, before post-processing
+    marked: tuple[float, ...]  # part of the voxels, before post-processing
 
 
 def predict_folder(checkpoint_path: Path, data: Path) -> tuple[list[Predicted], PostProcessing]:
@@ -64,9 +61,8 @@ def predict_folder(checkpoint_path: Path, data: Path) -> tuple[list[Predicted], 
     network = SegmentationNet(spec.network)
     network.load_state_dict(main_branch(checkpoint["average"] or checkpoint["model"]))
     predict = predictor(network, checkpoint["config"]["precision"])
-    in_region = checkpoint["config"]["sampling"]["region"]
     cases = [PreparedCase(folder) for folder in case_folders(data)]
-    return [predict_case(case, predict, spec, in_region) for case in cases], spec.postprocess
+    return [predict_case(case, predict, spec) for case in cases], spec.postprocess
 
 
 def predictor(network: SegmentationNet, precision: Precision) -> Predict:
@@ -84,20 +80,12 @@ def predictor(network: SegmentationNet, precision: Precision) -> Predict:
     return predict
 
 
-def predict_case(case: PreparedCase, predict: Predict, spec: ModelSpec, in_region: bool) -> Predicted:
-    """Probabilities of one case, in the whole crop or in the bounding box of its mediastinal region."""
+def predict_case(case: PreparedCase, predict: Predict, spec: ModelSpec) -> Predicted:
+    """Probabilities of one case."""
     hu, truth = case.whole("image"), case.whole("label")
-    box = region_box(case.whole("region")) if in_region else (slice(None),) * 3
-    probability = np.zeros(hu.shape, np.float32)
-    image = normalise_patch(hu, case, spec.normalisation)[box]
-    probability[box] = sliding_window(image, predict, spec.patch, spec.window_step)
-    return Predicted(probability, hu, truth, case.info.spacing_mm, image.size)
-
-
-def region_box(region: np.ndarray) -> tuple[slice, ...]:
-    """Bounding box of a region [Z, Y, X]; the whole array where it is empty."""
-    found = ndimage.find_objects((region > 0).astype(np.uint8))
-    return found[0] if found else (slice(None),) * 3
+    image = normalise_patch(hu, case, spec.normalisation)
+    probability = sliding_window(image, predict, spec.patch, spec.window_step)
+    return Predicted(probability, hu, truth, case.info.spacing_mm)
 
 
 def mask_of(case: Predicted, threshold: float, rules: PostProcessing) -> np.ndarray:
@@ -126,5 +114,5 @@ def _score_case(case: Predicted, threshold: float, rules: PostProcessing) -> tup
         float(dice(mask, case.truth)),
         float(dice(raw, case.truth)),
         assd_mm(Volume(mask, affine), Volume(case.truth > 0, affine)),
-        np.count_nonzero(raw) / case.searched,
+        np.count_nonzero(raw) / raw.size,
     )

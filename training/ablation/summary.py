@@ -15,7 +15,7 @@ from training.scores import replace_missing
 
 SEEDS = (0, 1, 2)  # of Table 1's rows
 SWEEP_SEEDS = (0,)
-COLLAPSED = 0.5  # part of the searched volume from which a row has collapsed to foreground
+COLLAPSED = 0.5  # part of the volume from which a row has collapsed to foreground
 
 COMPARED = (("f", "baseline"), ("f", "a"), ("f", "c"), ("g", "baseline"), ("g", "a"), ("g", "c"), ("e", "f"))
 """Rows whose differences are the paper's main findings: f and g above baseline, a and c; e near f."""

@@ -40,7 +40,7 @@ class CellRow:
     raw_dice_best: Values
     assd_half_mm: Values  # NaN where nothing was marked
     assd_best_mm: Values
-    marked_half: float  # mean part of the searched voxels, before post-processing
+    marked_half: float  # mean part of the voxels, before post-processing
     marked_best: float
     train_minutes: float
     score_minutes: float

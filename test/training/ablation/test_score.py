@@ -22,7 +22,6 @@ from training.ablation.score import (
     best_threshold,
     mask_of,
     predict_folder,
-    region_box,
     score_at,
 )
 from training.cases import PreparedCase
@@ -44,7 +43,7 @@ def known() -> Predicted:
     probability[:4, :2, :2] = 0.9
     truth = np.zeros(SHAPE, np.uint8)
     truth[3:6, 7:13, 7:13] = 1
-    return Predicted(probability, np.full(SHAPE, 60, np.int16), truth, (4.0, 2.0, 2.0), probability.size)
+    return Predicted(probability, np.full(SHAPE, 60, np.int16), truth, (4.0, 2.0, 2.0))
 
 
 def test_thresholds_are_even_in_the_logit_and_hold_one_half() -> None:
@@ -82,41 +81,22 @@ def test_scores_at_a_threshold(known: Predicted) -> None:
     assert exact.dice == (1.0,) and exact.assd_mm == (0.0,)
 
 
-def test_network_runs_in_the_regions_box_alone_where_it_was_trained_there(
-    bench: Callable[[Path], Bench], tmp_path: Path
-) -> None:
-    anywhere = bench(tmp_path)
-    config = dataclasses.replace(
-        anywhere.size.config, sampling=dataclasses.replace(anywhere.size.config.sampling, region=True)
-    )
-    within = dataclasses.replace(anywhere, size=dataclasses.replace(anywhere.size, config=config))
-    box = np.s_[2:10, 4:20, 3:17]  # the region of the fake cases
-    for place, inner in ((anywhere, np.s_[:, :, :]), (within, box)):
-        assert train_cell(Cell("f", 0), place)
-        path = place.output(Cell("f", 0)) / "finetune.pt"
-        predicted, rules = predict_folder(path, place.data.test)
-        checkpoint = load_checkpoint(path)
-        spec = bundle_spec(checkpoint, 0.5, 0.0)
-        network = SegmentationNet(spec.network).eval()
-        network.load_state_dict(main_branch(checkpoint["average"]))
+def test_checkpoints_average_predicts_whole_cases(bench: Callable[[Path], Bench], tmp_path: Path) -> None:
+    place = bench(tmp_path)
+    assert train_cell(Cell("f", 0), place)
+    path = place.output(Cell("f", 0)) / "finetune.pt"
+    predicted, rules = predict_folder(path, place.data.test)
+    checkpoint = load_checkpoint(path)
+    spec = bundle_spec(checkpoint, 0.5, 0.0)
+    network = SegmentationNet(spec.network).eval()
+    network.load_state_dict(main_branch(checkpoint["average"]))
 
-        def predict(patches: np.ndarray, network: SegmentationNet = network) -> np.ndarray:
-            with torch.inference_mode():
-                return network(torch.from_numpy(patches)).numpy()
+    def predict(patches: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(patches)).numpy()
 
-        case = PreparedCase(place.data.test / "case-00")
-        image = normalise_patch(case.whole("image"), case, spec.normalisation)[inner]
-        wanted = sliding_window(image, predict, spec.patch, spec.window_step)
-        assert np.abs(predicted[0].probability[inner] - wanted).max() < 1e-5
-        outside = predicted[0].probability.copy()
-        outside[inner] = 0
-        assert not outside.any() and predicted[0].searched == wanted.size
-        assert rules == spec.postprocess and len(predicted) == 2
-
-
-def test_box_of_an_empty_region_is_everything() -> None:
-    region = np.zeros(SHAPE, np.uint8)
-    assert region[region_box(region)].shape == SHAPE
-    region[2:4, 5, 6:9] = 1
-    region[7, 6, 6] = 1
-    assert region_box(region) == np.s_[2:8, 5:7, 6:9]
+    case = PreparedCase(place.data.test / "case-00")
+    image = normalise_patch(case.whole("image"), case, spec.normalisation)
+    wanted = sliding_window(image, predict, spec.patch, spec.window_step)
+    assert np.abs(predicted[0].probability - wanted).max() < 1e-5
+    assert rules == spec.postprocess and len(predicted) == 2

@@ -21,9 +21,7 @@ def test_full_has_the_papers_network_patch_and_schedule() -> None:
 
 def test_digest_tells_results_apart_but_not_machines() -> None:
     digest = settings_digest(SMALL)
-    same = dataclasses.replace(
-        SMALL.config, workers=3, threads=1, seed=5, sampling=Sampling(2, region=True, cache=False)
-    )
+    same = dataclasses.replace(SMALL.config, workers=3, threads=1, seed=5, sampling=Sampling(2, cache=False))
     assert settings_digest(dataclasses.replace(SMALL, config=same)) == digest
     for other in (
         dataclasses.replace(SMALL, train=61),
