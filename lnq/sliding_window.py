@@ -21,21 +21,18 @@ def sliding_window(
 ) -> np.ndarray:
     """Foreground probability, float32 [Z, Y, X], of a normalised image [Z, Y, X].
 
-    Windows lie evenly spaced, at most `step` patches apart; their logits are blended with Gaussian weights,
-    then go through the softmax. `mirror` averages the logits over all eight flips. Windows without a voxel of
-    `region` (bool [Z, Y, X]) are skipped; voxels that no window covers have probability 0, and within the
-    region the result is that of all windows. An image smaller than the patch is padded with its lowest value.
+    Windows lie evenly spaced, at most `step` patches apart; their logits are blended with Gaussian weights, then go
+    through the softmax. `mirror` averages the logits over all eight flips. With `region` (bool [Z, Y, X]) they cover
+    no more than it needs, and voxels that none covers have probability 0. An image smaller than the patch is padded
+    with its lowest value.
     """
     padded, inner = _pad(image, patch)
-    if region is not None:
-        wanted = np.zeros(padded.shape, bool)
-        wanted[inner] = region
+    wanted = np.zeros(padded.shape, bool)
+    wanted[inner] = True if region is None else region
     evidence = np.zeros(padded.shape, np.float32)  # logit of node less logit of background: the softmax needs no more
     weight = np.zeros(padded.shape, np.float32)
     gaussian = gaussian_weights(patch)
-    for window in windows(padded.shape, patch, step):
-        if region is not None and not wanted[window].any():
-            continue
+    for window in windows(wanted, patch, step):
         evidence[window] += gaussian * _log_odds(predict, padded[window], mirror)
         weight[window] += gaussian
     covered = weight > 0
@@ -45,20 +42,33 @@ def sliding_window(
     return evidence[inner]
 
 
-def windows(
-    shape: tuple[int, ...], patch: tuple[int, int, int], step: float = 0.5
-) -> Iterator[tuple[slice, slice, slice]]:
-    """Every window of an image at least as large as the patch, in z, y, x order."""
-    starts = [window_starts(n, p, step) for n, p in zip(shape, patch, strict=True)]
-    for z, y, x in product(*starts):
-        yield slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2])
+def windows(region: np.ndarray, patch: tuple[int, int, int], step: float = 0.5) -> Iterator[tuple[slice, slice, slice]]:
+    """Windows that cover all voxels of a region (bool [Z, Y, X], no axis shorter than the patch), in z, y, x order.
+
+    A layer of windows reaches as far in y as the region does within its slices, a row as far in x as within its own.
+    """
+    for z in window_starts(region.any(axis=(1, 2)), patch[0], step):
+        layer = region[z : z + patch[0]].any(axis=0)  # [Y, X]
+        for y in window_starts(layer.any(axis=1), patch[1], step):
+            row = layer[y : y + patch[1]].any(axis=0)  # [X]
+            for x in window_starts(row, patch[2], step):
+                if row[x : x + patch[2]].any():
+                    yield slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2])
 
 
-def window_starts(size: int, patch: int, step: float) -> list[int]:
-    """Fewest evenly spaced starts, the first at 0 and the last window ending at `size`, within `step`
-    patches."""
+def window_starts(wanted: np.ndarray, patch: int, step: float) -> list[int]:
+    """Fewest evenly spaced starts of windows from the first to the last wanted place of an axis, within `step` patches.
+
+    `wanted`: bool, no shorter than the patch. Where one window is enough, it lies around their middle.
+    """
+    found = np.flatnonzero(wanted)
+    if not found.size:
+        return []
+    first, end = int(found[0]), int(found[-1]) + 1
+    size = max(end - first, patch)
+    first = min(max(0, (first + end - size) // 2), len(wanted) - size)
     count = math.ceil((size - patch) / (patch * step)) + 1
-    return [round(s) for s in np.linspace(0, size - patch, count)]
+    return [first + round(s) for s in np.linspace(0, size - patch, count)]
 
 
 def gaussian_weights(patch: tuple[int, int, int]) -> np.ndarray:

@@ -31,7 +31,7 @@ def test_a_network_that_copies_gives_the_image_back(shape, step, mirror):
 
 @given(size=st.integers(8, 200), step=st.sampled_from([0.25, 0.5, 1.0]))
 def test_windows_cover_everything_in_even_steps(size, step):
-    starts = np.array(window_starts(size, 8, step))
+    starts = np.array(window_starts(np.ones(size, bool), 8, step))
     assert starts[0] == 0
     assert starts[-1] + 8 == size
     gaps = np.diff(starts)
@@ -41,10 +41,41 @@ def test_windows_cover_everything_in_even_steps(size, step):
 
 def test_windows_are_those_worked_out_by_hand():
     # 20 voxels, patch 8, half steps of 4: ceil(12 / 4) + 1 windows
-    assert window_starts(20, 8, 0.5) == [0, 4, 8, 12]
-    assert window_starts(21, 8, 0.5) == [0, 3, 6, 10, 13]
-    assert window_starts(8, 8, 0.5) == [0]
-    assert len(list(windows((20, 8, 21), (8, 8, 8)))) == 4 * 1 * 5
+    assert window_starts(np.ones(20, bool), 8, 0.5) == [0, 4, 8, 12]
+    assert window_starts(np.ones(21, bool), 8, 0.5) == [0, 3, 6, 10, 13]
+    assert window_starts(np.ones(8, bool), 8, 0.5) == [0]
+    assert len(list(windows(np.ones((20, 8, 21), bool), (8, 8, 8)))) == 4 * 1 * 5
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "starts"),
+    [
+        (5, 14, [5, 7]),  # ten places: two windows of eight, two apart
+        (9, 10, [6]),  # one window, its middle on theirs
+        (1, 2, [0]),  # not before the first
+        (18, 18, [12]),  # not beyond the last
+    ],
+)
+def test_windows_reach_no_farther_than_what_is_wanted(first, last, starts):
+    wanted = np.zeros(20, bool)
+    wanted[[first, last]] = True
+    assert window_starts(wanted, 8, 0.5) == starts
+
+
+regions = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 19), st.integers(0, 24)), max_size=6)
+
+
+@given(voxels=regions, step=st.sampled_from([0.5, 0.75, 1.0]))
+def test_windows_cover_all_of_a_region_and_each_some_of_it(voxels, step):
+    region = np.zeros((12, 20, 25), bool)
+    for voxel in voxels:
+        region[voxel] = True
+    covered = np.zeros(region.shape, bool)
+    for window in windows(region, PATCH, step):
+        assert covered[window].shape == PATCH
+        covered[window] = True
+        assert region[window].any()
+    assert covered[region].all()
 
 
 def test_gaussian_is_that_of_nnu_net():
@@ -55,24 +86,23 @@ def test_gaussian_is_that_of_nnu_net():
     assert weights.min() > 1e-11
 
 
-def test_a_region_skips_windows_and_changes_nothing_within():
+def test_a_region_is_covered_by_the_windows_that_it_needs():
     image = np.random.default_rng(0).normal(size=(12, 40, 40)).astype(np.float32)
     region = np.zeros(image.shape, bool)
-    region[5:8, 10:14, 30:33] = True
+    region[5:8, 10:14, 30:33] = True  # smaller than a patch
     seen = []
 
-    def blurred(patches: np.ndarray) -> np.ndarray:
-        """A network whose result depends on where the window lies."""
-        seen.append(patches.shape)
-        return itself(patches + patches.mean())
+    def look(patches: np.ndarray) -> np.ndarray:
+        seen.append(patches[0, 0])
+        return itself(patches)
 
-    everywhere = sliding_window(image, blurred, PATCH)
-    all_windows = len(seen)
-    seen.clear()
-    probability = sliding_window(image, blurred, PATCH, region=region)
-    assert len(seen) < all_windows / 4
-    np.testing.assert_array_equal(probability[region], everywhere[region])
-    assert probability[:, 30:].max() == 0
+    probability = sliding_window(image, look, PATCH, region=region)
+    window = np.s_[4:8, 9:15, 27:35]  # in its middle
+    assert len(seen) == 1
+    np.testing.assert_array_equal(seen[0], image[window])
+    np.testing.assert_allclose(probability[window], sigmoid(image[window]), atol=1e-5)
+    probability[window] = 0
+    assert not probability.any()
 
 
 def test_an_empty_region_runs_nothing():
