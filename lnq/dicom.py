@@ -200,7 +200,7 @@ def _slice(path: Path, header: pydicom.Dataset) -> Slice:
         cosines = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
         pixel_mm = (float(header.PixelSpacing[0]), float(header.PixelSpacing[1]))
         size, bits = (int(header.Rows), int(header.Columns)), int(header.BitsAllocated)
-        scale = [float(header[tag].value) for tag in _SCALE if header.get(tag) is not None]  # GDCM reads NaN as 1 or 0
+        scale = [float(value) for value in map(header.get, _SCALE) if value is not None]  # GDCM takes 1 or 0 for NaN
         if not (np.isfinite([*position, *pixel_mm, *scale]).all() and min(pixel_mm) > 0 and min(size) > 0):
             raise ValueError
     except (AttributeError, TypeError, ValueError, IndexError, OverflowError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 from dataclasses import dataclass, field
 from functools import cache
@@ -126,7 +127,9 @@ def _write_series(folder: Path, format: str) -> None:
             part.SetMetaData(tag, value)
         path = folder / f"{z:04}.dcm"
         writer.SetFileName(str(path))
+        used = locale.setlocale(locale.LC_ALL)
         writer.Execute(part)
+        locale.setlocale(locale.LC_ALL, used)  # the writer leaves "C", in which texts are ASCII
         if format in ("dicom rle", "dicom implicit"):
             _rewrite(path, format)
 
