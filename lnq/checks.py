@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from lnq.crop import Crop
 
 SPACING_MM = (0.2, 15.0)  # what a chest CT's voxels can be
+FIELD_MM = (100.0, 800.0)  # extent across the patient: less shows no mediastinum, more no scanner sees
+LONGEST_MM = 2500.0  # along the patient: whole-body scans are CTs too
+_FARTHEST_MM = 1e6  # from the origin
 _ROTATION_TOLERANCE = 1e-3
 _TISSUE_HU = -200  # below it air and lung, above it everything else
-_MOST_HU = 2**16  # metal reaches 30,000 on extended scales
+MOST_HU = 2**16  # metal reaches 30,000 on extended scales
 _LEAST_TISSUE = 1e-3  # part of the voxels
 _THICK_SLICE_MM = 5.0
 _NOISE_HU = 55.0  # the training phantoms have 7 to 54
@@ -33,8 +36,8 @@ def _geometry_problem(volume: Volume) -> str | None:
         return "it has no voxels"
     if min(volume.shape) == 1:
         return "it is a single slice, a CT volume is needed"
-    if not np.isfinite(volume.affine).all():
-        return "its position or spacing is no number"
+    if not np.abs(volume.affine).max() < _FARTHEST_MM:
+        return "its position or spacing is no usable number"
     low, high = SPACING_MM
     if not all(low <= s <= high for s in volume.spacing_mm):
         z, y, x = volume.spacing_mm
@@ -42,6 +45,18 @@ def _geometry_problem(volume: Volume) -> str | None:
     cosines = volume.direction.T @ volume.direction
     if np.abs(cosines - np.eye(3)).max() > _ROTATION_TOLERANCE:
         return "its orientation matrix is no rotation"
+    return _extent_problem(volume)
+
+
+def _extent_problem(volume: Volume) -> str | None:
+    """A field of view that no chest CT has; the patient's axis is the one that is nearest to it."""
+    extent_mm = [size * spacing for size, spacing in zip(volume.shape, volume.spacing_mm, strict=True)]
+    along_mm = extent_mm.pop(int(np.abs(volume.direction[2]).argmax()))
+    low, high = FIELD_MM
+    if not all(low <= e <= high for e in extent_mm):
+        return f"its field of view of {extent_mm[1]:.4g} x {extent_mm[0]:.4g} mm lies outside {low:g}-{high:g} mm"
+    if along_mm > LONGEST_MM:
+        return f"it is {along_mm:.0f} mm long, more than {LONGEST_MM:g} mm"
     return None
 
 
@@ -50,7 +65,7 @@ def _voxel_problem(array: np.ndarray) -> str | None:
         return "its voxels have 8 bits, CT values in HU need 16"
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return "it holds NaN or infinite values"
-    if max(abs(float(array.min())), abs(float(array.max()))) > _MOST_HU:
+    if max(abs(float(array.min())), abs(float(array.max()))) > MOST_HU:
         return f"its values are not HU, they go from {array.min():.3g} to {array.max():.3g}"
     if array.min() >= _TISSUE_HU:
         return f"its values are not HU, none lies below {_TISSUE_HU}"

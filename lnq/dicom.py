@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,9 +13,14 @@ from typing import BinaryIO
 import numpy as np
 import pydicom
 
+from lnq.checks import MOST_HU
+from lnq.dicom_structure import pixel_bytes
+from lnq.layout import Damaged, printable
 from lnq.volume import ImageError, Volume, name_problem
 
+_SCALE = ("RescaleSlope", "RescaleIntercept")
 _TAGS = (
+    "SOPInstanceUID",
     "SeriesInstanceUID",
     "Modality",
     "ImageType",
@@ -24,10 +31,13 @@ _TAGS = (
     "ImageOrientationPatient",
     "NumberOfFrames",
     "SamplesPerPixel",
+    "BitsAllocated",
+    *_SCALE,
 )
 _GAP_TOLERANCE = 0.1  # slice gaps may differ by this part of their median: scanners round positions
 _TILT_DEGREES = 0.1  # between the stack's direction and the slices' normal: 0.5 mm over a chest
 _ANGLE_TOLERANCE = 1e-3  # of direction cosines between slices
+_MOST_PIXELS = 2**24  # of a compressed slice, whose file's length tells nothing
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Slice:
     column: np.ndarray  # [3], unit, along which the row index grows
     pixel_mm: tuple[float, float]  # between rows, between columns
     size: tuple[int, int]  # rows, columns
+    bits: int  # of a pixel
 
     @property
     def normal(self) -> np.ndarray:
@@ -65,7 +76,7 @@ def read_dicom_series(folder: Path) -> Volume:
 
     Of several CT series the one with most slices is taken, scout views left out. Raises ImageError where
     there is no CT, or one whose slices differ in size or direction, are missing, doubled, unevenly spaced or
-    tilted.
+    tilted, or whose files are damaged.
     """
     folder = Path(folder)
     try:
@@ -89,16 +100,37 @@ def read_header(path: Path, tags: Sequence[str]) -> pydicom.Dataset:
     """These tags of a DICOM file. Raises ImageError where it is damaged or none."""
     try:
         return parse_header(path, tags)
-    except Exception as error:
-        raise ImageError(f"its file {path.name} is damaged ({error})") from None
+    except Exception:
+        raise ImageError(f"its file {path.name} is damaged") from None
 
 
 def parse_header(source: Path | BinaryIO, tags: Sequence[str]) -> pydicom.Dataset:
     """These tags of a DICOM file or stream, decoded. What pydicom raises of a damaged one is of many kinds."""
+    if isinstance(source, Path):
+        with _Bounded(source) as file:
+            return parse_header(file, tags)
     header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(tags))
     for tag in tags:
         header.get(tag)  # values are decoded when they are asked for
     return header
+
+
+class _Bounded(io.BufferedReader):
+    """A file that makes no room for more bytes than it has, whatever length a damaged header claims."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def is_whole(header: pydicom.Dataset) -> bool:
+    """Whether a header was not cut off: it tells what object of which series this is and, of a CT, its size."""
+    told = all(header.get(tag) for tag in ("SOPInstanceUID", "SeriesInstanceUID", "Modality"))
+    return told and (header.Modality != "CT" or bool(header.get("Rows")))
 
 
 def is_ct_slice(header: pydicom.Dataset) -> bool:
@@ -106,10 +138,19 @@ def is_ct_slice(header: pydicom.Dataset) -> bool:
     return header.get("Modality") == "CT" and "LOCALIZER" not in str(header.get("ImageType", "")).upper()
 
 
+def count_of(header: pydicom.Dataset, tag: str) -> int:
+    """What a tag counts, 1 where it is missing or no number."""
+    try:
+        return int(header.get(tag) or 1)
+    except (TypeError, ValueError):
+        return 1
+
+
 def _read_slices(files: list[tuple[Path, pydicom.Dataset]]) -> tuple[Volume, list[Path]]:
     slices = _sorted_slices(files)
     paths = [s.path for s in slices]
-    return Volume(_read_pixels(paths), _affine(slices)), paths
+    affine = _affine(slices)
+    return Volume(_read_pixels(slices), affine), paths
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -124,7 +165,9 @@ def _ct_series(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
         if not is_dicom_file(path):
             continue
         header = read_header(path, _TAGS)
-        modalities[str(header.get("Modality", "unknown"))] += 1
+        if not is_whole(header):
+            raise ImageError(f"its file {path.name} is damaged")
+        modalities[printable(str(header.Modality), 20)] += 1
         if is_ct_slice(header):
             series[str(header.get("SeriesInstanceUID", ""))].append((path, header))
     if series:
@@ -148,23 +191,25 @@ def _sorted_slices(files: list[tuple[Path, pydicom.Dataset]]) -> list[Slice]:
 
 
 def _slice(path: Path, header: pydicom.Dataset) -> Slice:
-    if int(header.get("NumberOfFrames") or 1) > 1:
+    if count_of(header, "NumberOfFrames") > 1:
         raise ImageError("it is an enhanced (multi-frame) CT, convert it to one file per slice")
-    if int(header.get("SamplesPerPixel") or 1) != 1:
+    if count_of(header, "SamplesPerPixel") != 1:
         raise ImageError("it holds colour images, not CT slices in HU")
     try:
         position = np.array(header.ImagePositionPatient, dtype=np.float64).reshape(3)
         cosines = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
         pixel_mm = (float(header.PixelSpacing[0]), float(header.PixelSpacing[1]))
-        size = (int(header.Rows), int(header.Columns))
-    except (AttributeError, TypeError, ValueError, IndexError):
-        raise ImageError(f"its slice {path.name} has no usable position, orientation or spacing") from None
+        size, bits = (int(header.Rows), int(header.Columns)), int(header.BitsAllocated)
+        scale = [float(value) for value in map(header.get, _SCALE) if value is not None]  # GDCM takes 1 or 0 for NaN
+        if not (np.isfinite([*position, *pixel_mm, *scale]).all() and min(pixel_mm) > 0 and min(size) > 0):
+            raise ValueError
+    except (AttributeError, TypeError, ValueError, IndexError, OverflowError):
+        raise ImageError(f"its slice {path.name} has no usable position, orientation, spacing, size or scale") from None
+    if not np.abs(cosines @ cosines.T - np.eye(2)).max() < _ANGLE_TOLERANCE:
+        raise ImageError(f"the orientation of its slice {path.name} is no rotation")
     row = cosines[0] / np.linalg.norm(cosines[0])
     column = cosines[1] - row * (row @ cosines[1])  # headers round the cosines: make them exactly orthogonal
-    length = float(np.linalg.norm(column))
-    if not abs(length - 1) < _ANGLE_TOLERANCE:
-        raise ImageError(f"the orientation of its slice {path.name} is no rotation")
-    return Slice(path, position, row, column / length, pixel_mm, size)
+    return Slice(path, position, row, column / np.linalg.norm(column), pixel_mm, size, bits)
 
 
 def _affine(slices: list[Slice]) -> np.ndarray:
@@ -194,18 +239,37 @@ def _affine(slices: list[Slice]) -> np.ndarray:
     return affine
 
 
-def _read_pixels(paths: list[Path]) -> np.ndarray:
+def _read_pixels(slices: list[Slice]) -> np.ndarray:
     """[Z, Y, X] int16 HU (rescale slope and intercept applied), clamped to what int16 holds."""
     import SimpleITK as sitk
 
-    problem = next(filter(None, map(name_problem, paths)), None)
-    if problem:
-        raise ImageError(problem)
+    for s in slices:
+        _check_pixels(s)
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames([str(p) for p in paths])
+    reader.SetFileNames([str(s.path) for s in slices])
     try:
         array = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError:
-        raise ImageError("the pixels of its slices cannot be read, files may be cut off") from None
+        raise ImageError("the pixels of its slices cannot be read, files may be damaged") from None
+    if array.shape != (len(slices), *slices[0].size):
+        raise ImageError("its slices are of another size than their headers say")
+    low, high = float(array.min()), float(array.max())
+    if not -MOST_HU <= low <= high <= MOST_HU:
+        raise ImageError(f"its values are not HU, they go from {low:.3g} to {high:.3g}")
     return np.clip(np.rint(array), -32768, 32767).astype(np.int16)
+
+
+def _check_pixels(s: Slice) -> None:
+    """Raise ImageError unless a slice's file is whole and holds as many pixels as its header claims."""
+    problem = name_problem(s.path)
+    if problem:
+        raise ImageError(problem)
+    try:
+        found = pixel_bytes(s.path)
+    except Damaged as damage:
+        raise ImageError(f"its file {s.path.name} cannot be read, {damage}") from None
+    pixels = math.prod(s.size)
+    claimed = -(-pixels * s.bits // 8)
+    if pixels > _MOST_PIXELS or found not in (None, claimed, claimed + claimed % 2):
+        raise ImageError(f"its file {s.path.name} does not hold the {s.size[0]} x {s.size[1]} pixels that it claims")

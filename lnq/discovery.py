@@ -11,7 +11,7 @@ from pathlib import Path
 import pydicom
 
 from lnq.cases import ARCHIVE, EXTENSIONS, VOXEL_FILES, Case, StartError, Stopped, is_label_file, name_cases
-from lnq.dicom import parse_header, read_header
+from lnq.dicom import is_whole, parse_header, read_header
 from lnq.series import HEADER_TAGS, ONE_PER_STUDY, Choice, Gatherer, Series, select
 from lnq.volume import ImageError
 
@@ -170,19 +170,13 @@ def _gather_file(path: Path, sources: _Sources) -> None:
             _add(header, str(path), path.parent, False, sources)
 
 
-def _is_whole(header: pydicom.Dataset) -> bool:
-    """Whether a header was not cut off: it tells what object of which series this is and, of a CT, its size."""
-    told = all(header.get(tag) for tag in ("SOPInstanceUID", "SeriesInstanceUID", "Modality"))
-    return told and (header.Modality != "CT" or bool(header.get("Rows")))
-
-
 def _is_dicom(start: bytes) -> bool:
     return start[_PREAMBLE_BYTES - 4 : _PREAMBLE_BYTES] == b"DICM"
 
 
 def _add(header: pydicom.Dataset | None, place: str, folder: Path, archive: bool, sources: _Sources) -> None:
     """Add a DICOM object, or note that it is damaged; None is no DICOM."""
-    if header is not None and _is_whole(header):
+    if header is not None and is_whole(header):
         sources.gatherer.add(header, place, folder, archive)
     elif header is not None:
         sources.break_folder(folder, Path(place).name, "is damaged")
@@ -244,6 +238,6 @@ def _member_header(archive: zipfile.ZipFile, name: str) -> pydicom.Dataset | Non
                 header = parse_header(io.BytesIO(data), HEADER_TAGS)
             except Exception:  # cut off before the pixels, or damaged: pydicom's errors are of many kinds
                 continue
-            if _is_whole(header):
+            if is_whole(header):
                 return header
     raise ImageError(f"its file {Path(name).name} is damaged")

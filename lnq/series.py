@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
+from lnq.dicom import count_of
+from lnq.layout import printable
+
 HEADER_TAGS = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
@@ -112,7 +115,7 @@ def unsuitable(series: Series) -> str | None:
     """Why a series is no CT to segment, as a sentence's end; None where it is one."""
     modality = series.text("Modality")
     if modality != "CT":
-        return f"it holds {modality} images, no CT"
+        return f"it holds {printable(modality, 20)} images, no CT"
     if is_scout(series.header):
         return "its only CT images are scout views"
     if "SECONDARY" in series.text("ImageType").upper():
@@ -120,7 +123,7 @@ def unsuitable(series: Series) -> str | None:
     normal = series.normal()
     if normal is not None and abs(normal[2]) < _AXIAL_COSINE:
         return "its slices are not axial"
-    if len(series.places) < LEAST_SLICES and int(series.header.get("NumberOfFrames") or 1) == 1:
+    if len(series.places) < LEAST_SLICES and count_of(series.header, "NumberOfFrames") == 1:
         return f"it has {len(series.places)} slices, fewer than {LEAST_SLICES}"
     return None
 
@@ -172,7 +175,7 @@ def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], li
             best = choose([gathered[i] for i in indices])
             for index in indices:
                 if gathered[index] is not best:
-                    reasons[index] = f"series {best.uid} of the same study was chosen"
+                    reasons[index] = f"series {printable(best.uid, 64)} of the same study was chosen"
     chosen = [series for i, series in enumerate(gathered) if i not in reasons]
     return chosen, [(gathered[i], reason) for i, reason in reasons.items()]
 
@@ -198,9 +201,11 @@ class Gatherer:
         series.places.append(place)
         series.folder = common_folder(series.folder, folder)
         try:
-            series.positions_mm.append(tuple(float(v) for v in header.ImagePositionPatient))
+            x, y, z = (float(v) for v in header.ImagePositionPatient)
         except (AttributeError, TypeError, ValueError):
             return
+        if np.isfinite([x, y, z]).all():
+            series.positions_mm.append((x, y, z))
 
     def all(self) -> list[Series]:
         """The series, in the order in which they were met."""

@@ -4,6 +4,7 @@ Everywhere else arrays are [Z, Y, X] and positions are (L, P, S) in mm, DICOM's 
 grow to the patient's Left, Posterior and Superior.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnq.files import replace_atomically
-from lnq.integrity import damage
+from lnq.integrity import check_file
+from lnq.layout import BAD_HEADER, BAD_SPACING, NO_ROTATION, Damaged, Layout
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
 WRITABLE = (".mha", ".nrrd", ".nii", ".nii.gz")  # formats of one file, which can be put in place at once
+_LONGEST_PATH = 1000  # characters; ITK's readers write their errors into arrays that hold twice as many
 _ROTATION_TOLERANCE = 1e-3  # of the products of direction columns; headers with 4 decimals still pass
 
 
@@ -89,21 +92,26 @@ def make_affine(
 
 
 def read_volume(path: Path | str) -> Volume:
-    """Read a 3-D image of one number per voxel: .mha, .mhd, .nrrd, .nii, .nii.gz and what else ITK knows.
+    """Read a 3-D image of one number per voxel: .mha, .mhd, .nrrd, .nhdr, .nii or .nii.gz.
 
     Integer files give int16 where all values fit (8-bit unsigned ones stay uint8), everything else float32.
-    Raises ImageError for a file that is missing, truncated, damaged, no image, 2-D, 4-D, RGB or sheared.
+    Raises ImageError for a file that is missing, truncated, damaged, no image, 2-D, 4-D, RGB or sheared, holds more
+    than its header says, or names a voxel file that does not lie in its folder.
     """
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"{path.name}: there is no such file")
-    problem = damage(path) or name_problem(path)
+    problem = name_problem(path)
     if problem:
         raise ImageError(f"{path.name} cannot be read: {problem}")
-    image = _read_itk(path)
+    try:
+        layout = check_file(path)
+    except Damaged as damage:
+        raise ImageError(f"{path.name} cannot be read: {damage}") from None
+    image = _read_itk(path, layout)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     if not np.abs(direction.T @ direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
-        raise ImageError(f"{path.name} cannot be used: its orientation matrix is no rotation")
+        raise ImageError(f"{path.name} cannot be used: {NO_ROTATION}")
     return from_sitk(image)
 
 
@@ -113,23 +121,26 @@ def name_problem(path: Path) -> str | None:
         str(path).encode()
     except UnicodeEncodeError:
         return "its path is not valid UTF-8, rename it"
+    if len(str(path)) > _LONGEST_PATH:
+        return f"its path is longer than {_LONGEST_PATH:,} characters"
     return None
 
 
-def _read_itk(path: Path) -> "sitk.Image":
+def _read_itk(path: Path, layout: Layout) -> "sitk.Image":
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(layout.reader)  # else ITK takes whatever format the contents look like
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        _check_layout(path.name, reader)
+        _check_information(path.name, reader, layout)
         return reader.Execute()
     except RuntimeError as error:
         raise ImageError(f"{path.name} cannot be read: {_itk_reason(str(error))}") from error
 
 
-def _check_layout(name: str, reader: "sitk.ImageFileReader") -> None:
+def _check_information(name: str, reader: "sitk.ImageFileReader", layout: Layout) -> None:
     import SimpleITK as sitk
 
     if reader.GetNumberOfComponents() > 1:
@@ -139,14 +150,18 @@ def _check_layout(name: str, reader: "sitk.ImageFileReader") -> None:
         raise ImageError(f"{name} cannot be used: it has {dimension} dimensions, a CT volume has 3")
     if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise ImageError(f"{name} cannot be used: its voxels are complex numbers, not HU")
+    if math.prod(reader.GetSize()) != layout.voxels:  # ITK understood the header otherwise
+        raise ImageError(f"{name} cannot be read: {BAD_HEADER}")
+    if not all(spacing > 0 for spacing in reader.GetSpacing()):  # ITK would mirror the image
+        raise ImageError(f"{name} cannot be read: {BAD_SPACING}")
 
 
 def _itk_reason(message: str) -> str:
     """The sentence for an ITK error, whose own text is many lines of file names and addresses."""
     for sign, reason in (
-        ("Bad direction", "its orientation matrix is no rotation"),
-        ("Zero-valued spacing", "its voxel spacing is zero or not a number"),
-        ("Unable to determine ImageIO", "it is no medical image, or of a format that is not known"),
+        ("Bad direction", NO_ROTATION),
+        ("Zero-valued spacing", BAD_SPACING),
+        ("Failed to allocate", "there is not enough memory for it"),
     ):
         if sign in message:
             return reason

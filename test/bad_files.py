@@ -18,9 +18,9 @@ def write_itk(array: np.ndarray, path: Path, **options) -> None:
 
 
 def edit_header(volume: Volume, path: Path, old: str, new: str) -> None:
-    """An uncompressed .mha with one line of its header replaced."""
-    write_volume(volume, path, compress=False)
-    data = path.read_bytes()
+    """An uncompressed MetaImage with one line of its header replaced."""
+    write_volume(volume, path.with_suffix(".mha"), compress=False)
+    data = path.with_suffix(".mha").rename(path).read_bytes()
     header = re.sub(rf"^{old} = .*$".encode(), f"{old} = {new}".encode(), data[:1000], flags=re.MULTILINE)
     path.write_bytes(header + data[1000:])
 
@@ -104,7 +104,7 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
     (
         "zero.mha",
         lambda v, p: edit_header(v, p, "ElementSpacing", "5 0 5"),
-        "zero.mha cannot be read: its voxel spacing is zero or not a number",
+        "zero.mha cannot be read: its voxel spacing is zero, negative or not a number",
     ),
     (
         "fine.mha",
@@ -115,6 +115,16 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
         "coarse.mha",
         lambda v, p: write_volume(with_spacing(v, (16, 1, 1)), p),
         "coarse.mha cannot be used: its voxel spacing 1 x 1 x 16 mm lies outside 0.2-15 mm",
+    ),
+    (
+        "narrow.mha",
+        lambda v, p: write_volume(with_spacing(v, (5, 1.5, 1.5)), p),
+        "narrow.mha cannot be used: its field of view of 96 x 84 mm lies outside 100-800 mm",
+    ),
+    (
+        "wide.mha",
+        lambda v, p: write_volume(with_spacing(v, (5, 13, 13)), p),
+        "wide.mha cannot be used: its field of view of 832 x 728 mm lies outside 100-800 mm",
     ),
     (
         "sheared.mha",
@@ -145,6 +155,16 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
         "unspaced.nrrd",
         lambda v, p: without_line(v, p, "space directions"),
         "unspaced.nrrd cannot be read: its header gives no voxel spacing",
+    ),
+    (
+        "long.nii",
+        lambda v, p: (write_volume(v, p), p.write_bytes(p.read_bytes() + b"\0\0")),
+        "long.nii cannot be read: it holds more than the 344,416 bytes that its header claims",
+    ),
+    (
+        "elsewhere.mhd",
+        lambda v, p: edit_header(v, p, "ElementDataFile", "../../voxels.raw"),
+        "elsewhere.mhd cannot be read: its header names a voxel file outside its folder, ../../voxels.raw",
     ),
     ("empty.mha", lambda v, p: p.write_bytes(b""), "empty.mha cannot be read: it is no medical image"),
     (

@@ -135,3 +135,5 @@ def _write_slice(volume: Volume, z: int, path: Path, modality: str, series: str,
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--real-ct", metavar="DIR", help="folder of real chest CTs for the tests that look at some")
+    parser.addoption("--fuzz-seed", type=int, default=0, metavar="N", help="first seed of the spoiled inputs")
+    parser.addoption("--fuzz-count", type=int, default=1000, metavar="N", help="how many spoiled inputs are read")

@@ -9,10 +9,10 @@ from lnq.volume import ImageError, Volume, make_affine
 
 
 def chest(**changes) -> Volume:
-    """A box of tissue in air, 4 x 6 x 6 voxels."""
-    array = np.full((4, 6, 6), -1000, np.int16)
-    array[:, 2:4, 2:4] = 40
-    affine = make_affine((3.0, 1.0, 1.0))
+    """A box of tissue in air, 4 x 8 x 8 voxels of 3 x 15 x 15 mm."""
+    array = np.full((4, 8, 8), -1000, np.int16)
+    array[:, 2:5, 2:5] = 40
+    affine = make_affine((3.0, 15.0, 15.0))
     return Volume(changes.get("array", array), changes.get("affine", affine))
 
 
@@ -23,7 +23,7 @@ def replaced(dtype: type, value: float) -> np.ndarray:
 
 
 def mirrored() -> np.ndarray:
-    affine = make_affine((3.0, 1.0, 1.0))
+    affine = make_affine((3.0, 15.0, 15.0))
     affine[:, 2] *= -1
     return affine
 
@@ -42,11 +42,12 @@ def sheared() -> np.ndarray:
         ({"affine": make_affine((3, 0, 1))}, "its voxel spacing 1 x 0 x 3 mm lies outside 0.2-15 mm"),
         ({"affine": make_affine((3, 0.19, 1))}, "its voxel spacing 1 x 0.19 x 3 mm lies outside 0.2-15 mm"),
         ({"affine": make_affine((15.1, 1, 1))}, "its voxel spacing 1 x 1 x 15.1 mm lies outside 0.2-15 mm"),
-        ({"affine": make_affine((3, np.nan, 1))}, "its position or spacing is no number"),
+        ({"affine": make_affine((3, np.nan, 1))}, "its position or spacing is no usable number"),
+        ({"affine": make_affine((3, 15, 15), (0, 1e30, 0))}, "its position or spacing is no usable number"),
         ({"affine": sheared()}, "its orientation matrix is no rotation"),
         ({"array": replaced(np.float32, np.nan)}, "it holds NaN or infinite values"),
         ({"array": replaced(np.float32, -np.inf)}, "it holds NaN or infinite values"),
-        ({"array": np.full((4, 6, 6), -1000, np.int16)}, "it shows only air"),
+        ({"array": np.full((4, 8, 8), -1000, np.int16)}, "it shows only air"),
         ({"array": chest().array.astype(np.int8)}, "its voxels have 8 bits"),
         ({"array": np.clip(chest().array, -200, None)}, "its values are not HU, none lies below -200"),
     ],
@@ -56,9 +57,45 @@ def test_unusable_image_is_refused(changes, sentence):
         check_image(chest(**changes), "scan.mha")
 
 
-@pytest.mark.parametrize("affine", [make_affine((15, 0.2, 0.2)), mirrored()])
+@pytest.mark.parametrize("affine", [make_affine((0.2, 15, 15)), make_affine((15, 15, 15)), mirrored()])
 def test_unusual_but_sound_geometry_is_accepted(affine):
     check_image(chest(affine=affine))
+
+
+def with_shape(*shape: int) -> np.ndarray:
+    """The chest drawn finer or coarser."""
+    array = chest().array
+    return array[np.ix_(*(np.arange(n) * old // n for n, old in zip(shape, array.shape, strict=True)))]
+
+
+CORONAL = np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]], float)  # columns z, y, x: z to the back, y down, x to the left
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "direction", "sentence"),
+    [
+        ((4, 10, 9), (3, 10, 10), None, "its field of view of 90 x 100 mm lies outside 100-800 mm"),
+        ((4, 81, 80), (3, 10, 10), None, "its field of view of 800 x 810 mm lies outside 100-800 mm"),
+        ((20, 250, 20), (10, 10, 4), CORONAL, "its field of view of 80 x 200 mm lies outside 100-800 mm"),
+        ((251, 12, 12), (10, 10, 10), None, "it is 2510 mm long, more than 2500 mm"),
+    ],
+)
+def test_field_of_view_of_no_patient_is_refused(shape, spacing_mm, direction, sentence):
+    volume = Volume(with_shape(*shape), make_affine(spacing_mm, direction=direction))
+    with pytest.raises(ImageError, match=f"^The image cannot be used: {sentence}"):
+        check_image(volume)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "direction"),
+    [
+        ((2, 10, 10), (1, 10, 10), None),  # a thin slab
+        ((250, 80, 80), (10, 10, 10), None),  # a whole body
+        ((20, 250, 20), (10, 10, 10), CORONAL),  # stored from front to back
+    ],
+)
+def test_only_the_field_of_view_across_the_patient_counts(shape, spacing_mm, direction):
+    check_image(Volume(with_shape(*shape), make_affine(spacing_mm, direction=direction)))
 
 
 def test_thorax_gives_no_warning(thorax):

@@ -1,10 +1,12 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import RLELossless
 
-from lnq.dicom import is_dicom_folder, read_dicom_files, read_dicom_series
+from lnq.dicom import is_dicom_folder, read_dicom_files, read_dicom_series, read_header
 from lnq.volume import ImageError, Volume, make_affine
 
 
@@ -96,7 +98,7 @@ def test_folder_is_dicom_by_its_files_contents(tmp_path, write_dicom):
             {"ImageOrientationPatient": [1, 0, 0, 0.5, 0.8, 0]},
             "the orientation of its slice .* is no rotation",
         ),
-        ({"ImagePositionPatient": None}, "its slice .* has no usable position, orientation or spacing"),
+        ({"ImagePositionPatient": None}, "its slice .* has no usable position, orientation, spacing, size or scale"),
         ({"ImagePositionPatient": [0, 0, 5]}, "it has two slices at the same position"),
     ],
 )
@@ -145,9 +147,87 @@ def test_gantry_tilt_is_refused(tmp_path, write_dicom):
         read_dicom_series(folder)
 
 
+@pytest.mark.parametrize(
+    ("tags", "sentence"),
+    [
+        ({"PixelSpacing": [-0.75, -0.5]}, "its slice .* has no usable position, orientation, spacing, size or scale"),
+        ({"ImagePositionPatient": [0, 0, float("nan")]}, "its slice .* has no usable position"),
+        ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "the orientation of its slice .* is no rotation"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.02, 0.9998, 0]}, "the orientation of its slice .* is no rotation"),
+        ({"Rows": 65535, "Columns": 65535}, "its file .* does not hold the 65535 x 65535 pixels that it claims"),
+        ({"Rows": 4}, "its file .* does not hold the 4 x 6 pixels that it claims"),
+        ({"BitsAllocated": 8}, "its file .* does not hold the 5 x 6 pixels that it claims"),
+        ({"SOPInstanceUID": ""}, "its file 0001.dcm is damaged"),
+        ({"Modality": "a\\b" * 30}, "it holds .{20}... images, no CT"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The value length|Invalid value")
+def test_series_of_impossible_values_is_refused(tmp_path, write_dicom, tags, sentence):
+    folder = write_dicom(small_ct(), tmp_path / "series", **tags)
+    with pytest.raises(ImageError, match=f"^series cannot be used: {sentence}"):
+        read_dicom_series(folder)
+
+
+@pytest.mark.parametrize(
+    ("slope", "sentence"),
+    [
+        ("1e6 ", r"its values are not HU, they go from 2.4e\+07 to 1.21e\+09"),
+        ("nan ", "its slice .* has no usable position, orientation, spacing, size or scale"),
+    ],
+)
+def test_values_that_are_no_hu_are_not_clamped(tmp_path, write_dicom, slope, sentence):
+    folder = write_dicom(small_ct(), tmp_path / "series", RescaleSlope="1e6")
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"1e6 ", slope.encode()))
+    with pytest.raises(ImageError, match=f"series cannot be used: {sentence}"):
+        read_dicom_series(folder)
+
+
+def test_values_of_metal_are_clamped(tmp_path, write_dicom):
+    read = read_dicom_series(write_dicom(small_ct(), tmp_path / "series", RescaleSlope="40"))
+    assert (read.array.dtype, read.array.max()) == (np.int16, 32767)
+
+
+def test_run_lengths_of_another_size_are_refused(tmp_path, write_dicom):
+    ct = Volume(np.arange(1024, dtype=np.int16).reshape(4, 16, 16), make_affine((2.5, 1, 1)))
+    folder = write_dicom(ct, tmp_path / "series")
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.compress(RLELossless)
+        dataset.save_as(path)
+    np.testing.assert_array_equal(read_dicom_series(folder).array, ct.array)
+    for path in folder.iterdir():
+        edit(path, Columns=15)
+    with pytest.raises(ImageError, match="its file .* does not hold the 16 x 15 pixels that it claims"):
+        read_dicom_series(folder)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_an_outer_slice_cut_within_its_header_is_not_left_out(tmp_path, write_dicom):
+    folder = write_dicom(small_ct(), tmp_path / "series")
+    whole = (folder / "0001.dcm").read_bytes()
+    for size in range(140, whole.index(b"MONOCHROME2"), 11):
+        (folder / "0001.dcm").write_bytes(whole[:size])
+        with pytest.raises(ImageError, match="its (file|slice) 0001.dcm "):
+            read_dicom_series(folder)
+
+
+def test_a_header_read_makes_no_room_for_what_it_claims(tmp_path, write_dicom):
+    path = next(write_dicom(small_ct(), tmp_path / "series").iterdir())
+    data = path.read_bytes()
+    path.write_bytes(data[:132] + b"\x08\0\5\0UT\0\0\0\0\0\x40" + data[132:])  # an element of 1 GB
+    tracemalloc.start()
+    with pytest.raises(ImageError, match="its file .* is damaged"):
+        read_header(path, ["Modality", "SpecificCharacterSet"])
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    tracemalloc.stop()
+
+
 def test_truncated_slice_is_refused(tmp_path, write_dicom):
     folder = write_dicom(small_ct(), tmp_path / "series")
     whole = (folder / "0002.dcm").read_bytes()
     (folder / "0002.dcm").write_bytes(whole[:-30])
-    with pytest.raises(ImageError, match="series cannot be used: the pixels of its slices cannot be read"):
+    with pytest.raises(
+        ImageError, match="series cannot be used: its file 0002.dcm cannot be read, it is cut off or damaged"
+    ):
         read_dicom_series(folder)

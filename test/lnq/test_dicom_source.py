@@ -76,7 +76,7 @@ def test_slices_must_lie_where_the_labels_do(series):
 
 
 def test_damaged_or_missing_slice_is_named(series):
-    start = "No DICOM object can refer to ct: its file 0003.dcm is damaged ("
+    start = "No DICOM object can refer to ct: its file 0003.dcm is damaged"
     series.slices[4].write_bytes(b"no DICOM file")
     assert error_of(series).startswith(start)
     series.slices[4].unlink()

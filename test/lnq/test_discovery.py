@@ -296,6 +296,14 @@ def test_a_damaged_file_fails_the_series_beside_it(tmp_path: Path, write_dicom: 
     assert reason == "series cannot be used: its file 0013.dcm is damaged"
 
 
+@pytest.mark.parametrize("position", [[1, 2], [1, 2, 3, 4], [0, 0, float("nan")], []])
+def test_a_slice_without_a_position_ends_nothing(tmp_path: Path, write_dicom: WriteSeries, position: list) -> None:
+    folder = write_dicom(ct(), tmp_path / "odd")
+    edit(folder / "0003.dcm", ImagePositionPatient=position)
+    touch(tmp_path / "sound.mha")
+    assert segmented(discover([tmp_path])) == ["sound", "odd"]
+
+
 def test_archives_are_looked_into(tmp_path: Path, write_dicom: WriteSeries) -> None:
     inside = tmp_path / "inside"
     write_dicom(ct(), inside / "study" / "series")
