@@ -11,6 +11,8 @@ BACKGROUND_CASES ?= Lung_Dx-A0001 Lung_Dx-A0002
 FINISH := --annotated full --finetune.epochs 60 --finetune.lr 0.05
 # `make container-check`: which images; the GPU's takes gigabytes of downloads
 FLAVOURS ?= cpu gpu
+# windows at inference, in patches: see docs/results/window_step.png
+STEP := 0.75
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
 .PHONY: help demo test lint unit setup container-check lock weights score compare clean
@@ -71,7 +73,7 @@ weights: $(DEV)/.installed data/tune
 	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/pretrain/pretrain.pt -o runs/finetune
 	$(DEV)/bin/python -m training.export runs/finetune/finetune.pt -o runs/finetune/model
 	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/finetune/model $(FINISH) -o runs/finish
-	$(DEV)/bin/python -m training.export runs/finish/finetune.pt -o model
+	$(DEV)/bin/python -m training.export runs/finish/finetune.pt -o model --window-step $(STEP)
 	$(DEV)/bin/python -m training.evaluate data/tune --tune-threshold -o runs/tune
 
 score: $(DEV)/.installed data/test
@@ -83,7 +85,7 @@ compare: runs/third-dbdmp/score runs/third-cross_entropy/score
 runs/third-%/score: data/tune data/test
 	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/pretrain/pretrain.pt --method $* \
 		--finetune.epochs 50 -o runs/third-$*
-	$(DEV)/bin/python -m training.export runs/third-$*/finetune.pt -o runs/third-$*/model
+	$(DEV)/bin/python -m training.export runs/third-$*/finetune.pt -o runs/third-$*/model --window-step $(STEP)
 	$(DEV)/bin/python -m training.evaluate data/tune --model runs/third-$*/model --tune-threshold -o runs/third-$*/tune
 	$(DEV)/bin/python -m training.evaluate data/test --model runs/third-$*/model -o $@
 

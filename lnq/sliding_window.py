@@ -47,10 +47,11 @@ def windows(region: np.ndarray, patch: tuple[int, int, int], step: float = 0.5) 
 
     A layer of windows reaches as far in y as the region does within its slices, a row as far in x as within its own.
     """
-    for z in window_starts(region.any(axis=(1, 2)), patch[0], step):
-        layer = region[z : z + patch[0]].any(axis=0)  # [Y, X]
-        for y in window_starts(layer.any(axis=1), patch[1], step):
-            row = layer[y : y + patch[1]].any(axis=0)  # [X]
+    some = np.logical_or.reduce
+    for z in window_starts(some(region, axis=(1, 2)), patch[0], step):
+        layer = some(region[z : z + patch[0]], axis=0)  # [Y, X]
+        for y in window_starts(some(layer, axis=1), patch[1], step):
+            row = some(layer[y : y + patch[1]], axis=0)  # [X]
             for x in window_starts(row, patch[2], step):
                 if row[x : x + patch[2]].any():
                     yield slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2])

@@ -54,6 +54,7 @@ class Export:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("model")  # spec.json and weights are replaced
     threshold: float = 0.5  # on the probability; training.evaluate --tune-threshold chooses it
     peak_threshold: float = 0.0  # on the highest probability within a node; likewise
+    window_step: float = 0.5  # in patches, the paper's; larger is faster, benchmarks.window_step tells what it costs
 
 
 def postprocessing_for(config: Config, info: DatasetInfo) -> PostProcessing:
@@ -101,7 +102,13 @@ def bundle_spec(checkpoint: Checkpoint, threshold: float, peak_threshold: float)
     )
 
 
-def export(checkpoint_path: Path, output: Path, threshold: float = 0.5, peak_threshold: float = 0.0) -> ModelSpec:
+def export(
+    checkpoint_path: Path,
+    output: Path,
+    threshold: float = 0.5,
+    peak_threshold: float = 0.0,
+    window_step: float = 0.5,
+) -> ModelSpec:
     """Write spec.json, weights.safetensors and model.onnx into `output`; other files there stay.
 
     Raises ValueError where the checkpoint is not of a fine-tuning, or where the three forms of the network differ.
@@ -109,7 +116,7 @@ def export(checkpoint_path: Path, output: Path, threshold: float = 0.5, peak_thr
     checkpoint = load_checkpoint(checkpoint_path)
     if checkpoint["stage"] != "finetune":
         raise ValueError(f"{checkpoint_path} is a checkpoint of {checkpoint['stage']}: export needs one of finetune")
-    spec = bundle_spec(checkpoint, threshold, peak_threshold)
+    spec = dataclasses.replace(bundle_spec(checkpoint, threshold, peak_threshold), window_step=window_step)
     weights = checkpoint["average"] or checkpoint["model"]
     dual = DualBranchNet(spec.network).eval()
     dual.load_state_dict(weights)
@@ -191,7 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = tyro.cli(Export, args=arguments)
 
     def work() -> bool:
-        spec = export(command.checkpoint, command.output, command.threshold, command.peak_threshold)
+        thresholds = (command.threshold, command.peak_threshold)
+        spec = export(command.checkpoint, command.output, *thresholds, command.window_step)
         if not spec.provenance["complete"]:
             planned = config_from_dict(load_checkpoint(command.checkpoint)["config"]).finetune
             print(
