@@ -15,7 +15,7 @@ FLAVOURS ?= cpu gpu
 STEP := 0.75
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
-.PHONY: help demo test lint unit setup container-check lock weights score compare clean
+.PHONY: help demo test lint unit setup container-check lock weights score compare bench clean
 
 help:
 	@echo "make demo     segment the sample CT: mask and picture under demo-output/, Dice against its truth"
@@ -25,6 +25,7 @@ help:
 	@echo "make weights  train the shipped model again (hours; BACKGROUND=DIR adds real CTs with inserted nodes)"
 	@echo "make score    score model/ on phantoms that were never trained on"
 	@echo "make compare  train with plain cross entropy and with the full method, a third of the steps each, and score"
+	@echo "make bench    Dice over time for steps of the windows, into docs/results"
 	@echo "make clean    remove environments, caches and the demo's output; data/ and runs/ stay"
 
 demo: $(DEMO)/.installed
@@ -88,6 +89,9 @@ runs/third-%/score: data/tune data/test
 	$(DEV)/bin/python -m training.export runs/third-$*/finetune.pt -o runs/third-$*/model --window-step $(STEP)
 	$(DEV)/bin/python -m training.evaluate data/tune --model runs/third-$*/model --tune-threshold -o runs/third-$*/tune
 	$(DEV)/bin/python -m training.evaluate data/test --model runs/third-$*/model -o $@
+
+bench: $(DEV)/.installed data/tune
+	$(DEV)/bin/python -m benchmarks.window_step data/tune -o docs/results
 
 # a folder that is there is complete
 data/tune: | $(DEV)/.installed

@@ -18,7 +18,7 @@ from lnq.volume import Volume, read_volume
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "test/input/images/mediastinal-ct/phantom-8000.mha"
 TRUTH = ROOT / "test/expected/phantom-8000.mha"
-LEAST_DICE = 0.8  # the shipped model has 0.853
+LEAST_DICE = 0.8  # the shipped model has 0.872
 
 
 @pytest.fixture(scope="module")
