@@ -81,9 +81,16 @@ def changes(config: Config, default: Config) -> str:
     words = []
     for (name, value), (_, usual) in pairs:
         if value != usual and name not in (*_CELL_OR_SPEED, "sampling.cache"):
-            values = value if isinstance(value, (tuple, list)) else [value]
-            words.append(" ".join([f"--{name.replace('_', '-')}", *map(str, values)]))
+            words.append(_option(name.replace("_", "-"), value))
     return " ".join(words)
+
+
+def _option(name: str, value: object) -> str:
+    """As the command line takes it: `--patch 8 16 16`, `--augmentation.strong`, `--sampling.no-region`."""
+    if isinstance(value, bool):
+        group, dot, last = name.rpartition(".")
+        return f"--{group}{dot}{'' if value else 'no-'}{last}"
+    return " ".join([f"--{name}", *map(str, value if isinstance(value, (tuple, list)) else [value])])
 
 
 def _entries(nested: dict, prefix: str = "") -> list[tuple[str, object]]:

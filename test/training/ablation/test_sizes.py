@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from training.ablation.__main__ import parse_run
 from training.ablation.sizes import SIZES, SMALL, changes, settings_digest
-from training.config import PAPER, Augmentation, Sampling
+from training.config import PAPER, Augmentation, Config, Sampling
 
 
 def test_patches_fit_their_networks() -> None:
@@ -43,6 +44,20 @@ def test_changes_are_options_of_the_command() -> None:
         workers=0,
     )
     assert changes(longer, SMALL.config) == "--spacing-mm 4.0 2.5 2.5 --finetune.epochs 120 --losses.ramp 0.5"
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (dataclasses.replace(SMALL.config, sampling=Sampling(2, region=True)), "--sampling.region"),
+        (dataclasses.replace(SMALL.config, augmentation=Augmentation(strong=True)), "--augmentation.strong"),
+    ],
+)
+def test_the_command_understands_a_switch_as_it_is_written(config: Config, options: str) -> None:
+    assert changes(config, SMALL.config) == options
+    assert parse_run(["--output", "OUT", *options.split()]).config == config
+    off = changes(SMALL.config, config)
+    assert off == options.replace(".", ".no-") and parse_run(["--output", "OUT", *off.split()]).config == SMALL.config
 
 
 @pytest.mark.parametrize("name", SIZES)
