@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--input", type=Path, default=Path("/input"), help="the container's input (default: /input)")
     top.add_argument("--output", type=Path, default=Path("/output"), help="the container's output (default: /output)")
     _add_model_options(top, None, "auto")
+    _add_mirror(top, False)
     top.add_argument("--version", action="version", version=f"lnq {__version__}")
     top.set_defaults(command=container)
     commands = top.add_subparsers(metavar="COMMAND")
@@ -83,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     batch_ = commands.add_parser("batch", help="segment files and DICOM folders")
     batch_command.add_options(batch_)
     _add_model_options(batch_, argparse.SUPPRESS, argparse.SUPPRESS)
+    _add_mirror(batch_, argparse.SUPPRESS)
     batch_.set_defaults(command=batch)
 
     info_ = commands.add_parser("info", help="bundle, backend, device and versions")
@@ -99,11 +101,16 @@ def _add_model_options(parser: argparse.ArgumentParser, model: str | None, devic
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=device)
 
 
+def _add_mirror(parser: argparse.ArgumentParser, default: bool | str) -> None:
+    text = "average over the eight flips of each window: eight times the network's time"
+    parser.add_argument("--mirror", action="store_true", default=default, help=text)
+
+
 def container(options: argparse.Namespace) -> tuple[int, str]:
     """Segment what grand-challenge mounted."""
     from lnq.container import run_container
 
-    failures = run_container(lambda: _load(options), options.input, options.output)
+    failures = run_container(lambda: _load(options), options.input, options.output, options.mirror)
     if failures:
         return SOME_FAILED, batch_command.count_failures(failures)
     return DONE, f"All done: masks and results.json are in {options.output}"

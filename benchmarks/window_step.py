@@ -52,7 +52,7 @@ def run_case(case: str, volume: Volume, instances: Volume, model: Model, steps: 
             return model.predict(patches)
 
         spec = dataclasses.replace(model.spec, window_step=step)
-        inferred = infer(volume, dataclasses.replace(model, spec=spec, predict=predict))
+        inferred = infer(volume, dataclasses.replace(model, spec=spec, predict=predict, own_sliding_window=None))
         seconds = inferred.seconds["network"]
         runs.append(Run(case, step, visited, seconds, score(case, to_mask(inferred, volume, spec), instances, seconds)))
     return runs

@@ -1,4 +1,4 @@
-"""A model bundle -> a callable on patches: OpenVINO on CPUs, torch on GPUs. Either is imported only when
+"""A model bundle -> a network that runs: by OpenVINO on CPUs, by torch on GPUs. Either is imported only when
 used."""
 
 import math
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lnq.sliding_window import Predict, sliding_window
 from lnq.spec import ONNX_NAME, WEIGHTS_NAME, BundleError, ModelSpec
 
 DEVICES = ("auto", "cpu", "cuda", "cpu-torch")  # the last runs the GPU's code on a CPU
@@ -18,15 +19,32 @@ _MAX_THREADS = 64  # the challenge's platform allows 256 processes and threads i
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without one of these nobody needs to wait for torch's import
 
 
+SlidingWindow = Callable[
+    [np.ndarray, tuple[int, int, int], float, bool, np.ndarray | None], tuple[np.ndarray, list[str]]
+]
+"""(image, patch, step, mirror, region) -> probability, and sentences for the user."""
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A network ready to run. `predict`: float32 [B, 1, Z, Y, X] -> logits float32 [B, 2, Z, Y, X]."""
 
     spec: ModelSpec
-    predict: Callable[[np.ndarray], np.ndarray]
+    predict: Predict
     backend: str  # "openvino" or "torch"
     device: str  # "cpu", or the GPU's name
     bundle: Path
+    own_sliding_window: SlidingWindow | None = None  # where the network's device does more than predict
+
+    def probability(
+        self, image: np.ndarray, region: np.ndarray | None = None, mirror: bool = False
+    ) -> tuple[np.ndarray, list[str]]:
+        """Probability of node, float32 [Z, Y, X], of a normalised image [Z, Y, X], by overlapping windows over `region`
+        (bool, by default all of it); and what the user is to be told of how it was done."""
+        spec = self.spec
+        if self.own_sliding_window is not None:
+            return self.own_sliding_window(image, spec.patch, spec.window_step, mirror, region)
+        return sliding_window(image, self.predict, spec.patch, spec.window_step, mirror, region), []
 
 
 def load_model(bundle: Path | str, device: str = "auto", threads: int | None = None) -> Model:
@@ -110,6 +128,7 @@ def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Mod
     import torch
     from safetensors.torch import load_file
 
+    from lnq.gpu import DeviceWindows
     from lnq.network import SegmentationNet
 
     network = SegmentationNet(spec.network)
@@ -117,14 +136,16 @@ def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Mod
         network.load_state_dict(load_file(path))
     except (RuntimeError, ValueError) as error:
         raise BundleError(f"The weights of {path} do not fit the network of its specification") from error
-    network.to(device).eval()
     if device == "cpu":
         torch.set_num_threads(threads)
+        runner = DeviceWindows(network, device)
+        return Model(spec, runner.predict, "torch", "cpu", bundle, runner.sliding_window)
+    # bfloat16 has single precision's range; only what computes with it natively is fast at it
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    precisions = [torch.float16, *([torch.bfloat16] if native else []), torch.float32]
 
-    def predict(patches: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), torch.autocast(device, torch.float16, enabled=device == "cuda"):
-            logits = network(torch.from_numpy(patches).to(device))
-        return logits.float().cpu().numpy()
+    def on_cpu() -> Predict:
+        return load_model(bundle, "cpu", threads).predict
 
-    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    return Model(spec, predict, "torch", name, bundle)
+    runner = DeviceWindows(network, device, precisions, on_cpu)
+    return Model(spec, runner.predict, "torch", torch.cuda.get_device_name(), bundle, runner.sliding_window)

@@ -151,6 +151,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
             probability=options.probability,
             preview=not options.no_preview,
             page=not options.no_report and find_spec("jinja2") is not None,
+            mirror=options.mirror,
         ),
     )
 

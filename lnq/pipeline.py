@@ -21,7 +21,6 @@ from lnq.resample import (
     resample_image,
     resample_label_to,
 )
-from lnq.sliding_window import sliding_window
 from lnq.spec import ModelSpec
 from lnq.volume import Volume
 
@@ -45,6 +44,7 @@ class Inferred:
     probability: np.ndarray  # float32 [Z, Y, X] of node
     hu: Volume  # the image as the network saw it
     seconds: dict[str, float]  # per stage
+    warnings: tuple[str, ...] = ()  # how it was computed, where that was not as planned
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +55,11 @@ class Segmentation:
     ready: Prepared
     crop_probability: np.ndarray  # float32 [Z, Y, X] of node, on the crop's grid
     seconds: dict[str, float]  # per stage
+    warnings: tuple[str, ...] = ()  # sentences for the user: what was not found, or not done as planned
 
     @property
     def crop(self) -> Crop:
         return self.ready.crop
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Sentences for the user, on what was looked for and not found."""
-        return self.crop.warnings
 
     def probability(self) -> np.ndarray:
         """float32 [Z, Y, X] on the CT's own grid, 0 outside the crop."""
@@ -103,7 +99,8 @@ def segment(volume: Volume, model: Model, mirror: bool = False) -> Segmentation:
     inferred = infer(volume, model, mirror)
     with _timed(inferred.seconds, "postprocess"):
         mask = to_mask(inferred, volume, model.spec)
-    return Segmentation(mask, inferred.ready, inferred.probability, inferred.seconds)
+    warnings = (*inferred.ready.crop.warnings, *inferred.warnings)
+    return Segmentation(mask, inferred.ready, inferred.probability, inferred.seconds, warnings)
 
 
 def infer(volume: Volume, model: Model, mirror: bool = False) -> Inferred:
@@ -115,12 +112,12 @@ def infer(volume: Volume, model: Model, mirror: bool = False) -> Inferred:
         image = normalise(ready.image.array, spec.normalisation)
     with _timed(seconds, "network"):
         region = ready.region if spec.crop.use_region else None
-        probability = sliding_window(image, model.predict, spec.patch, spec.window_step, mirror, region)
+        probability, told = model.probability(image, region, mirror)
     with _timed(seconds, "resample"):
         probability = resample_array_to(probability, ready.image, ready.cropped)
         # The HU range was measured at the model's spacing; a sharp kernel's noise would punch holes at the CT's own.
         hu = ready.cropped.with_array(resample_array_to(ready.image.array, ready.image, ready.cropped))
-    return Inferred(ready, probability, hu, seconds)
+    return Inferred(ready, probability, hu, seconds, tuple(told))
 
 
 def to_mask(inferred: Inferred, volume: Volume, spec: ModelSpec) -> Volume:

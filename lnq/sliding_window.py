@@ -26,9 +26,7 @@ def sliding_window(
     no more than it needs, and voxels that none covers have probability 0. An image smaller than the patch is padded
     with its lowest value.
     """
-    padded, inner = _pad(image, patch)
-    wanted = np.zeros(padded.shape, bool)
-    wanted[inner] = True if region is None else region
+    padded, wanted, inner = pad_to(patch, image, region)
     evidence = np.zeros(padded.shape, np.float32)  # logit of node less logit of background: the softmax needs no more
     weight = np.zeros(padded.shape, np.float32)
     gaussian = gaussian_weights(patch)
@@ -93,13 +91,16 @@ def _log_odds(predict: Predict, window: np.ndarray, mirror: bool) -> np.ndarray:
     return total / len(flips)
 
 
-def _pad(image: np.ndarray, patch: tuple[int, int, int]) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """The image grown on both sides to the patch's size where it is smaller, and where in it the image
-    lies."""
+def pad_to(
+    patch: tuple[int, int, int], image: np.ndarray, region: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, tuple[slice, ...]]:
+    """The image grown on both sides to the patch's size where it is smaller, the region (by default the whole image) in
+    it, bool, and where in it the image lies."""
     missing = [max(0, p - n) for n, p in zip(image.shape, patch, strict=True)]
     before = [m // 2 for m in missing]
     inner = tuple(slice(b, b + n) for b, n in zip(before, image.shape, strict=True))
-    if not any(missing):
-        return image, inner
     widths = [(b, m - b) for b, m in zip(before, missing, strict=True)]
-    return np.pad(image, widths, constant_values=image.min()), inner
+    padded = np.pad(image, widths, constant_values=image.min()) if any(missing) else image
+    wanted = np.zeros(padded.shape, bool)
+    wanted[inner] = True if region is None else region
+    return padded, wanted, inner

@@ -42,13 +42,14 @@ WORK_FOLDER = ".lnq-work"  # below the output: cases that are not finished
 
 @dataclass(frozen=True)
 class Options:
-    """What is written of each case. A case done with other options is done again."""
+    """How a case is segmented and what is written of it. A case done with other options is done again."""
 
     format: str = "mha"
     sr: bool = False  # also the nodes as a DICOM structured report
     probability: bool = False  # also a map of the probability of node
     preview: bool = True  # a picture
     page: bool = True  # a page with a viewer
+    mirror: bool = False  # average over eight flips
 
     @property
     def wants_dicom(self) -> bool:
@@ -176,7 +177,7 @@ def _segment_into(entry: Entry, case: Case, model: Model, settings: Settings, fo
     if options.wants_dicom and not source.slices:
         raise ImageError(f"{case.path.name} is no DICOM series: its result cannot be DICOM, choose another --format")
     truth = _find_truth(case, settings.truth, source.volume)
-    segmentation, entry["warnings"] = segment_case(source.volume, model)
+    segmentation, entry["warnings"] = segment_case(source.volume, model, options.mirror)
     found = segmentation.mask
     entry["volume_mm3"] = round(float(found.array.sum(dtype=np.int64)) * found.voxel_volume_mm3, 1)
     if truth is not None:

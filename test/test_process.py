@@ -10,6 +10,8 @@ import pytest
 from scipy import ndimage
 
 import process
+from lnq.backends import load_model
+from lnq.pipeline import segment
 from lnq.volume import read_volume, write_volume
 
 ROOT = Path(process.__file__).parent
@@ -91,6 +93,17 @@ def test_rerun_skips_what_is_done_unless_told_otherwise(tmp_path, thorax, batch)
     assert mask.stat().st_mtime_ns > first
 
 
+def test_mirroring_changes_the_probability_and_does_the_case_again(tmp_path, thorax, batch, tiny_bundle):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    model = load_model(tiny_bundle, "cpu")
+    for mirror, option in ((False, []), (True, ["--mirror"])):
+        _, text, _ = batch("--no-preview", "--probability", *option)
+        assert "ct: done in" in text
+        found = read_volume(tmp_path / "out" / "ct" / "probability.mha").array
+        np.testing.assert_allclose(found, segment(thorax, model, mirror).probability(), atol=1e-6)
+    assert np.abs(found - segment(thorax, model).probability()).max() > 1e-3
+
+
 def test_case_is_done_again_when_its_mask_or_its_model_changed(tmp_path, thorax, batch):
     write_volume(thorax, tmp_path / "in" / "ct.mha")
     batch("--no-preview")
@@ -166,6 +179,10 @@ def test_truth_gives_dice_and_assd(tmp_path, thorax, batch):
     assert entries["b"]["warnings"] == ["No truth of this name was found."]
 
 
+def mask_name(name: str) -> str:
+    return f"{name.split('.')[0]}.mha"
+
+
 def test_container_takes_unrelated_names_and_keeps_geometry(tmp_path, thorax, tiny_bundle):
     folder = tmp_path / "in" / "images" / "mediastinal-ct"
     folder.mkdir(parents=True)
@@ -175,10 +192,14 @@ def test_container_takes_unrelated_names_and_keeps_geometry(tmp_path, thorax, ti
     out = tmp_path / "out"
     assert process.main(["--input", f"{tmp_path}/in", "--output", f"{out}", "--model", f"{tiny_bundle}"]) == 0
     for name in names:
-        mask = read_volume(out / f"images/mediastinal-lymph-node-segmentation/{name.split('.')[0]}.mha")
+        mask = read_volume(out / "images/mediastinal-lymph-node-segmentation" / mask_name(name))
         assert mask.shape == thorax.shape
         assert mask.array.dtype == np.uint8
         np.testing.assert_allclose(mask.affine, thorax.affine, atol=1e-5)
+    places = ["--input", f"{tmp_path}/in", "--output", f"{tmp_path}/mirrored", "--model", f"{tiny_bundle}"]
+    assert process.main([*places, "--mirror"]) == 0
+    mirrored = read_volume(tmp_path / "mirrored/images/mediastinal-lymph-node-segmentation" / mask_name(names[0]))
+    np.testing.assert_array_equal(mirrored.array, segment(thorax, load_model(tiny_bundle), mirror=True).mask.array)
     results = json.loads((out / "results.json").read_text())
     assert sorted(r["inputs"][0]["filename"] for r in results) == sorted(names)
 
@@ -238,11 +259,15 @@ def test_mounted_bundle_that_cannot_be_read_is_named(tmp_path, monkeypatch, capf
 
 
 @pytest.mark.parametrize(
-    "order", [["--model", "m", "--device", "cpu", "info"], ["info", "--model", "m", "--device", "cpu"]]
+    "order",
+    [
+        ["--model", "m", "--device", "cpu", "--mirror", "batch"],
+        ["batch", "--model", "m", "--device", "cpu", "--mirror"],
+    ],
 )
 def test_options_count_before_and_after_the_command(order):
-    options = process.parser().parse_args(order)
-    assert (options.model, options.device) == (Path("m"), "cpu")
+    options = process.parser().parse_args(order.split())
+    assert (options.model, options.device, options.mirror) == (Path("m"), "cpu", True)
 
 
 def test_info_names_bundle_and_versions(tiny_bundle, capfd):
