@@ -260,10 +260,7 @@ def test_mounted_bundle_that_cannot_be_read_is_named(tmp_path, monkeypatch, capf
 
 @pytest.mark.parametrize(
     "order",
-    [
-        ["--model", "m", "--device", "cpu", "--mirror", "batch"],
-        ["batch", "--model", "m", "--device", "cpu", "--mirror"],
-    ],
+    ["--model m --device cpu --mirror batch in -o out", "batch in -o out --model m --device cpu --mirror"],
 )
 def test_options_count_before_and_after_the_command(order):
     options = process.parser().parse_args(order.split())
