@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from lnq.measure import axes_mm
-from lnq.volume import Volume, to_sitk
+from lnq.volume import Volume, bounding_box, to_sitk
 
 FOUND_FRACTION = 0.2  # of a node's voxels that must be marked
 _CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
@@ -43,17 +43,10 @@ def assd_mm(prediction: Volume, truth: Volume) -> float:
         return 0.0
     if not a.any() or not b.any():
         return float("nan")
-    box = _bounding_box(a | b)
+    box = bounding_box(a | b, margin=(1, 1, 1))  # a contour at the array's end would be none
     grid = truth.crop(box)
     a_volume, b_volume = grid.with_array(a[box]), grid.with_array(b[box])
     return (_mean_distance_mm(a_volume, b_volume) + _mean_distance_mm(b_volume, a_volume)) / 2
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """With a voxel around: a contour at the array's end would be none."""
-    z, y, x = ndimage.find_objects(mask.astype(np.uint8))[0]
-    grown = [slice(max(0, s.start - 1), s.stop + 1) for s in (z, y, x)]
-    return grown[0], grown[1], grown[2]
 
 
 def _mean_distance_mm(from_mask: Volume, to_mask: Volume) -> float:

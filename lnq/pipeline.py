@@ -22,7 +22,7 @@ from lnq.resample import (
     resample_label_to,
 )
 from lnq.spec import ModelSpec
-from lnq.volume import Volume
+from lnq.volume import Volume, bounding_box
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,8 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """What the network says of one CT, before any threshold; arrays on the crop's grid."""
+    """What the network says of one CT, before any threshold; arrays on the crop's grid, 0 outside the box of the
+    region where the specification asks for one."""
 
     ready: Prepared
     probability: np.ndarray  # float32 [Z, Y, X] of node
@@ -62,7 +63,7 @@ class Segmentation:
         return self.ready.crop
 
     def probability(self) -> np.ndarray:
-        """float32 [Z, Y, X] on the CT's own grid, 0 outside the crop."""
+        """float32 [Z, Y, X] on the CT's own grid, 0 outside the region's box."""
         return _to_input_grid(self.crop_probability, self.ready)
 
     def nodes(self) -> tuple[list[Node], Volume]:
@@ -114,9 +115,10 @@ def infer(volume: Volume, model: Model, mirror: bool = False) -> Inferred:
         region = ready.region if spec.crop.use_region else None
         probability, told = model.probability(image, region, mirror)
     with _timed(seconds, "resample"):
-        probability = resample_array_to(probability, ready.image, ready.cropped)
+        box = bounding_box(ready.crop.region) if spec.crop.use_region else np.s_[:, :, :]
+        probability = resample_array_to(probability, ready.image, ready.cropped, box)
         # The HU range was measured at the model's spacing; a sharp kernel's noise would punch holes at the CT's own.
-        hu = ready.cropped.with_array(resample_array_to(ready.image.array, ready.image, ready.cropped))
+        hu = ready.cropped.with_array(resample_array_to(ready.image.array, ready.image, ready.cropped, box))
     return Inferred(ready, probability, hu, seconds, tuple(told))
 
 

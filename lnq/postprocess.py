@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from lnq.crop import Crop
 from lnq.spec import PostProcessing
-from lnq.volume import Volume
+from lnq.volume import Volume, bounding_box
 
 CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
 
@@ -22,7 +22,8 @@ def postprocess(
     nodes = mask & crop.region if use_region else mask.astype(bool)
     nodes = drop_at_border(nodes, image_hu.spacing_mm, rules.border_mm)
     low, high = rules.hu_range
-    nodes &= (image_hu.array >= low) & (image_hu.array <= high)
+    hu = image_hu.array[nodes]
+    nodes = _only(nodes, (hu >= low) & (hu <= high))
     return drop_small(nodes, image_hu.voxel_volume_mm3, rules.min_volume_mm3).astype(np.uint8)
 
 
@@ -34,19 +35,17 @@ def drop_at_border(
     band = np.ones(mask.shape, bool)
     widths = [max(1, round(b / s)) if b > 0 else 0 for b, s in zip(border_mm, spacing_mm, strict=True)]
     band[tuple(slice(w, max(w, n - w)) for w, n in zip(widths, mask.shape, strict=True))] = False
-    labels, count = ndimage.label(mask, CORNERS)
+    numbers, count = components(mask)
     keep = np.ones(count + 1, bool)
-    keep[labels[band]] = False
-    keep[0] = False
-    return keep[labels]
+    keep[numbers[band[mask]]] = False
+    return _only(mask, keep[numbers])
 
 
 def drop_small(mask: np.ndarray, voxel_volume_mm3: float, min_volume_mm3: float) -> np.ndarray:
     """Without the components of at most `min_volume_mm3`."""
-    labels, _ = ndimage.label(mask, CORNERS)
-    keep = np.bincount(labels.ravel()) * voxel_volume_mm3 > min_volume_mm3
-    keep[0] = False
-    return keep[labels]
+    numbers, _ = components(mask)
+    keep = np.bincount(numbers) * voxel_volume_mm3 > min_volume_mm3
+    return _only(mask, keep[numbers])
 
 
 def drop_faint(mask: np.ndarray, probability: np.ndarray, peak_threshold: float) -> np.ndarray:
@@ -57,7 +56,28 @@ def drop_faint(mask: np.ndarray, probability: np.ndarray, peak_threshold: float)
     """
     if peak_threshold <= 0:
         return mask
-    labels, count = ndimage.label(mask, CORNERS)
-    peaks = ndimage.maximum(probability, labels, np.arange(1, count + 1))
-    keep = np.concatenate([[False], np.atleast_1d(peaks) >= peak_threshold]) if count else np.zeros(1, bool)
-    return mask * keep[labels]
+    marked = mask.astype(bool)
+    numbers, count = components(marked)
+    return mask * _only(marked, peaks(numbers, count, probability[marked])[numbers - 1] >= peak_threshold)
+
+
+def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """The number, from 1, of the component that each voxel of a mask (bool) belongs to, in the voxels' order; and how
+    many there are. Masks are mostly empty: only the box around what is marked is searched."""
+    box = bounding_box(mask)
+    labels, count = ndimage.label(mask[box], CORNERS)
+    return labels[mask[box]], count
+
+
+def peaks(numbers: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
+    """The highest of the `values` (at least 0) of each component, as `components` numbers them."""
+    found = np.zeros(count, np.float32)
+    np.maximum.at(found, numbers - 1, values)
+    return found
+
+
+def _only(mask: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """A mask's voxels of which `wanted` (bool, in the voxels' order) is true."""
+    kept = np.zeros(mask.shape, bool)
+    kept[mask] = wanted
+    return kept

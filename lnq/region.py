@@ -4,6 +4,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+from lnq.volume import bounding_box
+
 _SLIVER_MM = 8.0  # half-width below which a gap between lung and hull is the lung's own uneven outline
 _SPINE_DEPTH_MM, _SPINE_HALF_WIDTH_MM = 25.0, 25.0  # from the lungs' back to before the canal; nodes begin at 40 mm
 _WALL_MM = 5.0  # outside the hull: nodes in front of and behind the lungs' edges, but not the muscle between the ribs
@@ -18,6 +20,14 @@ def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
     where the lungs are thin, it would reach the muscle between the ribs. The spinal canal and what lies behind it are
     left out. Bool, same shape; empty for empty lungs.
     """
+    reach = np.ceil(max(margin_mm, _SLIVER_MM, _WALL_MM) / np.array(spacing_mm)).astype(int) + 1
+    box = bounding_box(lungs, tuple(reach.tolist()))  # nothing happens farther away
+    region = np.zeros(lungs.shape, bool)
+    region[box] = _region_within(lungs[box], spacing_mm, margin_mm)
+    return region
+
+
+def _region_within(lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float) -> np.ndarray:
     between, chest = np.zeros(lungs.shape, bool), np.zeros(lungs.shape, bool)
     slices = np.flatnonzero(lungs.any(axis=(1, 2)))
     for z in slices:

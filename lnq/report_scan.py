@@ -13,10 +13,9 @@ from scipy import ndimage
 from lnq.crop import Crop
 from lnq.preview import WINDOW_HU, marked_box
 from lnq.resample import reorient_to_lps, resample_image, resample_label_to
-from lnq.volume import Volume
+from lnq.volume import Box, Volume, bounding_box
 
 HU_PER_LEVEL = 2.0  # finer than a CT's noise, and a fifth smaller than one level per 256th of the window
-Box = tuple[slice, slice, slice]
 
 _COARSENED_MM = (2.0, 1.0, 1.0)  # too many voxels: in this ratio (z, y, x), no axis finer than the CT's own
 _UINT8, _INT16 = 2, 4  # NIfTI-1 data types
@@ -70,7 +69,7 @@ def make_scan(volume: Volume, labels: Volume, box: Box | None, most_voxels: int)
 
 def region_box(crop: Crop) -> Box:
     """The box, in LPS axes of the whole CT, around the region in which nodes may be reported."""
-    (found,) = ndimage.find_objects(crop.region.astype(np.uint8))
+    found = bounding_box(crop.region)
     z, y, x = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(crop.box, found, strict=True))
     return z, y, x
 

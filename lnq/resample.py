@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 from scipy.sparse import csr_array
 
-from lnq.volume import Volume, make_affine
+from lnq.volume import Box, Volume, make_affine
 
 _PARALLEL = 1e-4  # cosine up to which two axes count as perpendicular
 
@@ -71,9 +71,14 @@ def resample_label_to(label: Volume, grid: Volume) -> Volume:
     return grid.with_array((covered >= 0.5).astype(np.uint8))
 
 
-def resample_array_to(array: np.ndarray, source: Volume, target: Volume) -> np.ndarray:
-    """A float array on the grid of `source`, brought to that of `target`; beyond the edge, the edge's."""
-    return _resample_to(source.with_array(array), target, outside_zero=False)
+def resample_array_to(array: np.ndarray, source: Volume, target: Volume, box: Box) -> np.ndarray:
+    """A float array on the grid of `source`, brought to that of `target`; beyond the edge, the edge's.
+
+    Only what lies in `box` of the target is computed, the rest is 0.
+    """
+    out = np.zeros(target.shape, np.float32)
+    out[box] = _resample_to(source.with_array(array), target.crop(box), outside_zero=False)
+    return out
 
 
 def axis_weights(n_out: int, n_in: int, scale: float, offset: float, outside_zero: bool = False) -> np.ndarray:

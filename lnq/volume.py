@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 WRITABLE = (".mha", ".nrrd", ".nii", ".nii.gz")  # formats of one file, which can be put in place at once
+Box = tuple[slice, slice, slice]  # z, y, x, of step 1
 _LONGEST_PATH = 1000  # characters; ITK's readers write their errors into arrays that hold twice as many
 _ROTATION_TOLERANCE = 1e-3  # of the products of direction columns; headers with 4 decimals still pass
 
@@ -67,7 +68,7 @@ class Volume:
             raise ValueError(f"The array's shape {array.shape} does not fit the volume's {self.shape}")
         return Volume(array, self.affine)
 
-    def crop(self, box: tuple[slice, slice, slice]) -> "Volume":
+    def crop(self, box: Box) -> "Volume":
         """The part within `box` (slices of step 1), as a view, at its place in the patient."""
         ranges = [s.indices(n) for s, n in zip(box, self.shape, strict=True)]
         if any(step != 1 for _, _, step in ranges):
@@ -75,6 +76,17 @@ class Volume:
         affine = self.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ [start for start, _, _ in ranges]
         return Volume(self.array[box], affine)
+
+
+def bounding_box(mask: np.ndarray, margin: tuple[int, int, int] = (0, 0, 0)) -> Box:
+    """The smallest box around a mask's (bool [Z, Y, X]) voxels, grown by so many voxels per axis where the array has
+    them; empty for an empty mask."""
+    box = []
+    for axis, (size, grown) in enumerate(zip(mask.shape, margin, strict=True)):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        ends = (max(0, used[0] - grown), min(size, used[-1] + 1 + grown)) if used.size else (0, 0)
+        box.append(slice(*map(int, ends)))
+    return box[0], box[1], box[2]
 
 
 def make_affine(

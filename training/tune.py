@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from lnq.files import replace_atomically
 from lnq.metrics import FOUND_FRACTION
 from lnq.pipeline import Inferred
-from lnq.postprocess import CORNERS, postprocess
+from lnq.postprocess import components, peaks, postprocess
 from lnq.spec import ModelSpec
 from lnq.volume import Volume
 from training.scores import CaseResult, summary
@@ -68,14 +67,12 @@ def mark(inferred: Inferred, instances: Volume, spec: ModelSpec, thresholds: Seq
 
 def _count(nodes: np.ndarray, probability: np.ndarray, truth: np.ndarray, node_voxels: np.ndarray) -> Marked:
     """The components of `nodes` [Z, Y, X], with labels of `truth` from 1."""
-    labels, count = ndimage.label(nodes, CORNERS)
-    at = labels > 0
+    at = nodes > 0
+    numbers, count = components(at)
     columns = len(node_voxels) + 1
-    pairs = (labels[at] - 1) * columns + truth[at]
+    pairs = (numbers - 1) * columns + truth[at]
     overlaps = np.bincount(pairs, minlength=count * columns).reshape(count, columns)
-    peaks = np.zeros(count)
-    np.maximum.at(peaks, labels[at] - 1, probability[at])
-    return Marked(node_voxels, peaks, overlaps)
+    return Marked(node_voxels, peaks(numbers, count, probability[at]), overlaps)
 
 
 def try_cut(cases: Sequence[Marked], threshold: float, peak_threshold: float) -> Tried:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lnq.volume import ImageError, Volume, make_affine, read_volume, write_volume
+from lnq.volume import ImageError, Volume, bounding_box, make_affine, read_volume, write_volume
 
 SINGLE_FILE = (".mha", ".nrrd", ".nii", ".nii.gz")
 
@@ -57,6 +57,15 @@ def test_crop_keeps_every_voxel_at_its_place():
     assert part.shape == (2, 3, 4)
     assert part.array[0, 0, 0] == volume.array[1, 2, 0]
     np.testing.assert_allclose(part.affine @ [1, 1, 1, 1], volume.affine @ [2, 3, 1, 1])
+
+
+def test_the_bounding_box_is_the_smallest_and_grows_within_the_array():
+    mask = np.zeros((6, 7, 8), bool)
+    assert not mask[bounding_box(mask)].size
+    assert not mask[bounding_box(mask, (1, 1, 1))].size
+    mask[2, 1:4, 7] = mask[4, 2, 5] = True
+    assert bounding_box(mask) == np.s_[2:5, 1:4, 5:8]
+    assert bounding_box(mask, (1, 2, 3)) == np.s_[1:6, 0:6, 2:8]
 
 
 def test_crop_refuses_steps():

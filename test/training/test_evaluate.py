@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnq import pipeline
+from lnq import backends, pipeline
 from lnq.spec import ModelSpec
-from lnq.volume import Volume, read_volume, write_volume
+from lnq.volume import Box, Volume, read_volume, write_volume
 from training.config import TINY, Stage
 from training.evaluate import main
 from training.export import export
@@ -36,14 +36,14 @@ def scored(tmp_path: Path, make_thorax: Callable[..., Volume], monkeypatch: pyte
     def known(image: np.ndarray, *_: object) -> np.ndarray:
         return image * 0
 
-    def on_the_crop(array: np.ndarray, source: Volume, target: Volume) -> np.ndarray:
+    def on_the_crop(array: np.ndarray, source: Volume, target: Volume, box: Box) -> np.ndarray:
         if source.array is array:
-            return original(array, source, target)
+            return original(array, source, target, box)
         ready = pipeline.find_crop(ct.with_array(hu))
         return probability[ready.box]
 
     original = pipeline.resample_array_to
-    monkeypatch.setattr(pipeline, "sliding_window", known)
+    monkeypatch.setattr(backends, "sliding_window", known)
     monkeypatch.setattr(pipeline, "resample_array_to", on_the_crop)
     return folder
 
