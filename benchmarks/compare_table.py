@@ -99,8 +99,8 @@ def markdown(rows: Sequence[Row]) -> list[str]:
 def cells(row: Row, ours: Row | None) -> dict[str, str]:
     """What stands in a row, by column."""
 
-    def ratio(value: float, own: float | None) -> str:
-        return "" if own is None or row is ours or row.windows == 0 else f"{value / own:.2f}"
+    def ratio(value: float, own: float) -> str:
+        return "" if row is ours or row.windows == 0 else f"{value / own:.2f}"
 
     def shown(value: float, digits: int) -> str:
         return "" if math.isnan(value) else f"{value:.{digits}f}"
@@ -121,10 +121,10 @@ def cells(row: Row, ours: Row | None) -> dict[str, str]:
         "Dice, own": shown(row.verdict.dice_own, 3),
         "Dice, our rules": shown(row.verdict.dice_rules, 3),
     }
-    if not row.error:
-        entries["to ours"] = ratio(row.total_s, ours and ours.total_s)
-        entries["to ours "] = ratio(row.work_s, ours and ours.work_s)
-        entries["to ours  "] = ratio(row.peak_bytes, ours and ours.peak_bytes)
+    if ours and not row.error:
+        entries["to ours"] = ratio(row.total_s, ours.total_s)
+        entries["to ours "] = ratio(row.work_s, ours.work_s)
+        entries["to ours  "] = ratio(row.peak_bytes, ours.peak_bytes)
     return entries
 
 

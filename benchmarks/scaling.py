@@ -3,9 +3,9 @@
     python -m benchmarks.scaling --bundle model -o docs/results
 
 Three series from one phantom: `slices`, thinner ones of the same patient; `pixels`, finer ones; `extent`, a longer
-scan of the same spacing, the patient repeated head to head and foot to foot. In the first two a patient stays as long
-and wide as he is, so the network sees the same and its time should not grow; in the third all should grow in
-proportion. Each CT goes through a process of its own, file to file. Writes scaling-BUNDLE.csv, .md and .png.
+patient at the same spacing, stretched from head to foot. In the first two a patient stays as long and wide as he is, so
+the network sees the same and its time should not grow; in the third all should grow in proportion. Each CT goes through
+a process of its own, file to file. Writes scaling-BUNDLE.csv, .md and .png.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ from phantom.make import make_phantom
 
 SLICES = (50, 100, 200, 400, 800)
 PIXELS = (256, 512, 768, 1024)
-COPIES = (1, 2, 4, 8)
+STRETCHES = (1, 2, 4, 8)
 STANDARD = (100, 512)  # slices and pixels of the other series
-COPY_SLICES = 50  # of each copy of the patient in `extent`: a scan must not be longer than 2.5 m
 MIB = 2**20
 
 
@@ -45,12 +44,12 @@ class Size:
     series: str
     slices: int
     pixels: int
-    copies: int = 1
+    stretch: int = 1  # how much longer the patient is than he was
 
     @property
     def input_bytes(self) -> int:
         """Of the CT as int16."""
-        return 2 * self.slices * self.pixels**2 * self.copies
+        return 2 * self.slices * self.pixels**2
 
 
 @dataclass(frozen=True)
@@ -76,23 +75,22 @@ class Measured:
         return (self.peak_bytes - self.base_bytes) / self.size.input_bytes
 
 
-def sizes(slices: Sequence[int], pixels: Sequence[int], copies: Sequence[int]) -> Iterator[Size]:
+def sizes(slices: Sequence[int], pixels: Sequence[int], stretches: Sequence[int]) -> Iterator[Size]:
     """All CTs of the three series."""
     yield from (Size("slices", n, STANDARD[1]) for n in slices)
     yield from (Size("pixels", STANDARD[0], n) for n in pixels)
-    yield from (Size("extent", COPY_SLICES, STANDARD[1] // 2, n) for n in copies)
+    yield from (Size("extent", STANDARD[0] * n, STANDARD[1] // 2, n) for n in stretches)
 
 
 def resized(volume: Volume, size: Size) -> Volume:
-    """The CT on another grid over the same extent, int16, interpolated linearly; copies are turned in alternation."""
+    """The CT on another grid over the same extent, int16, interpolated linearly; then the stretch, by the spacing."""
     shape = (size.slices, size.pixels, size.pixels)
-    scale = np.array(volume.shape) / shape
-    origin = volume.affine[:3, 3] + volume.affine[:3, :3] @ ((scale - 1) / 2)
-    affine = make_affine(np.array(volume.spacing_mm) * scale, origin, volume.direction)
-    grid = Volume(np.broadcast_to(np.int16(0), shape), affine)
+    scale = [n / m for n, m in zip(volume.shape, shape, strict=True)]
+    origin = [float(v) for v in volume.affine @ [*((s - 1) / 2 for s in scale), 1.0]][:3]
+    spacing = [s * n for s, n in zip(volume.spacing_mm, scale, strict=True)]
+    grid = Volume(np.broadcast_to(np.int16(0), shape), make_affine(spacing, origin, volume.direction))
     array = resample_array_to(volume.array, volume, grid).round().astype(np.int16)
-    copies = [array[:: -1 if number % 2 else 1] for number in range(size.copies)]
-    return Volume(np.concatenate(copies), affine)
+    return Volume(array, make_affine([spacing[0] * size.stretch, *spacing[1:]], origin, volume.direction))
 
 
 def measured(size: Size, runs: Sequence[Run]) -> Measured:
@@ -119,10 +117,28 @@ def table(results: Sequence[Measured]) -> list[str]:
     ]
     for one in results:
         size = one.size
-        voxels = f"{size.slices * size.copies} x {size.pixels} x {size.pixels}"
+        voxels = f"{size.slices} x {size.pixels} x {size.pixels}"
         times = f"{one.total_s:.2f} | {one.work_s:.2f} | {one.network_s:.2f} | {one.around:.0%} | {one.windows:.0f}"
         memory = f"{one.peak_bytes / MIB:.0f} | {one.memory_ratio:.2f}"
         lines.append(f"| {size.series} | {voxels} | {size.input_bytes / MIB:.0f} | {times} | {memory} |")
+    return [*lines, ""]
+
+
+def slopes(results: Sequence[Measured]) -> list[str]:
+    """What each further MiB of input costs in a series, by straight lines through its points."""
+    lines = []
+    for series in dict.fromkeys(one.size.series for one in results):
+        own = [one for one in results if one.size.series == series]
+        if len(own) < 2:
+            continue
+        inputs = [one.size.input_bytes / MIB for one in own]
+        memory = np.polyfit(inputs, [one.peak_bytes / MIB for one in own], 1)[0]
+        seconds = np.polyfit(inputs, [one.work_s for one in own], 1)[0]
+        network = np.polyfit(inputs, [one.network_s for one in own], 1)[0]
+        lines.append(
+            f"- {series}: each 100 MiB of input more add {100 * memory:.0f} MiB of memory and {100 * seconds:.2f} s, "
+            f"of which {100 * network:.2f} s in the network"
+        )
     return [*lines, ""]
 
 
@@ -136,9 +152,9 @@ def write(folder: Path, name: str, results: Sequence[Measured], head: Sequence[s
             size = one.size
             times = (f"{value:.3f}" for value in (one.total_s, one.work_s, one.network_s))
             memory = (f"{value / MIB:.1f}" for value in (one.base_bytes, one.peak_bytes))
-            start = (size.series, size.slices * size.copies, size.pixels, f"{size.input_bytes / MIB:.1f}")
+            start = (size.series, size.slices, size.pixels, f"{size.input_bytes / MIB:.1f}")
             writer.writerow((*start, *times, round(one.windows), *memory))
-    write_text(folder / f"{name}.md", "\n".join([*head, *table(results)]))
+    write_text(folder / f"{name}.md", "\n".join([*head, *table(results), *slopes(results)]))
     plot(folder / f"{name}.png", results)
 
 
@@ -174,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=9000, help="of the phantom")
     parser.add_argument("--slices", type=int, nargs="*", default=list(SLICES))
     parser.add_argument("--pixels", type=int, nargs="*", default=list(PIXELS))
-    parser.add_argument("--copies", type=int, nargs="*", default=list(COPIES))
+    parser.add_argument("--stretches", type=int, nargs="*", default=list(STRETCHES))
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     phantom = make_phantom(options.seed, None, STANDARD[1]).ct
@@ -183,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="lnq-scaling-") as name:
             folder = Path(name)
             bundle = find_bundle(options.bundle, folder).resolve()
-            for size in sizes(options.slices, options.pixels, options.copies):
+            for size in sizes(options.slices, options.pixels, options.stretches):
                 ct = folder / "ct.mha"
                 write_volume(resized(phantom, size), ct, compress=False)
                 job = Job(bundle, ct, ct, folder / "output")

@@ -4,14 +4,27 @@ The CT's grid is the network's, its size a whole number of half patches more tha
 """
 
 import dataclasses
+import importlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy import ndimage
 
+from benchmarks.bundles import write_random_bundle
+from benchmarks.contender import run
 from benchmarks.stages import Job, Stages
-from lnq.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation
+from lnq.backends import load_model
+from lnq.normalise import normalise
+from lnq.resample import resample_array_to, resample_image
+from lnq.sliding_window import gaussian_weights, sliding_window, windows
+from lnq.spec import WEIGHTS_NAME, CropSpec, ModelSpec, NetworkSpec, Normalisation, file_sha256
 from lnq.volume import Volume, make_affine, read_volume, write_volume
+
+pytest.importorskip("nnunetv2")
+compute_importance_map = pytest.importorskip("monai.data.utils").compute_importance_map
 
 PATCH, SPACING_MM = (16, 24, 32), (3.0, 2.0, 1.5)  # no two alike: an exchange of axes shows
 RULES = {
@@ -23,12 +36,6 @@ RULES = {
 @pytest.fixture(params=["zscore", "ct"])
 def bundle(request, tmp_path) -> Path:
     """Of a tiny network whose logits differ from place to place."""
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import load_file, save_file
-
-    from benchmarks.bundles import write_random_bundle
-    from lnq.spec import WEIGHTS_NAME, file_sha256
-
     network = NetworkSpec(channels=(4, 8), kernels=((1, 3, 3), (3, 3, 3)), strides=((1, 2, 2),), dropout=(0.0, 0.0))
     spec = ModelSpec(network, PATCH, SPACING_MM, RULES[request.param], crop=CropSpec(use_region=False))
     bundle = write_random_bundle(spec, tmp_path / "bundle")
@@ -39,14 +46,11 @@ def bundle(request, tmp_path) -> Path:
     spec = ModelSpec.load(bundle)
     sums = spec.sha256 | {WEIGHTS_NAME: file_sha256(bundle / WEIGHTS_NAME)}
     dataclasses.replace(spec, sha256=sums).save(bundle)
-    assert torch.isfinite(weights["decoder.head.weight"]).all()
     return bundle
 
 
 def crop_file(folder: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Path:
     """Smooth noise without symmetry around soft tissue, in a box that lies anywhere in the patient."""
-    from scipy import ndimage
-
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 1, shape), 1.5)
     ramp = np.linspace(-100, 100, shape[0])[:, None, None] + np.linspace(0, 80, shape[2])
     array = (noise / noise.std() * 120 + ramp).round().astype(np.int16)
@@ -57,11 +61,6 @@ def crop_file(folder: Path, shape: tuple[int, int, int], spacing_mm: tuple[float
 
 def ours(bundle: Path, crop: Path, mirror: bool = False) -> np.ndarray:
     """Probability of this project's windows over the whole box, run by the peers' torch."""
-    from lnq.backends import load_model
-    from lnq.normalise import normalise
-    from lnq.resample import resample_array_to, resample_image
-    from lnq.sliding_window import sliding_window
-
     model, volume = load_model(bundle, "cpu-torch"), read_volume(crop)
     image = resample_image(volume, model.spec.spacing_mm)
     normal = normalise(image.array, model.spec.normalisation)
@@ -70,8 +69,6 @@ def ours(bundle: Path, crop: Path, mirror: bool = False) -> np.ndarray:
 
 def weighty(shape: tuple[int, ...]) -> np.ndarray:
     """Where windows have some weight: nnU-Net's are float16, and in a window's corners keep no digits of the logits."""
-    from lnq.sliding_window import gaussian_weights, windows
-
     weight = np.zeros(shape, np.float32)
     for window in windows(np.ones(shape, bool), PATCH, 0.5):
         weight[window] += gaussian_weights(PATCH)
@@ -80,9 +77,6 @@ def weighty(shape: tuple[int, ...]) -> np.ndarray:
 
 def theirs(name: str, bundle: Path, crop: Path) -> tuple[Volume, Volume, int]:
     """Probability, mask and calls of the network."""
-    pytest.importorskip("nnunetv2" if name.startswith("nnunet") else "monai")
-    from benchmarks.contender import run
-
     output = crop.parent / name
     output.mkdir()
     outcome = run(name, Job(bundle, crop, crop, output), Stages(0.0))
@@ -119,11 +113,10 @@ def test_many_windows_of_nnunet_give_the_same_probability(bundle, tmp_path):
 
 def test_many_windows_of_monai_give_the_same_probability_with_its_weights(bundle, tmp_path, monkeypatch):
     """Its Gaussian is centred between two voxels, half a voxel off, and nowhere below 0.001."""
-    utils = pytest.importorskip("monai.data.utils")
     crop = crop_file(tmp_path, MANY, SPACING_MM)
     plain, where = ours(bundle, crop), weighty(MANY)
     monkeypatch.setattr(
-        "lnq.sliding_window.gaussian_weights", lambda patch: utils.compute_importance_map(patch, "gaussian").numpy()
+        "lnq.sliding_window.gaussian_weights", lambda patch: compute_importance_map(patch, "gaussian").numpy()
     )
     wanted = ours(bundle, crop)
     probability, _, windows = theirs("monai", bundle, crop)
@@ -145,8 +138,7 @@ def test_mirroring_is_the_mean_over_eight_flips(bundle, tmp_path):
 @pytest.mark.parametrize("name", ["monai", "nnunet"])
 def test_another_spacing_is_resampled_there_and_back(name, tmp_path, monkeypatch):
     """A network that hands its input on: what comes back is the image, a ramp of another slope along each axis."""
-    torch = pytest.importorskip("torch")
-    module = pytest.importorskip(f"benchmarks.run_{name}", exc_type=ImportError)
+    module = importlib.import_module(f"benchmarks.run_{name}")
 
     class HandOn(torch.nn.Module):
         def forward(self, x):
