@@ -6,6 +6,8 @@ classes' probabilities only that of node is brought back to the box's grid.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from monai.inferers import SlidingWindowInferer
@@ -40,23 +42,7 @@ def run_monai(job: Job, stages: Stages) -> Outcome:
     read = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])
     prepare = preparation(spec)
     infer = SlidingWindowInferer(roi_size=spec.patch, sw_batch_size=1, overlap=0.5, mode="gaussian")
-    finish = Compose(
-        [
-            Lambdad("pred", lambda logits: logits.softmax(0)[1:]),
-            Invertd("pred", prepare, orig_keys="image", nearest_interp=False),
-        ]
-    )
-    discretise = AsDiscreted("mask", threshold=0.5)
-    save = SaveImaged(
-        "mask",
-        output_dir=job.output,
-        output_postfix="mask",
-        output_ext=".nii.gz",
-        output_dtype=np.uint8,
-        resample=False,
-        separate_folder=False,
-        print_log=False,
-    )
+    finish, discretise, save = back_to_box(prepare), AsDiscreted("mask", threshold=0.5), writer(job.output)
     stages.ready()
     with torch.inference_mode():
         with stages("read"):
@@ -88,6 +74,30 @@ def preparation(spec: ModelSpec) -> Compose:
             Spacingd("image", spec.spacing_mm, mode="bilinear", dtype=np.float32),
             normalisation(spec.normalisation),
         ]
+    )
+
+
+def back_to_box(prepare: Compose) -> Compose:
+    """From logits on the network's grid, [2, Z, Y, X], to the probability of node on the box's, [1, X, Y, Z]."""
+    return Compose(
+        [
+            Lambdad("pred", lambda logits: logits.softmax(0)[1:]),
+            Invertd("pred", prepare, orig_keys="image", nearest_interp=False),
+        ]
+    )
+
+
+def writer(folder: Path) -> Transform:
+    """Writes the mask as `<box>_mask.nii.gz`."""
+    return SaveImaged(
+        "mask",
+        output_dir=folder,
+        output_postfix="mask",
+        output_ext=".nii.gz",
+        output_dtype=np.uint8,
+        resample=False,
+        separate_folder=False,
+        print_log=False,
     )
 
 
