@@ -3,6 +3,7 @@
 PYTHON ?= python3
 DEV := .venv
 DEMO := .venv-demo
+BENCH := .bench
 SAMPLE := test/input/images/mediastinal-ct
 # `make weights`: a folder of real CTs to insert nodes into (none: phantoms alone), and which of them
 BACKGROUND ?=
@@ -13,6 +14,8 @@ FINISH := --annotated full --finetune.epochs 60 --finetune.lr 0.05
 FLAVOURS ?= cpu gpu
 # windows at inference, in patches: see docs/results/window_step.png
 STEP := 0.75
+# the CTs of `make bench`
+BENCH_CASES ?= lnq2023-test-0002
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
 .PHONY: help demo test lint unit setup container-check lock weights score compare bench clean
@@ -25,7 +28,7 @@ help:
 	@echo "make weights  train the shipped model again (hours; BACKGROUND=DIR adds real CTs with inserted nodes)"
 	@echo "make score    score model/ on phantoms that were never trained on"
 	@echo "make compare  train with plain cross entropy and with the full method, a third of the steps each, and score"
-	@echo "make bench    Dice over time for steps of the windows, into docs/results"
+	@echo "make bench    all benchmarks, into docs/results: beside MONAI and nnU-Net, over the CT's size (hours)"
 	@echo "make clean    remove environments, caches and the demo's output; data/ and runs/ stay"
 
 demo: $(DEMO)/.installed
@@ -63,6 +66,13 @@ $(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-batch.txt 
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) -r requirements-dev.txt
 	@touch $@
 
+# torchvision with it: nnU-Net's timm would pull one, and that another torch
+$(BENCH)/.installed: requirements-cpu.txt requirements.txt requirements-batch.txt requirements-train.txt requirements-bench.txt
+	$(call make_venv,$(BENCH))
+	$(BENCH)/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0 torchvision==0.28.0
+	$(BENCH)/bin/python -m pip install $(PIP_FLAGS) -r requirements-bench.txt
+	@touch $@
+
 # Training and preparing resume where they were stopped; phantoms are made again, and come out the same.
 # Seeds: 1000.. train, annotated in part, 3000.. train, wholly, 5000.. threshold, 9000.. score.
 weights: $(DEV)/.installed data/tune
@@ -90,8 +100,16 @@ runs/third-%/score: data/tune data/test
 	$(DEV)/bin/python -m training.evaluate data/tune --model runs/third-$*/model --tune-threshold -o runs/third-$*/tune
 	$(DEV)/bin/python -m training.evaluate data/test --model runs/third-$*/model -o $@
 
-bench: $(DEV)/.installed data/tune
-	$(DEV)/bin/python -m benchmarks.window_step data/tune -o docs/results
+bench: $(BENCH)/.installed data/tune data/test
+	$(BENCH)/bin/python -m benchmarks.window_step data/tune -o docs/results
+	$(BENCH)/bin/python -m benchmarks.compare --bundle model --ct $(BENCH_CASES:%=data/test/%-ct.nrrd) \
+		--truth $(BENCH_CASES:%=data/test/%-seg.nrrd) --contenders lnq monai nnunet reference --malloc \
+		--once nnunet-mirror+malloc -o docs/results
+	$(BENCH)/bin/python -m benchmarks.compare --bundle paper --ct $(BENCH_CASES:%=data/test/%-ct.nrrd) \
+		--contenders lnq monai+malloc nnunet+malloc reference --once monai nnunet -o docs/results
+	$(BENCH)/bin/python -m benchmarks.scaling --bundle model -o docs/results
+	$(BENCH)/bin/python -m benchmarks.arithmetic --bundle model -o docs/results
+	$(BENCH)/bin/python -m benchmarks.arithmetic --bundle paper -o docs/results
 
 # a folder that is there is complete
 data/tune: | $(DEV)/.installed
@@ -110,4 +128,4 @@ define make_venv
 endef
 
 clean:
-	rm -rf $(DEV) $(DEMO) demo-output test-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(DEV) $(DEMO) $(BENCH) demo-output test-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

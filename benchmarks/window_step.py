@@ -13,6 +13,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -61,7 +62,7 @@ def run_case(case: str, volume: Volume, instances: Volume, model: Model, steps: 
 def of_step(runs: Sequence[Run], step: float) -> dict[str, float]:
     """Means over CTs, as `training.evaluate` counts."""
     own = [run for run in runs if run.step == step]
-    means = {
+    means: dict[str, Any] = {
         "step": step,
         "windows": np.mean([r.windows for r in own]),
         "network_s": np.mean([r.network_s for r in own]),

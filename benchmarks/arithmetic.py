@@ -1,0 +1,126 @@
+"""How near the network comes to the machine's arithmetic: its operations per second beside those of a matrix product.
+
+    python -m benchmarks.arithmetic --bundle model -o docs/results
+
+Counted are the products and sums of convolutions and transposed convolutions, two operations each; norms and
+activations are not, though they take time. A window in OpenVINO and a float32 matrix product, by torch and by NumPy,
+take turns; the faster product counts. Writes arithmetic-BUNDLE.csv and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.bundles import PAPER, find_bundle
+from benchmarks.contender import versions
+from benchmarks.machine import caption
+from lnq.backends import available_cpus, load_model
+from lnq.files import replace_atomically, write_text
+from lnq.network import SegmentationNet
+from lnq.spec import BundleError, ModelSpec
+
+
+def count_operations(spec: ModelSpec) -> int:
+    """Floating-point operations of one window, without computing it."""
+    with torch.device("meta"):
+        network = SegmentationNet(spec.network).eval()
+        window = torch.empty(1, spec.network.in_channels, *spec.patch)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(window)
+    return counter.get_total_flops()
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def in_turns(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each, taking turns, after one call that does not count."""
+    for work in works.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(seconds_of(work))
+    return times
+
+
+def matrix_products(side: int) -> dict[str, Callable[[], object]]:
+    """Products of float32 matrices, `side` wide."""
+    left, right = (np.random.default_rng(seed).random((side, side), np.float32) for seed in (0, 1))
+    out = np.empty_like(left)
+    tensors = [torch.from_numpy(array) for array in (left, right, out)]
+    return {
+        "torch": lambda: torch.mm(tensors[0], tensors[1], out=tensors[2]),
+        "numpy": lambda: np.matmul(left, right, out=out),
+    }
+
+
+def report(operations: int, side: int, times: dict[str, list[float]]) -> list[str]:
+    """Lines of Markdown."""
+    median = {name: float(np.median(values)) for name, values in times.items()}
+    product = 2 * side**3
+    network = operations / median["window"]
+    rates = {name: product / median[name] for name in median if name != "window"}
+    best = max(rates, key=lambda name: rates[name])
+    return [
+        "| | operations | median s | rate |",
+        "| --- | ---: | ---: | ---: |",
+        f"| a window | {operations / 1e9:.1f} G | {median['window']:.4f} | {network / 1e9:.1f} GFLOP/s |",
+        *(
+            f"| matrix product {side}, {name} | {product / 1e9:.1f} G | {median[name]:.4f} | {rate / 1e9:.1f} GFLOP/s |"
+            for name, rate in rates.items()
+        ),
+        "",
+        f"The network reaches {network / rates[best]:.2f} of the matrix product's rate by {best}.",
+        "",
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.arithmetic", description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", required=True, help=f"a bundle's folder, or {PAPER}: its network, random weights")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--side", type=int, default=4096, help="of the matrices")
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(available_cpus())
+    try:
+        with tempfile.TemporaryDirectory(prefix="lnq-arithmetic-") as folder:
+            bundle = find_bundle(options.bundle, Path(folder)).resolve()
+            model = load_model(bundle, "cpu")
+    except BundleError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    shape = (1, model.spec.network.in_channels, *model.spec.patch)
+    window = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    times = in_turns({"window": lambda: model.predict(window)} | matrix_products(options.side), options.repeats)
+    name = f"arithmetic-{bundle.name}"
+    with replace_atomically(options.output / f"{name}.csv") as part, open(part, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(f"{key}_s" for key in times)
+        writer.writerows([f"{value:.5f}" for value in row] for row in zip(*times.values(), strict=True))
+    lines = ["# The network's arithmetic", "", *caption("benchmarks.arithmetic", arguments, versions())]
+    text = "\n".join([*lines, *report(count_operations(model.spec), options.side, times)])
+    write_text(options.output / f"{name}.md", text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Whole-case inference on a CPU, file to file: this project beside MONAI and nnU-Net, with the same weights.
+
+    python -m benchmarks.compare --ct CT... [--truth T...] --bundle DIR|paper -o docs/results
+
+The contenders take turns, each in a process of its own. Writes compare-BUNDLE.csv, .md and .png; what is compared, and
+what favours whom, stands in docs/speed.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.bundles import PAPER, find_bundle
+from benchmarks.compare_plot import plot
+from benchmarks.compare_table import Verdicts, markdown, rows_of, write_csv
+from benchmarks.contender import OURS, PEERS, PROBABILITY
+from benchmarks.judge import Patient, Verdict
+from benchmarks.launch import MALLOC, Run, check_name, launch
+from benchmarks.machine import caption
+from benchmarks.stages import Job
+from lnq.files import write_text
+from lnq.spec import BundleError, ModelSpec
+from lnq.volume import read_volume
+
+DEFAULT = (OURS, "monai", "nnunet")
+
+
+@dataclass
+class Comparison:
+    """All runs of all contenders, and what their results are worth."""
+
+    bundle: Path
+    spec: ModelSpec
+    folder: Path  # for what is needed meanwhile
+    timeout_s: float
+    runs: list[Run] = field(default_factory=list)
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    ours: dict[str, np.ndarray] = field(default_factory=dict)  # our probability by case
+
+    def run(self, name: str, patient: Patient, repeat: int) -> None:
+        """One run; the first of a contender on a CT is judged."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as output:
+            job = Job(self.bundle.resolve(), patient.ct.resolve(), patient.crop, Path(output))
+            run = launch(name, patient.case, repeat, job, self.timeout_s)
+            self.runs.append(run)
+            said = run.error or f"{run.total_s:.1f} s, {run.windows} windows, {run.peak_bytes / 2**20:.0f} MiB"
+            print(f"{patient.case}, run {repeat}, {name}: {said}", file=sys.stderr)
+            key = (name, patient.case)
+            if run.error or run.mask is None or key in self.verdicts:
+                return
+            if name == OURS:
+                self.ours[patient.case] = read_volume(job.output / PROBABILITY).array
+            self.verdicts[key] = patient.judge(run, job.output, self.ours.get(patient.case), self.spec)
+
+
+def plan(names: Sequence[str], once: Sequence[str], malloc: bool) -> tuple[list[str], list[str]]:
+    """Contenders of each repeat, ours first, and those of the first alone. Raises ValueError for an unknown name."""
+    every = list(dict.fromkeys((OURS, *names))) if OURS in names else list(dict.fromkeys(names))
+    if malloc:
+        every += [name + MALLOC for name in every if name in PEERS and name + MALLOC not in every]
+    first = [name for name in dict.fromkeys(once) if name not in every]
+    for name in (*every, *first):
+        check_name(name)
+    return every, first
+
+
+def report(comparison: Comparison, arguments: Sequence[str] | None) -> str:
+    """The Markdown: the command, the mean over CTs, and each CT."""
+    runs, verdicts = comparison.runs, comparison.verdicts
+    versions: dict[str, str] = {}
+    for run in runs:
+        versions |= run.versions
+    lines = [f"# Whole case on a CPU, file to file: {label(comparison)}", ""]
+    lines += caption("benchmarks.compare", arguments, versions)
+    cases = list(dict.fromkeys(run.case for run in runs))
+    repeats = max(run.repeat for run in runs)
+    lines += [
+        f"Medians over {repeats} run{'s' if repeats > 1 else ''}, in turns. `difference` is the mean absolute one of "
+        "the probability from ours, where our windows lie.",
+        "",
+    ]
+    if len(cases) > 1:
+        lines += [f"Mean over {len(cases)} CTs:", "", *markdown(rows_of(runs, verdicts))]
+    for case in cases:
+        lines += [f"{case}:", "", *markdown(rows_of(runs, verdicts, case))]
+    return "\n".join(lines)
+
+
+def label(comparison: Comparison) -> str:
+    """The network in words."""
+    spec = comparison.spec
+    sizes = " x ".join(map(str, spec.patch)), " x ".join(f"{s:g}" for s in spec.spacing_mm)
+    return f"channels {spec.network.channels}, patch {sizes[0]}, spacing {sizes[1]} mm"
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.splitlines()[0])
+    parser.add_argument("--ct", type=Path, nargs="+", required=True)
+    parser.add_argument("--truth", type=Path, nargs="+", help="masks of the nodes, one per CT, on their grids")
+    parser.add_argument("--bundle", required=True, help=f"a bundle's folder, or {PAPER}: its network, random weights")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--contenders", nargs="+", default=list(DEFAULT), help=f"default: {' '.join(DEFAULT)}")
+    parser.add_argument("--once", nargs="+", default=[], help="contenders of the first repeat alone")
+    parser.add_argument("--malloc", action="store_true", help=f"each peer also as NAME{MALLOC}: glibc keeps memory")
+    parser.add_argument("--timeout", type=float, default=7200.0, metavar="S", help="of one run (default 7200)")
+    options = parser.parse_args(arguments)
+    if options.truth and len(options.truth) != len(options.ct):
+        parser.error(f"--truth takes as many files as --ct, {len(options.ct)}, not {len(options.truth)}")
+    if options.repeats < 1:
+        parser.error(f"--repeats must be at least 1, not {options.repeats}")
+    return options
+
+
+def compare(options: argparse.Namespace, folder: Path) -> Comparison:
+    """All runs."""
+    bundle = find_bundle(options.bundle, folder)
+    every, first = plan(options.contenders, options.once, options.malloc)
+    comparison = Comparison(bundle, ModelSpec.load(bundle), folder, options.timeout)
+    real = options.bundle != PAPER  # random weights have no Dice
+    truths = options.truth if options.truth and real else [None] * len(options.ct)
+    for ct, truth in zip(options.ct, truths, strict=True):
+        patient = Patient.load(ct, truth, comparison.spec, folder)
+        for repeat in range(1, options.repeats + 1):
+            for name in every + (first if repeat == 1 else []):
+                comparison.run(name, patient, repeat)
+    return comparison
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options = parse(arguments)
+    name = f"compare-{Path(options.bundle).resolve().name if options.bundle != PAPER else PAPER}"
+    options.output.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="lnq-compare-") as folder:
+            comparison = compare(options, Path(folder))
+    except (ValueError, OSError, BundleError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    verdicts: Verdicts = comparison.verdicts
+    write_csv(options.output / f"{name}.csv", comparison.runs, verdicts)
+    text = report(comparison, arguments)
+    write_text(options.output / f"{name}.md", text)
+    rows = rows_of(comparison.runs, verdicts)
+    if any(not row.error for row in rows):
+        plot(options.output / f"{name}.png", rows, label(comparison))
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

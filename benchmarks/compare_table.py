@@ -1,0 +1,145 @@
+"""From runs to a table: medians over repeats, means over CTs, ratios to ours."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.contender import OURS
+from benchmarks.judge import Verdict
+from benchmarks.launch import Run
+from benchmarks.stages import STAGES
+from lnq.files import replace_atomically
+
+Verdicts = Mapping[tuple[str, str], Verdict]  # by contender and case
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Row:
+    """A contender on one CT, or on the mean over several."""
+
+    contender: str
+    runs: int
+    total_s: float
+    work_s: float  # without the start
+    seconds: dict[str, float]  # by stage
+    windows: float
+    peak_bytes: float
+    verdict: Verdict
+    error: str | None = None
+
+
+def row_of(contender: str, runs: Sequence[Run], verdict: Verdict) -> Row:
+    """Medians over the runs of one contender on one CT; a run that failed stands for all."""
+    error = next((run.error for run in runs if run.error), None)
+    if error:
+        return Row(contender, len(runs), math.nan, math.nan, {}, math.nan, math.nan, verdict, error)
+    stages = [stage for stage in STAGES if stage in runs[0].seconds]
+    return Row(
+        contender,
+        len(runs),
+        float(np.median([run.total_s for run in runs])),
+        float(np.median([run.work_s for run in runs])),
+        {stage: float(np.median([run.seconds[stage] for run in runs])) for stage in stages},
+        float(np.median([run.windows for run in runs])),
+        float(np.median([run.peak_bytes for run in runs])),
+        verdict,
+    )
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """The mean over CTs of one contender's rows; one that failed stands for all."""
+    failed = next((row for row in rows if row.error), None)
+    if failed:
+        return failed
+    verdicts = [row.verdict for row in rows]
+    return Row(
+        rows[0].contender,
+        rows[0].runs,
+        float(np.mean([row.total_s for row in rows])),
+        float(np.mean([row.work_s for row in rows])),
+        {stage: float(np.mean([row.seconds[stage] for row in rows])) for stage in rows[0].seconds},
+        float(np.mean([row.windows for row in rows])),
+        float(np.mean([row.peak_bytes for row in rows])),
+        Verdict(
+            float(np.mean([v.difference for v in verdicts])),
+            float(np.mean([v.dice_own for v in verdicts])),
+            float(np.mean([v.dice_rules for v in verdicts])),
+        ),
+    )
+
+
+def rows_of(runs: Sequence[Run], verdicts: Verdicts, case: str | None = None) -> list[Row]:
+    """A row per contender, in the order of their first runs: of one CT, or of the mean over all."""
+    contenders = list(dict.fromkeys(run.contender for run in runs))
+    cases = list(dict.fromkeys(run.case for run in runs)) if case is None else [case]
+    table = []
+    for contender in contenders:
+        own = [[r for r in runs if (r.contender, r.case) == (contender, c)] for c in cases]
+        judged = zip(cases, own, strict=True)
+        table.append(mean_row([row_of(contender, r, verdicts.get((contender, c), Verdict())) for c, r in judged if r]))
+    return table
+
+
+def markdown(rows: Sequence[Row]) -> list[str]:
+    """The lines of a table. Columns that no contender fills are left out."""
+    ours = next((row for row in rows if row.contender == OURS and not row.error), None)
+    table = [cells(row, ours) for row in rows]
+    names = [name for name in table[0] if any(line[name] for line in table)]
+    lines = ["| " + " | ".join(names) + " |", "| --- |" + " ---: |" * (len(names) - 1)]
+    return [*lines, *("| " + " | ".join(line[name] for name in names) + " |" for line in table), ""]
+
+
+def cells(row: Row, ours: Row | None) -> dict[str, str]:
+    """What stands in a row, by column."""
+
+    def ratio(value: float, own: float) -> str:
+        return "" if row is ours or row.windows == 0 else f"{value / own:.2f}"
+
+    def shown(value: float, digits: int) -> str:
+        return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+    entries = {
+        "contender": row.contender,
+        "total s": shown(row.total_s, 2) or f"failed: {row.error}".replace("|", "/"),
+        "to ours": "",
+        "without start s": shown(row.work_s, 2),
+        "to ours ": "",
+    }
+    entries |= {f"{stage} s": shown(row.seconds.get(stage, math.nan), 2) for stage in STAGES}
+    entries |= {
+        "windows": shown(row.windows, 1).removesuffix(".0"),
+        "peak MiB": shown(row.peak_bytes / MIB, 0),
+        "to ours  ": "",
+        "difference": shown(row.verdict.difference, 5),
+        "Dice, own": shown(row.verdict.dice_own, 3),
+        "Dice, our rules": shown(row.verdict.dice_rules, 3),
+    }
+    if ours and not row.error:
+        entries["to ours"] = ratio(row.total_s, ours.total_s)
+        entries["to ours "] = ratio(row.work_s, ours.work_s)
+        entries["to ours  "] = ratio(row.peak_bytes, ours.peak_bytes)
+    return entries
+
+
+def write_csv(path: Path, runs: Sequence[Run], verdicts: Verdicts) -> None:
+    """A row per run."""
+    names = ("contender", "case", "repeat", "total_s", *(f"{stage}_s" for stage in STAGES), "windows", "base_mib")
+    names += ("peak_mib", "difference", "dice_own", "dice_rules", "error")
+    with replace_atomically(path) as part, open(part, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        for run in runs:
+            verdict = verdicts.get((run.contender, run.case), Verdict())
+            stages = (f"{run.seconds[stage]:.3f}" if stage in run.seconds else "" for stage in STAGES)
+            judged = (verdict.difference, verdict.dice_own, verdict.dice_rules)
+            scores = ("" if math.isnan(value) else f"{value:.6f}" for value in judged)
+            memory = (f"{run.base_bytes / MIB:.1f}", f"{run.peak_bytes / MIB:.1f}")
+            start = (run.contender, run.case, run.repeat, f"{run.total_s:.3f}", *stages, run.windows)
+            writer.writerow((*start, *memory, *scores, run.error or ""))

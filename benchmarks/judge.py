@@ -1,0 +1,70 @@
+"""How far a contender's result lies from ours and from the truth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.contender import OURS, PROBABILITY
+from benchmarks.launch import Run
+from lnq.cases import read_case, stem
+from lnq.metrics import dice
+from lnq.pipeline import Inferred, Prepared, prepare, to_mask
+from lnq.resample import resample_array_to
+from lnq.spec import ModelSpec
+from lnq.volume import Volume, read_volume, write_volume
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """NaN where something is not there to be compared."""
+
+    difference: float = math.nan  # mean, absolute, of the probability from ours, where our windows lie
+    dice_own: float = math.nan  # of the contender's own mask
+    dice_rules: float = math.nan  # of its probability with the bundle's thresholds and rules
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """A CT, what the peers get of it, and what results are held against."""
+
+    case: str
+    ct: Path
+    crop: Path
+    volume: Volume
+    ready: Prepared
+    truth: Volume | None  # on the CT's grid
+
+    @staticmethod
+    def load(ct: Path, truth: Path | None, spec: ModelSpec, folder: Path) -> Patient:
+        """Read a CT and write the lungs' box of it into `folder`, uncompressed, HU below -1024 cut off."""
+        volume = read_case(ct)
+        ready = prepare(volume, spec.spacing_mm, spec.crop.margin_mm, spec.crop.region_margin_mm)
+        crop = folder / f"{stem(ct)}.nii"
+        write_volume(ready.cropped, crop)
+        nodes = None if truth is None else read_volume(truth)
+        if nodes is not None and nodes.shape != volume.shape:
+            raise ValueError(f"{truth} is not on the grid of {ct}: {nodes.shape} and {volume.shape} voxels")
+        return Patient(stem(ct), ct, crop, volume, ready, nodes)
+
+    def judge(self, run: Run, output: Path, ours: np.ndarray | None, spec: ModelSpec) -> Verdict:
+        """What a run left in `output`. `ours`: our probability, float32 on the box's grid."""
+        if run.mask is None:
+            return Verdict()
+        probability = read_volume(output / PROBABILITY).array
+        difference = math.nan
+        if ours is not None and run.contender != OURS and (ours > 0).any():
+            difference = float(np.abs(probability - ours)[ours > 0].mean())
+        if self.truth is None:
+            return Verdict(difference)
+        own, true = read_volume(output / run.mask).array > 0, self.truth.array > 0
+        if run.contender != OURS:  # the peers' lies on the box's grid
+            own = self.ready.orientation.undo(self.ready.crop.undo(own))
+        hu = self.ready.cropped.with_array(
+            resample_array_to(self.ready.image.array, self.ready.image, self.ready.cropped)
+        )
+        ruled = to_mask(Inferred(self.ready, probability, hu, {}), self.volume, spec).array > 0
+        return Verdict(difference, dice(own, true), dice(ruled, true))

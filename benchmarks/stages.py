@@ -1,0 +1,83 @@
+"""What every contender measures of itself: seconds by stage, the network's calls, the highest memory."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:  # importing what a contender needs is part of what is measured
+    from lnq.volume import Volume
+
+P = ParamSpec("P")
+R = TypeVar("R")
+STAGES = ("start", "read", "crop", "preprocess", "network", "postprocess", "write")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a contender is to segment, and where it writes."""
+
+    bundle: Path
+    ct: Path  # the whole CT
+    crop: Path  # the lungs' box of it
+    output: Path  # a folder
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a contender leaves behind."""
+
+    mask: Path | None  # None where there is no network
+    windows: int  # calls of the network
+    probability: Callable[[], Volume] | None  # on the crop's grid; called after the measuring
+
+
+@dataclass
+class Stages:
+    """Seconds by stage of this process, which was started at `started` (`time.monotonic()`)."""
+
+    started: float
+    seconds: dict[str, float] = field(default_factory=dict)
+    base_bytes: int = 0  # highest memory until the model was loaded
+
+    def ready(self) -> None:
+        """Packages are imported, the model is loaded."""
+        self.seconds["start"] = time.monotonic() - self.started
+        self.base_bytes = peak_memory()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time what is done within."""
+        start = time.monotonic()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+
+    def timed(self, stage: str, function: Callable[P, R]) -> Callable[P, R]:
+        """The same function, its time counted for a stage."""
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self(stage):
+                return function(*args, **kwargs)
+
+        return call
+
+    def total(self) -> float:
+        """Seconds since the process was started."""
+        return time.monotonic() - self.started
+
+
+def peak_memory() -> int:
+    """Highest resident memory of this process so far, in bytes.
+
+    `ru_maxrss` counts what the parent held when it forked, too, so Linux's own record for this program goes before it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

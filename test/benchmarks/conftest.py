@@ -1,0 +1,19 @@
+"""What the tests of the benchmarks share."""
+
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks.launch import Run
+
+
+@pytest.fixture
+def make_run() -> Callable[..., Run]:
+    """A function that makes up a run with a start of 1 s; `work_s` goes to the network."""
+
+    def make(contender: str, work_s: float, repeat: int = 1, case: str = "a", **values) -> Run:
+        seconds = {"start": 1.0, "read": 0.0, "network": work_s}
+        values = {"windows": 4, "base_bytes": 50 * 2**20, "peak_bytes": 100 * 2**20, "mask": "mask.mha"} | values
+        return Run(contender, case, repeat, seconds, 1.0 + work_s, **values)
+
+    return make
