@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from lnq.volume import Box, Volume, make_affine
 
+_ALL = (slice(None), slice(None), slice(None))
 _PARALLEL = 1e-4  # cosine up to which two axes count as perpendicular
 
 
@@ -71,7 +72,7 @@ def resample_label_to(label: Volume, grid: Volume) -> Volume:
     return grid.with_array((covered >= 0.5).astype(np.uint8))
 
 
-def resample_array_to(array: np.ndarray, source: Volume, target: Volume, box: Box) -> np.ndarray:
+def resample_array_to(array: np.ndarray, source: Volume, target: Volume, box: Box = _ALL) -> np.ndarray:
     """A float array on the grid of `source`, brought to that of `target`; beyond the edge, the edge's.
 
     Only what lies in `box` of the target is computed, the rest is 0.

@@ -138,12 +138,11 @@ def test_a_label_covering_half_of_a_voxel_is_kept():
 def test_a_probability_comes_back_to_the_grid_it_came_from():
     fine = Volume(np.zeros((12, 30, 30), np.float32), make_affine((2, 0.8, 0.8), (3, 4, 5), turn(12, 0) @ LPS))
     coarse = ramp(resample_image(fine, (3, 1.5, 1.5)))
-    everywhere = (slice(None), slice(None), slice(None))
-    back = resample_array_to(coarse.array, coarse, fine, everywhere)
+    back = resample_array_to(coarse.array, coarse, fine)
     assert back.shape == fine.shape
     inner = (slice(2, -2), slice(3, -3), slice(3, -3))
     np.testing.assert_allclose(back[inner], ramp(fine).array[inner], atol=0.02)
-    ones = resample_array_to(np.ones(coarse.shape, np.float32), coarse, fine, everywhere)
+    ones = resample_array_to(np.ones(coarse.shape, np.float32), coarse, fine)
     np.testing.assert_allclose(ones, 1, atol=1e-5)  # to the very edge
     box = (slice(3, 7), slice(10, 30), slice(0, 12))
     part = resample_array_to(coarse.array, coarse, fine, box)
