@@ -86,6 +86,7 @@ weights: $(DEV)/.installed data/tune
 	$(DEV)/bin/python -m training.finetune --data data/prepared --init runs/finetune/model $(FINISH) -o runs/finish
 	$(DEV)/bin/python -m training.export runs/finish/finetune.pt -o model --window-step $(STEP)
 	$(DEV)/bin/python -m training.evaluate data/tune --tune-threshold -o runs/tune
+	$(DEV)/bin/python -m training.quantise data/train
 
 score: $(DEV)/.installed data/test
 	$(DEV)/bin/python -m training.evaluate data/test -o runs/score

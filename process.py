@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--input", type=Path, default=Path("/input"), help="the container's input (default: /input)")
     top.add_argument("--output", type=Path, default=Path("/output"), help="the container's output (default: /output)")
-    _add_model_options(top, None, "auto")
+    _add_model_options(top, None, "auto", "f32")
     _add_mirror(top, False)
     top.add_argument("--version", action="version", version=f"lnq {__version__}")
     top.set_defaults(command=container)
@@ -83,22 +83,28 @@ def parser() -> argparse.ArgumentParser:
 
     batch_ = commands.add_parser("batch", help="segment files and DICOM folders")
     batch_command.add_options(batch_)
-    _add_model_options(batch_, argparse.SUPPRESS, argparse.SUPPRESS)
+    _add_model_options(batch_, *[argparse.SUPPRESS] * 3)
     _add_mirror(batch_, argparse.SUPPRESS)
     batch_.set_defaults(command=batch)
 
     info_ = commands.add_parser("info", help="bundle, backend, device and versions")
-    _add_model_options(info_, argparse.SUPPRESS, argparse.SUPPRESS)
+    _add_model_options(info_, *[argparse.SUPPRESS] * 3)
     info_.set_defaults(command=info)
     return top
 
 
-def _add_model_options(parser: argparse.ArgumentParser, model: str | None, device: str) -> None:
+def _add_model_options(parser: argparse.ArgumentParser, model: str | None, device: str, precision: str) -> None:
     """With their defaults: a command has none of its own, or it would hide what stands before the command."""
     parser.add_argument(
         "--model", type=Path, metavar="DIR", default=model, help="model bundle (default: the shipped one)"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=device)
+    parser.add_argument(
+        "--precision",
+        choices=("f32", "int8"),
+        default=precision,
+        help="int8: the bundle's 8-bit network, faster, on a CPU alone (default: f32)",
+    )
 
 
 def _add_mirror(parser: argparse.ArgumentParser, default: bool | str) -> None:
@@ -133,7 +139,7 @@ def info(options: argparse.Namespace) -> tuple[int, str]:
         print(f"            {name} sha256 {digest[:16]}")
     print(f"network     channels {spec.network.channels}, patch {spec.patch}, spacing {spec.spacing_mm} mm")
     print(f"threshold   {spec.threshold}, of a node's highest probability {spec.peak_threshold}")
-    print(f"backend     {model.backend} on {model.device}")
+    print(f"backend     {model.backend} on {model.device}{', int8' if model.precision == 'int8' else ''}")
     for package in ("numpy", "scipy", "SimpleITK", "pydicom", "openvino", "torch", "evalutils"):
         try:
             print(f"{package:<11} {version(package)}")
@@ -157,7 +163,7 @@ def _load(options: argparse.Namespace) -> Model:
     from lnq.backends import load_model
 
     try:
-        return load_model(_bundle(options), options.device)
+        return load_model(_bundle(options), options.device, precision=options.precision)
     except ValueError as error:
         raise StartError(str(error)) from None
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from lnq.sliding_window import Predict, sliding_window
-from lnq.spec import ONNX_NAME, WEIGHTS_NAME, BundleError, ModelSpec
+from lnq.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, BundleError, ModelSpec
 
 DEVICES = ("auto", "cpu", "cuda", "cpu-torch")  # the last runs the GPU's code on a CPU
+PRECISIONS = ("f32", "int8")  # of OpenVINO; a GPU computes in its own
 _MAX_THREADS = 64  # the challenge's platform allows 256 processes and threads in all
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without one of these nobody needs to wait for torch's import
 
@@ -34,6 +35,7 @@ class Model:
     backend: str  # "openvino" or "torch"
     device: str  # "cpu", or the GPU's name
     bundle: Path
+    precision: str = "f32"  # one of PRECISIONS
     own_sliding_window: SlidingWindow | None = None  # where the network's device does more than predict
 
     def probability(
@@ -47,12 +49,15 @@ class Model:
         return sliding_window(image, self.predict, spec.patch, spec.window_step, mirror, region), []
 
 
-def load_model(bundle: Path | str, device: str = "auto", threads: int | None = None) -> Model:
+def load_model(bundle: Path | str, device: str = "auto", threads: int | None = None, precision: str = "f32") -> Model:
     """Load a bundle; `auto` takes a GPU where torch finds one, else the CPU.
 
-    `threads`: CPU threads, by default as many as this process may use. Raises BundleError for a missing,
-    altered or too new bundle, ValueError for a device that is not there.
+    `threads`: CPU threads, by default as many as this process may use. `precision`: int8 runs the bundle's 8-bit
+    network, on a CPU alone. Raises BundleError for a missing, altered or too new bundle and for one without an 8-bit
+    network where that is asked for, ValueError for a device that is not there or that has no such precision.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"Precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if device not in DEVICES:
         raise ValueError(f"Device must be one of {', '.join(DEVICES)}, not {device!r}")
     bundle = Path(bundle)
@@ -60,6 +65,10 @@ def load_model(bundle: Path | str, device: str = "auto", threads: int | None = N
     threads = threads or min(available_cpus(), _MAX_THREADS)
     if device == "cuda" and not _has_gpu():
         raise ValueError("A GPU was asked for, but there is none that PyTorch can use")
+    if precision == "int8":
+        if device not in ("auto", "cpu") or find_spec("openvino") is None:
+            raise ValueError("Precision int8 is for the CPU, with OpenVINO installed")
+        return _load_openvino(bundle, spec, threads, precision)
     if device == "cuda" or (device == "auto" and _has_gpu()):
         return _load_torch(bundle, spec, "cuda", threads)
     if device == "cpu-torch" or find_spec("openvino") is None:
@@ -93,15 +102,15 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _load_openvino(bundle: Path, spec: ModelSpec, threads: int) -> Model:
-    path = spec.verified_file(bundle, ONNX_NAME)
+def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str = "f32") -> Model:
+    path = spec.verified_file(bundle, ONNX_NAME) if precision == "f32" else _int8_file(bundle, spec)
     # Importing openvino reports home through this package; without it a stub takes its place.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     core = openvino.Core()
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results, and is far slower on CPUs without AMX
+        "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results; CPUs without instructions for it are far slower
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,  # all threads on one window
         "PERFORMANCE_HINT": "LATENCY",
@@ -120,7 +129,18 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int) -> Model:
             outputs.append(request.get_output_tensor().data.copy())  # [1, C, Z, Y, X]
         return np.concatenate(outputs)
 
-    return Model(spec, predict, "openvino", "cpu", bundle)
+    return Model(spec, predict, "openvino", "cpu", bundle, precision)
+
+
+def _int8_file(bundle: Path, spec: ModelSpec) -> Path:
+    """The 8-bit network, both of its files verified."""
+    if INT8_NAME not in spec.sha256:
+        raise BundleError(
+            f"The model bundle in {bundle} has no 8-bit network: leave out --precision int8, or add one with "
+            "training.quantise"
+        )
+    spec.verified_file(bundle, INT8_WEIGHTS_NAME)
+    return spec.verified_file(bundle, INT8_NAME)
 
 
 def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Model:
@@ -139,7 +159,7 @@ def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Mod
     if device == "cpu":
         torch.set_num_threads(threads)
         runner = DeviceWindows(network, device)
-        return Model(spec, runner.predict, "torch", "cpu", bundle, runner.sliding_window)
+        return Model(spec, runner.predict, "torch", "cpu", bundle, own_sliding_window=runner.sliding_window)
     # bfloat16 has single precision's range; only what computes with it natively is fast at it
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     precisions = [torch.float16, *([torch.bfloat16] if native else []), torch.float32]
@@ -148,4 +168,6 @@ def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Mod
         return load_model(bundle, "cpu", threads).predict
 
     runner = DeviceWindows(network, device, precisions, on_cpu)
-    return Model(spec, runner.predict, "torch", torch.cuda.get_device_name(), bundle, runner.sliding_window)
+    return Model(
+        spec, runner.predict, "torch", torch.cuda.get_device_name(), bundle, own_sliding_window=runner.sliding_window
+    )

@@ -231,7 +231,7 @@ def is_current(entry: Entry, case: Case, settings: Settings, versions: dict[str,
     output = Path(settings.output)
     if (
         entry.get("status") != "done"
-        or entry.get("versions", {}).get("model") != versions["model"]
+        or any(entry.get("versions", {}).get(name) != versions[name] for name in ("model", "weights"))
         or entry.get("options") != dataclasses.asdict(settings.options)
         or not (output / str(entry.get("mask"))).is_file()
         or read_case_table(output / case.name) is None

@@ -142,6 +142,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
         output=str(options.output.resolve()),
         bundle=str(bundle.resolve()),
         device=options.device,
+        precision=options.precision,
         threads=options.threads or (1 if options.scheduler else max(1, available_cpus() // workers)),
         truth=None if options.truth is None else str(options.truth.resolve()),
         private=options.case_names == "hash",

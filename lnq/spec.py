@@ -16,6 +16,7 @@ FORMAT_VERSION = 1
 SPEC_NAME = "spec.json"
 WEIGHTS_NAME = "weights.safetensors"  # for torch
 ONNX_NAME = "model.onnx"  # for the CPU runtime
+INT8_NAME, INT8_WEIGHTS_NAME = "model-int8.xml", "model-int8.bin"  # for it too, where the bundle has an 8-bit network
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]

@@ -24,7 +24,7 @@ from lnq.files import write_text
 from lnq.metrics import assd_mm, dice
 from lnq.resample import resample_label_to
 from lnq.source import Source, content_sha256, file_state, open_case
-from lnq.spec import WEIGHTS_NAME, file_sha256
+from lnq.spec import INT8_WEIGHTS_NAME, WEIGHTS_NAME, file_sha256
 from lnq.tables import Entry, rows_of, write_case_table
 from lnq.volume import ImageError, Volume, read_volume, write_volume
 
@@ -65,6 +65,7 @@ class Settings:
     bundle: str
     device: str = "auto"
     threads: int = 0  # of the network on a CPU; 0: all that may be used
+    precision: str = "f32"  # of the network on a CPU
     truth: str | None = None  # a folder of masks named as their cases
     private: bool = False  # no path or file name in what is written
     options: Options = Options()
@@ -101,8 +102,8 @@ def versions_of(model: Model) -> dict[str, str]:
     return {
         "lnq": __version__,
         "model": hashlib.sha256(plain.encode()).hexdigest(),
-        "weights": model.spec.sha256[WEIGHTS_NAME],
-        "backend": model.backend,
+        "weights": model.spec.sha256[WEIGHTS_NAME if model.precision == "f32" else INT8_WEIGHTS_NAME],
+        "backend": model.backend if model.precision == "f32" else f"{model.backend} {model.precision}",
         "device": model.device,
     }
 

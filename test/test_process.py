@@ -119,6 +119,26 @@ def test_case_is_done_again_when_its_mask_or_its_model_changed(tmp_path, thorax,
     assert entries["ct"]["versions"]["model"] != "another"
 
 
+def test_case_is_done_again_with_other_weights(tmp_path, thorax, batch):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    batch("--no-preview")
+    case = tmp_path / "out" / "ct" / "case.json"
+    entry = json.loads(case.read_text())
+    entry["versions"]["weights"] = "those of 8 bits"
+    case.write_text(json.dumps(entry))
+    (tmp_path / "out" / "manifest.jsonl").unlink()
+    assert batch("--no-preview")[1].startswith("ct: done in ")
+
+
+@pytest.mark.parametrize("command", ["batch", "info"])
+def test_int8_of_a_bundle_without_it_cannot_start(tmp_path, thorax, tiny_bundle, capfd, command):
+    write_volume(thorax, tmp_path / "ct.mha")
+    files = [str(tmp_path / "ct.mha"), "-o", str(tmp_path / "out")] if command == "batch" else []
+    assert process.main([command, *files, "--model", str(tiny_bundle), "--precision", "int8"]) == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "has no 8-bit network: leave out --precision int8, or add one with training.quantise" in last
+
+
 @pytest.mark.parametrize("text", [None, "[{", '[{"case": "ct"}]'])
 def test_case_whose_table_is_missing_or_damaged_is_done_again(tmp_path, thorax, batch, text):
     write_volume(thorax, tmp_path / "in" / "ct.mha")

@@ -49,6 +49,7 @@ class Evaluate:
     checkpoint: Path | None = None  # finetune.pt, instead of a bundle
     predictions: Path | None = None  # folder of masks <case>.<ext> or <case>/segmentation.<ext>, instead of a bundle
     device: Literal["auto", "cpu", "cuda", "cpu-torch"] = "auto"
+    precision: Literal["f32", "int8"] = "f32"  # int8: the bundle's 8-bit network, on a CPU
     mirror: bool = False  # average over eight flips, at eight times the time
     threshold: float | None = None  # instead of the bundle's (a checkpoint's is 0.5); its peak threshold stays
     tune_threshold: bool = False  # choose it by Dice, that of a node's peak by F1; both go into the bundle's spec.json
@@ -154,7 +155,7 @@ def _each(
 def open_model(command: Evaluate) -> Iterator[Model]:
     """The bundle's model, or the checkpoint's by way of a bundle that is gone afterwards."""
     if command.checkpoint is None:
-        yield load_model(command.model, command.device)
+        yield load_model(command.model, command.device, precision=command.precision)
         return
     from training.export import export  # brings ONNX and OpenVINO
 
@@ -174,6 +175,8 @@ def refuse_contradictions(command: Evaluate) -> None:
         raise ValueError("--checkpoint and --predictions exclude each other")
     if command.predictions is not None and (command.tune_threshold or command.mirror or command.threshold is not None):
         raise ValueError("Masks that are there have no threshold or mirroring: --predictions goes without these")
+    if command.precision != "f32" and (command.checkpoint is not None or command.predictions is not None):
+        raise ValueError(f"--precision {command.precision} is of a bundle's network: it goes with --model alone")
     if command.tune_threshold and command.threshold is not None:
         raise ValueError("--threshold and --tune-threshold exclude each other")
 

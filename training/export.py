@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from lnq.network import SegmentationNet
 from lnq.spec import (
+    INT8_NAME,
+    INT8_WEIGHTS_NAME,
     ONNX_NAME,
     SPEC_NAME,
     WEIGHTS_NAME,
@@ -109,7 +111,7 @@ def export(
     peak_threshold: float = 0.0,
     window_step: float = 0.5,
 ) -> ModelSpec:
-    """Write spec.json, weights.safetensors and model.onnx into `output`; other files there stay.
+    """Write spec.json, weights.safetensors and model.onnx into `output`; other files there stay but an 8-bit network.
 
     Raises ValueError where the checkpoint is not of a fine-tuning, or where the three forms of the network differ.
     """
@@ -135,6 +137,8 @@ def export(
         for name in (WEIGHTS_NAME, ONNX_NAME, SPEC_NAME):  # the specification last: it names the others' sums
             (part / name).chmod(0o644)  # safetensors writes for the owner alone; a container runs as another user
             os.replace(part / name, output / name)
+        for name in (INT8_NAME, INT8_WEIGHTS_NAME):  # of the weights that were there before
+            (output / name).unlink(missing_ok=True)
     return spec
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 from lnq import backends
 from lnq.backends import available_cpus, load_model
-from lnq.spec import ONNX_NAME, WEIGHTS_NAME, BundleError, ModelSpec
+from lnq.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, BundleError, ModelSpec, file_sha256
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +69,48 @@ def test_weights_of_another_network_are_refused(copied, device):
     (copied / "spec.json").write_text(json.dumps(data))
     with pytest.raises(BundleError, match="do not fit the network|no network that OpenVINO can run"):
         load_model(copied, device)
+
+
+@pytest.fixture
+def with_int8(copied) -> Path:
+    """A bundle that lists an 8-bit network; a stand-in that computes in float."""
+    openvino = pytest.importorskip("openvino")
+    network = openvino.Core().read_model(copied / ONNX_NAME)
+    openvino.save_model(network, copied / INT8_NAME, compress_to_fp16=False)
+    sums = {name: file_sha256(copied / name) for name in (INT8_NAME, INT8_WEIGHTS_NAME)}
+    spec = ModelSpec.load(copied)
+    dataclasses.replace(spec, sha256=spec.sha256 | sums).save(copied)
+    return copied
+
+
+def test_the_8_bit_network_is_run_where_asked_for(with_int8):
+    model, plain = load_model(with_int8, "cpu", 1, "int8"), load_model(with_int8, "cpu", 1)
+    assert (model.backend, model.device, model.precision) == ("openvino", "cpu", "int8")
+    assert plain.precision == "f32"
+    batch = patches(with_int8, 2)
+    np.testing.assert_allclose(model.predict(batch), plain.predict(batch), atol=1e-3)
+    (with_int8 / ONNX_NAME).unlink()  # it is not the other file that was run
+    load_model(with_int8, "auto", 1, "int8")
+
+
+def test_a_bundle_without_an_8_bit_network_is_said(tiny_bundle):
+    with pytest.raises(BundleError, match="has no 8-bit network: leave out --precision int8, or add one"):
+        load_model(tiny_bundle, "cpu", precision="int8")
+
+
+@pytest.mark.parametrize("name", [INT8_NAME, INT8_WEIGHTS_NAME])
+def test_an_altered_8_bit_network_is_refused(with_int8, name):
+    (with_int8 / name).write_bytes((with_int8 / name).read_bytes() + b"x")
+    with pytest.raises(BundleError, match=f"{name} was altered"):
+        load_model(with_int8, "cpu", precision="int8")
+    load_model(with_int8, "cpu")
+
+
+def test_8_bit_is_for_the_cpu(with_int8):
+    with pytest.raises(ValueError, match="Precision int8 is for the CPU, with OpenVINO installed"):
+        load_model(with_int8, "cpu-torch", precision="int8")
+    with pytest.raises(ValueError, match="one of f32, int8, not 'int4'"):
+        load_model(with_int8, "cpu", precision="int4")
 
 
 def test_an_unknown_device_is_refused(tiny_bundle):

@@ -39,6 +39,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     output = tmp_path_factory.mktemp("bundle") / "model"
     output.mkdir()
     (output / "MODEL_CARD.md").write_text("kept")
+    (output / "model-int8.xml").write_text("of other weights")
     export(checkpoint, output, threshold=0.7, window_step=0.75)
     return output
 
@@ -66,7 +67,7 @@ def test_specification_says_what_the_model_is(bundle: Path) -> None:
     assert spec.provenance["complete"] is True
 
 
-def test_other_files_of_the_bundle_stay_and_all_can_be_read(bundle: Path) -> None:
+def test_other_files_of_the_bundle_but_an_8_bit_network_stay_and_all_can_be_read(bundle: Path) -> None:
     names = sorted(path.name for path in bundle.iterdir())
     assert names == ["MODEL_CARD.md", "model.onnx", "spec.json", "weights.safetensors"]
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in bundle.iterdir())

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lnq.backends import load_model
+from lnq.spec import INT8_NAME, INT8_WEIGHTS_NAME, ModelSpec
+from lnq.volume import write_volume
+from training.quantise import check_numbers, draw_windows, find_cts, main
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "model"))
+
+
+@pytest.fixture
+def cts(thorax, tmp_path: Path) -> Path:
+    folder = tmp_path / "cts"
+    folder.mkdir()
+    for name in ("a-ct.mha", "b-ct.mha", "c-ct.mha", "a-seg.mha"):
+        write_volume(thorax, folder / name)
+    return folder
+
+
+def test_an_8_bit_network_is_added_to_the_bundle(bundle: Path, cts: Path) -> None:
+    pytest.importorskip("nncf")
+    before = json.loads((bundle / "spec.json").read_text())
+    assert main([str(cts), "--model", str(bundle), "--cts", "1", "--windows", "3"]) == 0
+    after = json.loads((bundle / "spec.json").read_text())
+    assert set(after["sha256"]) - set(before["sha256"]) == {INT8_NAME, INT8_WEIGHTS_NAME}
+    assert after | {"sha256": before["sha256"]} == before
+    sample = draw_windows(cts / "a-ct.mha", ModelSpec.load(bundle), 1, np.random.default_rng(1))[0]
+    small, plain = (load_model(bundle, "cpu", 1, precision).predict(sample) for precision in ("int8", "f32"))
+    assert np.corrcoef(small.ravel(), plain.ravel())[0, 1] > 0.95
+    assert not np.array_equal(small, plain)
+    assert str(cts.parent) not in (bundle / INT8_NAME).read_text()
+    assert {path.name for path in bundle.parent.iterdir()} == {"model", "cts"}
+
+
+def test_ranges_are_taken_from_cts_alone_evenly_spaced(cts: Path) -> None:
+    assert [path.name for path in find_cts([cts], 2)] == ["a-ct.mha", "c-ct.mha"]
+    assert [path.name for path in find_cts([cts], 9)] == ["a-ct.mha", "b-ct.mha", "c-ct.mha"]
+
+
+def test_windows_are_drawn_again_with_the_same_seed(tiny_bundle: Path, cts: Path) -> None:
+    spec = ModelSpec.load(tiny_bundle)
+    one, other = (draw_windows(cts / "a-ct.mha", spec, 3, np.random.default_rng(0)) for _ in range(2))
+    assert [window.shape for window in one] == [(1, 1, *spec.patch)] * 3
+    np.testing.assert_array_equal(one, other)
+
+
+def test_folders_without_cts_are_said(tmp_path: Path, bundle: Path, capfd) -> None:
+    (tmp_path / "none").mkdir()
+    assert main([str(tmp_path / "none"), "--model", str(bundle)]) == 2
+    assert "No CT named <case>-ct in" in capfd.readouterr().err
+    with pytest.raises(ValueError, match="is no folder"):
+        find_cts([tmp_path / "missing"], 1)
+
+
+def test_a_network_that_gives_no_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="gives no finite numbers: nothing was written"):
+        check_numbers(np.array([0.0, np.nan]))
