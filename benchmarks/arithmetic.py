@@ -29,6 +29,10 @@ from lnq.files import replace_atomically, write_text
 from lnq.network import SegmentationNet
 from lnq.spec import BundleError, ModelSpec
 
+_REST_S = (
+    0.5  # a library's threads wait busily for more work for up to 0.2 s, and the next one's would stand behind them
+)
+
 
 def count_operations(spec: ModelSpec) -> int:
     """Floating-point operations of one window, without computing it."""
@@ -48,12 +52,12 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def in_turns(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each, taking turns, after one call that does not count."""
-    for work in works.values():
-        work()
+    """Seconds of each, taking turns, each after a rest and a call that does not count."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
+            time.sleep(_REST_S)
+            work()
             times[name].append(seconds_of(work))
     return times
 
