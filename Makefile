@@ -109,6 +109,7 @@ bench: $(BENCH)/.installed data/tune data/test
 	$(BENCH)/bin/python -m benchmarks.compare --bundle paper --ct $(BENCH_CASES:%=data/test/%-ct.nrrd) \
 		--contenders lnq monai+malloc nnunet+malloc reference --once monai nnunet -o docs/results
 	$(BENCH)/bin/python -m benchmarks.scaling --bundle model -o docs/results
+	$(BENCH)/bin/python -m benchmarks.throughput data/tune/*-ct.nrrd -o docs/results
 	$(BENCH)/bin/python -m benchmarks.arithmetic --bundle model -o docs/results
 	$(BENCH)/bin/python -m benchmarks.arithmetic --bundle paper -o docs/results
 

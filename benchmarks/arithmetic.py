@@ -29,9 +29,7 @@ from lnq.files import replace_atomically, write_text
 from lnq.network import SegmentationNet
 from lnq.spec import BundleError, ModelSpec
 
-_REST_S = (
-    0.5  # a library's threads wait busily for more work for up to 0.2 s, and the next one's would stand behind them
-)
+_REST_S = 0.5  # a library's threads wait busily for up to 0.2 s, and the next one's would share the CPUs with them
 
 
 def count_operations(spec: ModelSpec) -> int:
