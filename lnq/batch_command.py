@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     work = parser.add_argument_group("work")
     work.add_argument("--overwrite", action="store_true", help="do finished cases again")
     work.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="cases at a time (default: one per four CPUs)"
+        "--workers", type=int, default=0, metavar="N", help="cases at a time (default: one per two CPUs, two on two)"
     )
     work.add_argument(
         "--threads",
@@ -158,8 +158,9 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
 
 
 def _workers(options: argparse.Namespace) -> int:
-    """Cases at a time. The network keeps a few CPUs busy by itself: two workers on two were no faster than one."""
-    return options.workers or max(1, available_cpus() // 4)
+    """Cases at a time: half of a case is work for one CPU alone, and the other half's network keeps a few busy."""
+    cpus = available_cpus()
+    return options.workers or max(min(2, cpus), cpus // 2)
 
 
 def _pool(options: argparse.Namespace, settings: Settings, workers: int, stop: threading.Event) -> Pool:
