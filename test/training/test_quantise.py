@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from apart import ROOT, predict_apart
 
-from lnq.backends import load_model
 from lnq.spec import INT8_NAME, INT8_WEIGHTS_NAME, ModelSpec
 from lnq.volume import write_volume
 from training.quantise import check_numbers, draw_windows, find_cts, main
@@ -27,19 +29,31 @@ def cts(thorax, tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_8_bit_network_is_added_to_the_bundle(bundle: Path, cts: Path) -> None:
+def test_an_8_bit_network_is_added_to_the_bundle(bundle: Path, cts: Path, tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     before = json.loads((bundle / "spec.json").read_text())
-    assert main([str(cts), "--model", str(bundle), "--cts", "1", "--windows", "3"]) == 0
+    command = [
+        sys.executable,
+        "-m",
+        "training.quantise",
+        str(cts),
+        "--model",
+        str(bundle),
+        "--cts",
+        "1",
+        "--windows",
+        "3",
+    ]
+    subprocess.run(command, check=True, cwd=ROOT)  # apart, as `predict_apart` tells
     after = json.loads((bundle / "spec.json").read_text())
     assert set(after["sha256"]) - set(before["sha256"]) == {INT8_NAME, INT8_WEIGHTS_NAME}
     assert after | {"sha256": before["sha256"]} == before
     sample = draw_windows(cts / "a-ct.mha", ModelSpec.load(bundle), 1, np.random.default_rng(1))[0]
-    small, plain = (load_model(bundle, "cpu", 1, precision).predict(sample) for precision in ("int8", "f32"))
+    small, plain = (predict_apart(bundle, precision, sample, tmp_path)[0] for precision in ("int8", "f32"))
     assert np.corrcoef(small.ravel(), plain.ravel())[0, 1] > 0.95
     assert not np.array_equal(small, plain)
     assert str(cts.parent) not in (bundle / INT8_NAME).read_text()
-    assert {path.name for path in bundle.parent.iterdir()} == {"model", "cts"}
+    assert {path.name for path in bundle.parent.iterdir()} == {"model", "cts", "patches.npy", "logits.npy"}
 
 
 def test_ranges_are_taken_from_cts_alone_evenly_spaced(cts: Path) -> None:
