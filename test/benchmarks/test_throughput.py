@@ -1,5 +1,7 @@
 import csv
 
+import pytest
+
 from benchmarks.throughput import commands_of, main, report
 from lnq.volume import write_volume
 
@@ -26,6 +28,7 @@ def test_alone_is_a_process_for_each_ct(tmp_path):
     assert {str(ct) for ct in cts} <= set(one)
 
 
+@pytest.mark.slow
 def test_runs_are_timed_end_to_end_and_failures_named(tmp_path, thorax, tiny_bundle, capfd):
     cts = [tmp_path / "a.mha", tmp_path / "b.mha"]
     for ct in cts:
