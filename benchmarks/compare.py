@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.bundles import PAPER, find_bundle
 from benchmarks.compare_plot import plot
 from benchmarks.compare_table import Verdicts, markdown, rows_of, write_csv
-from benchmarks.contender import OURS, PEERS, PROBABILITY
+from benchmarks.contender import OURS, PROBABILITY
 from benchmarks.judge import Patient, Verdict
 from benchmarks.launch import MALLOC, Run, check_name, launch
 from benchmarks.machine import caption
@@ -60,11 +60,9 @@ class Comparison:
             self.verdicts[key] = patient.judge(run, job.output, self.ours.get(patient.case), self.spec)
 
 
-def plan(names: Sequence[str], once: Sequence[str], malloc: bool) -> tuple[list[str], list[str]]:
+def plan(names: Sequence[str], once: Sequence[str]) -> tuple[list[str], list[str]]:
     """Contenders of each repeat, ours first, and those of the first alone. Raises ValueError for an unknown name."""
     every = list(dict.fromkeys((OURS, *names))) if OURS in names else list(dict.fromkeys(names))
-    if malloc:
-        every += [name + MALLOC for name in every if name in PEERS and name + MALLOC not in every]
     first = [name for name in dict.fromkeys(once) if name not in every]
     for name in (*every, *first):
         check_name(name)
@@ -108,9 +106,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bundle", required=True, help=f"a bundle's folder, or {PAPER}: its network, random weights")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--contenders", nargs="+", default=list(DEFAULT), help=f"default: {' '.join(DEFAULT)}")
+    names = f"default: {' '.join(DEFAULT)}; with {MALLOC} at a peer's name glibc keeps memory"
+    parser.add_argument("--contenders", nargs="+", default=list(DEFAULT), help=names)
     parser.add_argument("--once", nargs="+", default=[], help="contenders of the first repeat alone")
-    parser.add_argument("--malloc", action="store_true", help=f"each peer also as NAME{MALLOC}: glibc keeps memory")
     parser.add_argument("--timeout", type=float, default=7200.0, metavar="S", help="of one run (default 7200)")
     options = parser.parse_args(arguments)
     if options.truth and len(options.truth) != len(options.ct):
@@ -123,7 +121,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     """All runs."""
     bundle = find_bundle(options.bundle, folder)
-    every, first = plan(options.contenders, options.once, options.malloc)
+    every, first = plan(options.contenders, options.once)
     comparison = Comparison(bundle, ModelSpec.load(bundle), folder, options.timeout)
     real = options.bundle != PAPER  # random weights have no Dice
     truths = options.truth if options.truth and real else [None] * len(options.ct)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import MEASURED, PEERS
+from benchmarks.contender import CONTENDERS, MEASURED, PEERS
 from benchmarks.stages import Job
 
 MALLOC = "+malloc"  # at the end of a peer's name: with the settings below
@@ -46,8 +46,10 @@ class Run:
 
 
 def check_name(name: str) -> str:
-    """The contender without its suffix. Raises ValueError where settings of malloc were asked for one of no peer's."""
+    """The contender without its suffix. Raises ValueError for an unknown one, and where one of no peer's has it."""
     plain = name.removesuffix(MALLOC)
+    if plain not in CONTENDERS:
+        raise ValueError(f"A contender is one of {', '.join(CONTENDERS)}, not {plain!r}")
     if name != plain and plain not in PEERS:
         raise ValueError(f"Settings of malloc are for {', '.join(PEERS)}, not for {plain}")
     return plain

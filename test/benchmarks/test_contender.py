@@ -54,13 +54,15 @@ def test_a_bundle_that_is_none_is_refused_in_one_sentence(ct, tmp_path, capsys):
     assert "No model bundle" in capsys.readouterr().err
 
 
-def test_ours_comes_first_and_malloc_adds_a_twin_of_each_peer():
-    assert compare.plan(["monai", "lnq"], ["nnunet-mirror", "lnq"], malloc=True) == (
-        ["lnq", "monai", "monai+malloc"],
+def test_ours_comes_first_and_names_are_checked():
+    assert compare.plan(["monai", "lnq", "monai"], ["nnunet-mirror", "lnq"]) == (
+        ["lnq", "monai"],
         ["nnunet-mirror"],
     )
     with pytest.raises(ValueError, match="not for lnq"):
         check_name("lnq+malloc")
+    with pytest.raises(ValueError, match="A contender is one of lnq, monai, .*, not 'totalsegmentator'"):
+        compare.plan(["lnq", "totalsegmentator"], [])
 
 
 def test_why_a_process_failed():
