@@ -10,6 +10,7 @@ from typing import Any
 from lnq.measure import SHORT_AXES_MM
 from lnq.tables import Entry, Row
 
+HASHES = ("model", "weights")  # among a case's versions
 SIZES = ("small", "medium", "large")  # by the short axis: below, between, from SHORT_AXES_MM on
 
 
@@ -198,11 +199,14 @@ def summary(entry: Entry, rows: Sequence[Row]) -> str:
 
 
 def versions_text(entry: Entry) -> str:
-    """What a case was made by."""
+    """What a case was made by; of hashes the first digits."""
     versions = entry.get("versions")
     if not isinstance(versions, dict) or not versions:
         return "an unknown version"
-    return ", ".join(f"{name} {str(value)[:12]}" for name, value in versions.items())
+    known = {name: str(value)[: 12 if name in HASHES else None] for name, value in versions.items()}
+    options = entry.get("options")
+    mirrored = isinstance(options, dict) and options.get("mirror") is True
+    return ", ".join(f"{name} {value}" for name, value in known.items()) + (", mirrored" if mirrored else "")
 
 
 def all_versions(entries: Iterable[Entry]) -> list[str]:

@@ -186,11 +186,11 @@ def _segment_into(entry: Entry, case: Case, model: Model, settings: Settings, fo
     elif settings.truth is not None:
         entry["warnings"].append("No truth of this name was found.")
     entry["mask"] = f"{case.name}/segmentation{FORMATS[options.format]}"
+    entry["options"] = dataclasses.asdict(options)
     _write_results(entry, case, source, segmentation, truth, options, folder)
     if file_state(case) != state:
         raise ImageError(f"{case.path.name} cannot be used: its files changed while it was segmented")
     entry["input_sha256"], entry["input_state"] = digest, state
-    entry["options"] = dataclasses.asdict(options)
 
 
 def _write_results(

@@ -103,6 +103,13 @@ def test_mirroring_changes_the_probability_and_does_the_case_again(tmp_path, tho
     assert np.abs(found - segment(thorax, model).probability()).max() > 1e-3
 
 
+def test_pages_say_that_a_case_was_mirrored(tmp_path, thorax, batch):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    batch("--mirror")
+    for page in ("report.html", "ct/report.html"):
+        assert "device cpu, mirrored" in (tmp_path / "out" / page).read_text()
+
+
 def test_case_is_done_again_when_its_mask_or_its_model_changed(tmp_path, thorax, batch):
     write_volume(thorax, tmp_path / "in" / "ct.mha")
     batch("--no-preview")

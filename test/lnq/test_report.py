@@ -10,7 +10,7 @@ import pytest
 from lnq import report
 from lnq.preview import FOUND_COLOUR
 from lnq.report import MOST_BYTES, write_case_page, write_index
-from lnq.report_tables import Column, _cell, duration, number
+from lnq.report_tables import Column, _cell, duration, number, versions_text
 from lnq.volume import Volume, make_affine
 
 pytest.importorskip("jinja2")
@@ -187,6 +187,20 @@ def test_versions_that_differ_are_told_apart(tmp_path, done_entry):
     write_index(tmp_path, [done_entry, done_entry | {"case": "c"}, other], [])
     page = text_of(tmp_path / "report.html")
     assert "2 cases made by lnq 0.1.0, model" in page and "1 case made by lnq 0.2.0." in page
+
+
+def test_all_of_a_version_but_hashes_is_shown_and_whether_windows_were_mirrored():
+    versions = {
+        "lnq": "0.1.0",
+        "weights": "0123456789abcdef" * 4,
+        "backend": "openvino int8",
+        "device": "Tesla T4 of 16 GB",
+    }
+    text = "lnq 0.1.0, weights 0123456789ab, backend openvino int8, device Tesla T4 of 16 GB"
+    assert versions_text({"versions": versions}) == text
+    assert versions_text({"versions": versions, "options": {"mirror": False}}) == text
+    assert versions_text({"versions": versions, "options": {"mirror": True}}) == f"{text}, mirrored"
+    assert versions_text({"options": {"mirror": True}}) == "an unknown version"
 
 
 def test_the_colour_of_what_is_found_is_that_of_the_preview():
