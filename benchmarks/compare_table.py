@@ -29,6 +29,7 @@ class Row:
     total_s: float
     work_s: float  # without the start
     seconds: dict[str, float]  # by stage
+    cpu_outside: float  # see `Run`
     windows: float
     peak_bytes: float
     verdict: Verdict
@@ -39,7 +40,7 @@ def row_of(contender: str, runs: Sequence[Run], verdict: Verdict) -> Row:
     """Medians over the runs of one contender on one CT; a run that failed stands for all."""
     error = next((run.error for run in runs if run.error), None)
     if error:
-        return Row(contender, len(runs), math.nan, math.nan, {}, math.nan, math.nan, verdict, error)
+        return Row(contender, len(runs), math.nan, math.nan, {}, math.nan, math.nan, math.nan, verdict, error)
     stages = [stage for stage in STAGES if stage in runs[0].seconds]
     return Row(
         contender,
@@ -47,6 +48,7 @@ def row_of(contender: str, runs: Sequence[Run], verdict: Verdict) -> Row:
         float(np.median([run.total_s for run in runs])),
         float(np.median([run.work_s for run in runs])),
         {stage: float(np.median([run.seconds[stage] for run in runs])) for stage in stages},
+        float(np.median([run.cpu_outside for run in runs])),
         float(np.median([run.windows for run in runs])),
         float(np.median([run.peak_bytes for run in runs])),
         verdict,
@@ -65,6 +67,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
         float(np.mean([row.total_s for row in rows])),
         float(np.mean([row.work_s for row in rows])),
         {stage: float(np.mean([row.seconds[stage] for row in rows])) for stage in rows[0].seconds},
+        float(np.mean([row.cpu_outside for row in rows])),
         float(np.mean([row.windows for row in rows])),
         float(np.mean([row.peak_bytes for row in rows])),
         Verdict(
@@ -114,6 +117,7 @@ def cells(row: Row, ours: Row | None) -> dict[str, str]:
     }
     entries |= {f"{stage} s": shown(row.seconds.get(stage, math.nan), 2) for stage in STAGES}
     entries |= {
+        "CPU time outside the network, %": shown(100 * row.cpu_outside if row.windows else math.nan, 1),
         "windows": shown(row.windows, 1).removesuffix(".0"),
         "peak MiB": shown(row.peak_bytes / MIB, 0),
         "to ours  ": "",
@@ -130,8 +134,8 @@ def cells(row: Row, ours: Row | None) -> dict[str, str]:
 
 def write_csv(path: Path, runs: Sequence[Run], verdicts: Verdicts) -> None:
     """A row per run."""
-    names = ("contender", "case", "repeat", "total_s", *(f"{stage}_s" for stage in STAGES), "windows", "base_mib")
-    names += ("peak_mib", "difference", "dice_own", "dice_rules", "error")
+    names = ("contender", "case", "repeat", "total_s", *(f"{stage}_s" for stage in STAGES))
+    names += ("cpu_outside", "windows", "base_mib", "peak_mib", "difference", "dice_own", "dice_rules", "error")
     with replace_atomically(path) as part, open(part, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
@@ -141,5 +145,5 @@ def write_csv(path: Path, runs: Sequence[Run], verdicts: Verdicts) -> None:
             judged = (verdict.difference, verdict.dice_own, verdict.dice_rules)
             scores = ("" if math.isnan(value) else f"{value:.6f}" for value in judged)
             memory = (f"{run.base_bytes / MIB:.1f}", f"{run.peak_bytes / MIB:.1f}")
-            start = (run.contender, run.case, run.repeat, f"{run.total_s:.3f}", *stages, run.windows)
-            writer.writerow((*start, *memory, *scores, run.error or ""))
+            start = (run.contender, run.case, run.repeat, f"{run.total_s:.3f}", *stages, f"{run.cpu_outside:.4f}")
+            writer.writerow((*start, run.windows, *memory, *scores, run.error or ""))

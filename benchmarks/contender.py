@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stages import Job, Outcome, Stages, peak_memory
+from benchmarks.stages import STAGES, Job, Outcome, Stages, peak_memory
 
 BEGIN = time.monotonic()
 OURS = "lnq"
@@ -56,8 +56,9 @@ def measure(name: str, job: Job, started: float) -> dict[str, Any]:
     outcome = run(name, job, stages)
     measured = {
         "contender": name,
-        "seconds": stages.seconds,
+        "seconds": {stage: stages.seconds[stage] for stage in STAGES if stage in stages.seconds},
         "total_s": stages.total(),
+        "cpu_outside": stages.cpu_share_outside_network(),
         "windows": outcome.windows,
         "base_bytes": stages.base_bytes,
         "peak_bytes": peak_memory(),

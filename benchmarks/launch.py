@@ -32,6 +32,7 @@ class Run:
     repeat: int
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
     total_s: float = 0.0
+    cpu_outside: float = 0.0  # part of the CPU time after the start that is not the network's
     windows: int = 0
     base_bytes: int = 0
     peak_bytes: int = 0

@@ -60,14 +60,10 @@ class Measured:
     total_s: float
     work_s: float  # without the start
     network_s: float
+    cpu_outside: float  # part of the CPU time after the start that is not the network's
     windows: float
     base_bytes: float
     peak_bytes: float
-
-    @property
-    def around(self) -> float:
-        """Part of the time after the start that is spent outside the network."""
-        return 1 - self.network_s / self.work_s
 
     @property
     def memory_ratio(self) -> float:
@@ -100,7 +96,7 @@ def measured(size: Size, runs: Sequence[Run]) -> Measured:
             raise ValueError(f"{size} failed: {run.error}")
     columns = zip(
         *(
-            (r.total_s, r.work_s, r.seconds["network"], float(r.windows), float(r.base_bytes), float(r.peak_bytes))
+            (r.total_s, r.work_s, r.seconds["network"], r.cpu_outside, r.windows, r.base_bytes, r.peak_bytes)
             for r in runs
         ),
         strict=True,
@@ -111,15 +107,15 @@ def measured(size: Size, runs: Sequence[Run]) -> Measured:
 def table(results: Sequence[Measured]) -> list[str]:
     """Lines of Markdown."""
     lines = [
-        "| series | voxels | input MiB | total s | without start s | network s | outside the network | windows "
+        "| series | voxels | input MiB | total s | without start s | network s | CPU time outside it | windows "
         "| peak MiB | above the program, in inputs |",
         "| --- |" + " ---: |" * 9,
     ]
     for one in results:
         size = one.size
         voxels = f"{size.slices} x {size.pixels} x {size.pixels}"
-        times = f"{one.total_s:.2f} | {one.work_s:.2f} | {one.network_s:.2f} | {one.around:.0%} | {one.windows:.0f}"
-        memory = f"{one.peak_bytes / MIB:.0f} | {one.memory_ratio:.2f}"
+        times = f"{one.total_s:.2f} | {one.work_s:.2f} | {one.network_s:.2f} | {one.cpu_outside:.0%}"
+        memory = f"{one.windows:.0f} | {one.peak_bytes / MIB:.0f} | {one.memory_ratio:.2f}"
         lines.append(f"| {size.series} | {voxels} | {size.input_bytes / MIB:.0f} | {times} | {memory} |")
     return [*lines, ""]
 
@@ -147,13 +143,13 @@ def write(folder: Path, name: str, results: Sequence[Measured], head: Sequence[s
     with replace_atomically(folder / f"{name}.csv") as part, open(part, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         columns, seconds = ("slices", "pixels", "input_mib"), ("total_s", "work_s", "network_s")
-        writer.writerow(("series", *columns, *seconds, "windows", "base_mib", "peak_mib"))
+        writer.writerow(("series", *columns, *seconds, "cpu_outside", "windows", "base_mib", "peak_mib"))
         for one in results:
             size = one.size
             times = (f"{value:.3f}" for value in (one.total_s, one.work_s, one.network_s))
             memory = (f"{value / MIB:.1f}" for value in (one.base_bytes, one.peak_bytes))
             start = (size.series, size.slices, size.pixels, f"{size.input_bytes / MIB:.1f}")
-            writer.writerow((*start, *times, round(one.windows), *memory))
+            writer.writerow((*start, *times, f"{one.cpu_outside:.4f}", round(one.windows), *memory))
     write_text(folder / f"{name}.md", "\n".join([*head, *table(results), *slopes(results)]))
     plot(folder / f"{name}.png", results)
 

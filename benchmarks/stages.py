@@ -1,4 +1,4 @@
-"""What every contender measures of itself: seconds by stage, the network's calls, the highest memory."""
+"""What every contender measures of itself: seconds and CPU time by stage, the network's calls, the highest memory."""
 
 from __future__ import annotations
 
@@ -43,19 +43,23 @@ class Stages:
 
     started: float
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)  # the same of all threads
     base_bytes: int = 0  # highest memory until the model was loaded
+    _cpu_at_start: float = 0.0
 
     def ready(self) -> None:
         """Packages are imported, the model is loaded."""
         self.seconds["start"] = time.monotonic() - self.started
         self.base_bytes = peak_memory()
+        self._cpu_at_start = time.process_time()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Time what is done within."""
-        start = time.monotonic()
+        start, cpu_start = time.monotonic(), time.process_time()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+        self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + time.process_time() - cpu_start
 
     def timed(self, stage: str, function: Callable[P, R]) -> Callable[P, R]:
         """The same function, its time counted for a stage."""
@@ -69,6 +73,10 @@ class Stages:
     def total(self) -> float:
         """Seconds since the process was started."""
         return time.monotonic() - self.started
+
+    def cpu_share_outside_network(self) -> float:
+        """Part of the CPU time since `ready` that other stages than the network took."""
+        return 1 - self.cpu_seconds.get("network", 0.0) / (time.process_time() - self._cpu_at_start)
 
 
 def peak_memory() -> int:

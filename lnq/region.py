@@ -62,10 +62,12 @@ def midline_column(region: np.ndarray) -> float:
 
 def hull(mask: np.ndarray) -> np.ndarray:
     """Pixels of a 2-D mask's convex hull (of the pixels' corners); empty for an empty mask."""
-    rows, columns = np.nonzero(mask)
+    rows = np.flatnonzero(mask.any(axis=1))
     if len(rows) == 0:
         return np.zeros(mask.shape, bool)
-    corners = [(rows + dy, columns + dx) for dy in (-0.5, 0.5) for dx in (-0.5, 0.5)]
+    left = mask[rows].argmax(axis=1) - 0.5  # what lies between a row's first and last pixel is in the hull anyway
+    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1) - 0.5
+    corners = [(rows + dy, x) for dy in (-0.5, 0.5) for x in (left, right)]
     points = np.concatenate([np.stack(c, axis=1) for c in corners])
     edges = ConvexHull(points).equations  # [edges, 3]: normal and offset, negative inside
     inside = np.ones(mask.shape, bool)

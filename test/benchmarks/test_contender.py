@@ -21,6 +21,7 @@ def test_ours_measures_itself_and_leaves_mask_and_probability(tiny_bundle, ct, t
     assert all(seconds >= 0 for seconds in run.seconds.values())
     assert 0 <= run.total_s - sum(run.seconds.values()) < 0.5 * run.total_s
     assert run.windows > 0
+    assert 0 < run.cpu_outside < 1
     assert 10e6 < run.base_bytes <= run.peak_bytes < 4e9
     assert run.versions["numpy"] == np.__version__
     mask, probability = read_volume(job.output / run.mask), read_volume(job.output / "probability.mha")

@@ -34,7 +34,7 @@ def test_medians_and_what_they_say(make_run):
     runs = [make_run("lnq", work, peak_bytes=50 * 2**20 + 3 * size.input_bytes) for work in (4.0, 2.0, 9.0)]
     one = measured(size, runs)
     assert (one.total_s, one.work_s, one.network_s, one.windows) == (5.0, 4.0, 4.0, 4.0)
-    assert one.around == 0
+    assert one.cpu_outside == 0.25
     assert one.memory_ratio == pytest.approx(3)
 
 
@@ -47,7 +47,7 @@ def test_slopes_are_per_input(make_run):
     results = []
     for size in (Size("slices", n, 512) for n in (50, 100, 200)):
         mib = size.input_bytes / 2**20
-        results.append(Measured(size, 0.0, 2 + mib / 10, 1 + mib / 20, 4, 0, 100 + 3 * size.input_bytes))
+        results.append(Measured(size, 0.0, 2 + mib / 10, 1 + mib / 20, 0.1, 4, 0, 100 + 3 * size.input_bytes))
     assert slopes(results)[0] == (
         "- slices: each 100 MiB of input more add 300 MiB of memory and 10.00 s, of which 5.00 s in the network"
     )
