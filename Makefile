@@ -102,7 +102,7 @@ runs/third-%/score: data/tune data/test
 	$(DEV)/bin/python -m training.evaluate data/test --model runs/third-$*/model -o $@
 
 bench: $(BENCH)/.installed data/tune data/test
-	$(BENCH)/bin/python -m benchmarks.window_step data/tune -o docs/results
+	$(BENCH)/bin/python -m benchmarks.windows data/tune -o docs/results
 	$(BENCH)/bin/python -m benchmarks.compare --bundle model --ct $(BENCH_CASES:%=data/test/%-ct.nrrd) \
 		--truth $(BENCH_CASES:%=data/test/%-seg.nrrd) --contenders lnq monai nnunet reference \
 		--once monai+malloc nnunet+malloc nnunet-mirror -o docs/results

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from lnq import __version__, batch_command
 from lnq.batch_command import DONE, INTERRUPTED, SOME_FAILED, TERMINATED
 from lnq.cases import StartError
-from lnq.spec import BundleError, ModelSpec
+from lnq.spec import MIRRORINGS, BundleError, ModelSpec
 
 if TYPE_CHECKING:
     from lnq.backends import Model
@@ -75,25 +75,25 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--input", type=Path, default=Path("/input"), help="the container's input (default: /input)")
     top.add_argument("--output", type=Path, default=Path("/output"), help="the container's output (default: /output)")
-    _add_model_options(top, None, "auto", "f32")
-    _add_mirror(top, False)
+    _add_model_options(top, None, "auto", "f32", None)
     top.add_argument("--version", action="version", version=f"lnq {__version__}")
     top.set_defaults(command=container)
     commands = top.add_subparsers(metavar="COMMAND")
 
     batch_ = commands.add_parser("batch", help="segment files and DICOM folders")
     batch_command.add_options(batch_)
-    _add_model_options(batch_, *[argparse.SUPPRESS] * 3)
-    _add_mirror(batch_, argparse.SUPPRESS)
+    _add_model_options(batch_, *[argparse.SUPPRESS] * 4)
     batch_.set_defaults(command=batch)
 
     info_ = commands.add_parser("info", help="bundle, backend, device and versions")
-    _add_model_options(info_, *[argparse.SUPPRESS] * 3)
+    _add_model_options(info_, *[argparse.SUPPRESS] * 4)
     info_.set_defaults(command=info)
     return top
 
 
-def _add_model_options(parser: argparse.ArgumentParser, model: str | None, device: str, precision: str) -> None:
+def _add_model_options(
+    parser: argparse.ArgumentParser, model: str | None, device: str, precision: str, mirror: str | None
+) -> None:
     """With their defaults: a command has none of its own, or it would hide what stands before the command."""
     parser.add_argument(
         "--model", type=Path, metavar="DIR", default=model, help="model bundle (default: the shipped one)"
@@ -105,18 +105,21 @@ def _add_model_options(parser: argparse.ArgumentParser, model: str | None, devic
         default=precision,
         help="int8: the bundle's 8-bit network, faster, on a CPU alone (default: f32)",
     )
-
-
-def _add_mirror(parser: argparse.ArgumentParser, default: bool | str) -> None:
-    text = "average over the eight flips of each window: eight times the network's time"
-    parser.add_argument("--mirror", action="store_true", default=default, help=text)
+    parser.add_argument(
+        "--mirror",
+        type=int,
+        choices=MIRRORINGS,
+        default=mirror,
+        help="average over so many flips of each window, at so many times the network's time; 1: over one, neighbours "
+        "differ; 0: nothing is mirrored (default: the bundle's)",
+    )
 
 
 def container(options: argparse.Namespace) -> tuple[int, str]:
     """Segment what grand-challenge mounted."""
     from lnq.container import run_container
 
-    failures = run_container(lambda: _load(options), options.input, options.output, options.mirror)
+    failures = run_container(lambda: _load(options), options.input, options.output)
     if failures:
         return SOME_FAILED, batch_command.count_failures(failures)
     return DONE, f"All done: masks and results.json are in {options.output}"
@@ -139,6 +142,7 @@ def info(options: argparse.Namespace) -> tuple[int, str]:
         print(f"            {name} sha256 {digest[:16]}")
     print(f"network     channels {spec.network.channels}, patch {spec.patch}, spacing {spec.spacing_mm} mm")
     print(f"threshold   {spec.threshold}, of a node's highest probability {spec.peak_threshold}")
+    print(f"windows     {spec.window_step:g} of a patch apart, mirror {model.spec.mirror}")
     print(f"backend     {model.backend} on {model.device}{', int8' if model.precision == 'int8' else ''}")
     for package in ("numpy", "scipy", "SimpleITK", "pydicom", "openvino", "torch", "evalutils"):
         try:
@@ -163,7 +167,7 @@ def _load(options: argparse.Namespace) -> Model:
     from lnq.backends import load_model
 
     try:
-        return load_model(_bundle(options), options.device, precision=options.precision)
+        return load_model(_bundle(options), options.device, precision=options.precision, mirror=options.mirror)
     except ValueError as error:
         raise StartError(str(error)) from None
 

@@ -1,6 +1,7 @@
 """A model bundle -> a network that runs: by OpenVINO on CPUs, by torch on GPUs. Either is imported only when
 used."""
 
+import dataclasses
 import math
 import os
 import sys
@@ -21,7 +22,7 @@ _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without one of these nobody nee
 
 
 SlidingWindow = Callable[
-    [np.ndarray, tuple[int, int, int], float, bool, np.ndarray | None], tuple[np.ndarray, list[str]]
+    [np.ndarray, tuple[int, int, int], float, int, np.ndarray | None], tuple[np.ndarray, list[str]]
 ]
 """(image, patch, step, mirror, region) -> probability, and sentences for the user."""
 
@@ -38,23 +39,28 @@ class Model:
     precision: str = "f32"  # one of PRECISIONS
     own_sliding_window: SlidingWindow | None = None  # where the network's device does more than predict
 
-    def probability(
-        self, image: np.ndarray, region: np.ndarray | None = None, mirror: bool = False
-    ) -> tuple[np.ndarray, list[str]]:
+    def probability(self, image: np.ndarray, region: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
         """Probability of node, float32 [Z, Y, X], of a normalised image [Z, Y, X], by overlapping windows over `region`
         (bool, by default all of it); and what the user is to be told of how it was done."""
         spec = self.spec
         if self.own_sliding_window is not None:
-            return self.own_sliding_window(image, spec.patch, spec.window_step, mirror, region)
-        return sliding_window(image, self.predict, spec.patch, spec.window_step, mirror, region), []
+            return self.own_sliding_window(image, spec.patch, spec.window_step, spec.mirror, region)
+        return sliding_window(image, self.predict, spec.patch, spec.window_step, spec.mirror, region), []
 
 
-def load_model(bundle: Path | str, device: str = "auto", threads: int | None = None, precision: str = "f32") -> Model:
+def load_model(
+    bundle: Path | str,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "f32",
+    mirror: int | None = None,
+) -> Model:
     """Load a bundle; `auto` takes a GPU where torch finds one, else the CPU.
 
     `threads`: CPU threads, by default as many as this process may use. `precision`: int8 runs the bundle's 8-bit
-    network, on a CPU alone. Raises BundleError for a missing, altered or too new bundle and for one without an 8-bit
-    network where that is asked for, ValueError for a device that is not there or that has no such precision.
+    network, on a CPU alone. `mirror`: instead of the specification's. Raises BundleError for a missing, altered or too
+    new bundle and for one without an 8-bit network where that is asked for, ValueError for a device that is not there
+    or that has no such precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"Precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -62,6 +68,8 @@ def load_model(bundle: Path | str, device: str = "auto", threads: int | None = N
         raise ValueError(f"Device must be one of {', '.join(DEVICES)}, not {device!r}")
     bundle = Path(bundle)
     spec = ModelSpec.load(bundle)
+    if mirror is not None:
+        spec = dataclasses.replace(spec, mirror=mirror)
     threads = threads or min(available_cpus(), _MAX_THREADS)
     if device == "cuda" and not _has_gpu():
         raise ValueError("A GPU was asked for, but there is none that PyTorch can use")

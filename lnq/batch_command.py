@@ -143,6 +143,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
         bundle=str(bundle.resolve()),
         device=options.device,
         precision=options.precision,
+        mirror=options.mirror,
         threads=options.threads or (1 if options.scheduler else max(1, available_cpus() // workers)),
         truth=None if options.truth is None else str(options.truth.resolve()),
         private=options.case_names == "hash",
@@ -152,7 +153,6 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
             probability=options.probability,
             preview=not options.no_preview,
             page=not options.no_report and find_spec("jinja2") is not None,
-            mirror=options.mirror,
         ),
     )
 

@@ -139,14 +139,11 @@ def read_case(path: Path) -> Volume:
     return volume
 
 
-def segment_case(volume: Volume, model: Model, mirror: bool = False) -> tuple[Segmentation, list[str]]:
-    """The segmentation of a checked CT and all that is to be said about it, each warning once.
-
-    `mirror`: see `lnq.pipeline.segment`.
-    """
+def segment_case(volume: Volume, model: Model) -> tuple[Segmentation, list[str]]:
+    """The segmentation of a checked CT and all that is to be said about it, each warning once."""
     from lnq.pipeline import segment
 
-    segmentation = segment(volume, model, mirror)
+    segmentation = segment(volume, model)
     warnings = dict.fromkeys((*segmentation.warnings, *warnings_for(volume, segmentation.crop)))
     return segmentation, list(warnings)
 

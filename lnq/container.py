@@ -57,7 +57,7 @@ class CTLoader(ImageLoader):
 class LymphNodeAlgorithm(SegmentationAlgorithm):
     """Segments every CT of the input folder; `failures` holds one sentence for each that could not be."""
 
-    def __init__(self, cases: list[Case], model: Model, output: Path, mirror: bool) -> None:
+    def __init__(self, cases: list[Case], model: Model, output: Path) -> None:
         super().__init__(
             file_loaders={"input_image": CTLoader()},
             validators={},
@@ -67,7 +67,6 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         self.failures: list[str] = []
         self._inputs = cases
         self._model = model
-        self._mirror = mirror
 
     def load(self) -> None:
         self._cases = {"input_image": DataFrame([{"name": c.name, "path": c.path} for c in self._inputs])}
@@ -106,17 +105,15 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
 
     def predict(self, *, input_image: Volume) -> tuple[Volume, list[str]]:
         """The mask, on the CT's own grid, and the warnings."""
-        segmentation, warnings = segment_case(input_image, self._model, self._mirror)
+        segmentation, warnings = segment_case(input_image, self._model)
         return segmentation.mask, warnings
 
     def save(self) -> None:
         _write_results(Path(self._output_file), self._case_results)
 
 
-def run_container(
-    load_model: Callable[[], Model], source: Path = INPUT, output: Path = OUTPUT, mirror: bool = False
-) -> list[str]:
-    """Segment every CT that is mounted below `source`; one sentence for each that failed. `mirror`: see `segment`.
+def run_container(load_model: Callable[[], Model], source: Path = INPUT, output: Path = OUTPUT) -> list[str]:
+    """Segment every CT that is mounted below `source`; one sentence for each that failed.
 
     results.json says the same, whatever happens. Whatever kept it from starting is raised.
     """
@@ -132,7 +129,7 @@ def run_container(
         sentence = str(error) or "Stopped before the model was loaded"
         _write_results(output / RESULTS, [_result(c.path, sentence) for c in cases] or [_result(None, sentence)])
         raise
-    algorithm = LymphNodeAlgorithm(cases, model, output, mirror)
+    algorithm = LymphNodeAlgorithm(cases, model, output)
     algorithm.process()
     return algorithm.failures
 

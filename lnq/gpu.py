@@ -9,13 +9,12 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Sequence
-from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lnq.sliding_window import Predict, gaussian_weights, pad_to, sliding_window, windows
+from lnq.sliding_window import Predict, Window, gaussian_weights, pad_to, sliding_window, windows
 from lnq.spec import IntTriple
 
 MAX_BATCH = 8  # windows; more fill no GPU any better
@@ -61,7 +60,7 @@ class DeviceWindows:
         return logits
 
     def sliding_window(
-        self, image: np.ndarray, patch: IntTriple, step: float, mirror: bool, region: np.ndarray | None
+        self, image: np.ndarray, patch: IntTriple, step: float, mirror: int, region: np.ndarray | None
     ) -> tuple[np.ndarray, list[str]]:
         """As `lnq.sliding_window.sliding_window`; and a sentence for each thing that went otherwise than planned.
 
@@ -101,13 +100,13 @@ class DeviceWindows:
         image: np.ndarray,
         patch: IntTriple,
         step: float,
-        mirror: bool,
+        mirror: int,
         region: np.ndarray | None,
         max_batch: int,
     ) -> np.ndarray:
         """Everything on the device, up to so many windows at a time."""
         padded, wanted, inner = pad_to(patch, image, region)
-        places = list(windows(wanted, patch, step))
+        every = list(windows(wanted, patch, step))
         with torch.inference_mode():
             pixels = torch.from_numpy(padded).to(self._device)
             evidence, weight = torch.zeros_like(pixels), torch.zeros_like(pixels)
@@ -115,13 +114,13 @@ class DeviceWindows:
             finite = torch.ones((), dtype=torch.bool, device=self._device)
             batch, done = 1, 0  # the first window alone: it shows what one takes
             self._watch_memory()
-            while done < len(places):
-                own = places[done : done + batch]
-                log_odds = self._log_odds(torch.stack([pixels[place] for place in own]), mirror)
+            while done < len(every):
+                own = every[done : done + batch]
+                log_odds = self._log_odds(pixels, own, mirror)
                 finite &= torch.isfinite(log_odds).all()
-                for place, odds in zip(own, log_odds, strict=True):
-                    evidence[place] += gaussian * odds
-                    weight[place] += gaussian
+                for window, odds in zip(own, log_odds, strict=True):
+                    evidence[window.place] += gaussian * odds
+                    weight[window.place] += gaussian
                 done += len(own)
                 batch = min(max_batch, self._batch_that_fits()) if done == 1 else batch
             if not finite:
@@ -130,15 +129,17 @@ class DeviceWindows:
             probability = torch.where(covered, torch.sigmoid(evidence / weight.where(covered, 1)), 0)
             return probability[inner].cpu().numpy()
 
-    def _log_odds(self, patches: Tensor, mirror: bool) -> Tensor:
-        """[B, Z, Y, X] -> logit of node less logit of background, float32 [B, Z, Y, X]."""
-        flips = list(product((False, True), repeat=3)) if mirror else [(False, False, False)]
-        total = torch.zeros_like(patches)
-        for flip in flips:
-            axes = [axis + 1 for axis, turned in enumerate(flip) if turned]
-            logits = self._forward(patches.flip(axes)[:, None])
-            total += (logits[:, 1] - logits[:, 0]).flip(axes)
-        return total / len(flips)
+    def _log_odds(self, pixels: Tensor, batch: Sequence[Window], mirror: int) -> Tensor:
+        """Logit of node less logit of background in windows of an image [Z, Y, X], float32 [B, Z, Y, X]."""
+        passes = list(zip(*(window.flips(mirror) for window in batch), strict=True))
+        total = torch.zeros((), device=pixels.device)
+        for flips in passes:
+            turns = [[axis for axis, backwards in enumerate(flip) if backwards] for flip in flips]
+            patches = [pixels[window.place].flip(turn) for window, turn in zip(batch, turns, strict=True)]
+            logits = self._forward(torch.stack(patches)[:, None])
+            odds = logits[:, 1] - logits[:, 0]
+            total = total + torch.stack([one.flip(turn) for one, turn in zip(odds, turns, strict=True)])
+        return total / len(passes)
 
     def _forward(self, patches: Tensor) -> Tensor:
         precision = self._precisions[0]

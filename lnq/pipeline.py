@@ -92,19 +92,16 @@ def prepare(
     return Prepared(image, region, cropped, crop, orientation)
 
 
-def segment(volume: Volume, model: Model, mirror: bool = False) -> Segmentation:
-    """Find the mediastinal lymph nodes of a CT in HU, of any orientation and spacing.
-
-    `mirror` averages over eight flips, at eight times the time.
-    """
-    inferred = infer(volume, model, mirror)
+def segment(volume: Volume, model: Model) -> Segmentation:
+    """Find the mediastinal lymph nodes of a CT in HU, of any orientation and spacing."""
+    inferred = infer(volume, model)
     with _timed(inferred.seconds, "postprocess"):
         mask = to_mask(inferred, volume, model.spec)
     warnings = (*inferred.ready.crop.warnings, *inferred.warnings)
     return Segmentation(mask, inferred.ready, inferred.probability, inferred.seconds, warnings)
 
 
-def infer(volume: Volume, model: Model, mirror: bool = False) -> Inferred:
+def infer(volume: Volume, model: Model) -> Inferred:
     """The probability of node in the crop of a CT."""
     spec = model.spec
     seconds: dict[str, float] = {}
@@ -113,7 +110,7 @@ def infer(volume: Volume, model: Model, mirror: bool = False) -> Inferred:
         image = normalise(ready.image.array, spec.normalisation)
     with _timed(seconds, "network"):
         region = ready.region if spec.crop.use_region else None
-        probability, told = model.probability(image, region, mirror)
+        probability, told = model.probability(image, region)
     with _timed(seconds, "resample"):
         box = bounding_box(ready.crop.region) if spec.crop.use_region else np.s_[:, :, :]
         probability = resample_array_to(probability, ready.image, ready.cropped, box)

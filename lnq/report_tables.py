@@ -203,10 +203,7 @@ def versions_text(entry: Entry) -> str:
     versions = entry.get("versions")
     if not isinstance(versions, dict) or not versions:
         return "an unknown version"
-    known = {name: str(value)[: 12 if name in HASHES else None] for name, value in versions.items()}
-    options = entry.get("options")
-    mirrored = isinstance(options, dict) and options.get("mirror") is True
-    return ", ".join(f"{name} {value}" for name, value in known.items()) + (", mirrored" if mirrored else "")
+    return ", ".join(f"{name} {str(value)[: 12 if name in HASHES else None]}" for name, value in versions.items())
 
 
 def all_versions(entries: Iterable[Entry]) -> list[str]:

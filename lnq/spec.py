@@ -18,6 +18,8 @@ WEIGHTS_NAME = "weights.safetensors"  # for torch
 ONNX_NAME = "model.onnx"  # for the CPU runtime
 INT8_NAME, INT8_WEIGHTS_NAME = "model-int8.xml", "model-int8.bin"  # for it too, where the bundle has an 8-bit network
 
+MIRRORINGS = (0, 1, 2, 4, 8)  # how often a window is run, each time mirrored otherwise; 0: once, as it is
+
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
 
@@ -113,6 +115,7 @@ class ModelSpec:
     crop: CropSpec = CropSpec()
     postprocess: PostProcessing = PostProcessing()
     window_step: float = 0.5  # fraction of the patch between two windows
+    mirror: int = 0  # flips that each window is averaged over, one of MIRRORINGS
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -130,6 +133,8 @@ class ModelSpec:
             raise ValueError(f"Peak threshold must be at least 0 and below 1, not {self.peak_threshold}")
         if not 0 < self.window_step <= 1:
             raise ValueError(f"Window step must be above 0 and at most 1, not {self.window_step}")
+        if self.mirror not in MIRRORINGS:
+            raise ValueError(f"Mirroring must be one of {', '.join(map(str, MIRRORINGS))}, not {self.mirror}")
 
     @staticmethod
     def load(bundle: Path) -> ModelSpec:

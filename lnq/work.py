@@ -49,7 +49,6 @@ class Options:
     probability: bool = False  # also a map of the probability of node
     preview: bool = True  # a picture
     page: bool = True  # a page with a viewer
-    mirror: bool = False  # average over eight flips
 
     @property
     def wants_dicom(self) -> bool:
@@ -66,6 +65,7 @@ class Settings:
     device: str = "auto"
     threads: int = 0  # of the network on a CPU; 0: all that may be used
     precision: str = "f32"  # of the network on a CPU
+    mirror: int | None = None  # instead of the bundle's
     truth: str | None = None  # a folder of masks named as their cases
     private: bool = False  # no path or file name in what is written
     options: Options = Options()
@@ -105,6 +105,7 @@ def versions_of(model: Model) -> dict[str, str]:
         "weights": model.spec.sha256[WEIGHTS_NAME if model.precision == "f32" else INT8_WEIGHTS_NAME],
         "backend": model.backend if model.precision == "f32" else f"{model.backend} {model.precision}",
         "device": model.device,
+        "mirror": str(model.spec.mirror),
     }
 
 
@@ -178,7 +179,7 @@ def _segment_into(entry: Entry, case: Case, model: Model, settings: Settings, fo
     if options.wants_dicom and not source.slices:
         raise ImageError(f"{case.path.name} is no DICOM series: its result cannot be DICOM, choose another --format")
     truth = _find_truth(case, settings.truth, source.volume)
-    segmentation, entry["warnings"] = segment_case(source.volume, model, options.mirror)
+    segmentation, entry["warnings"] = segment_case(source.volume, model)
     found = segmentation.mask
     entry["volume_mm3"] = round(float(found.array.sum(dtype=np.int64)) * found.voxel_volume_mm3, 1)
     if truth is not None:

@@ -46,7 +46,8 @@ def main(descriptor: int) -> None:
 
     settings = settings_from_plain(messages.get())
     try:
-        model = load_model(settings.bundle, settings.device, settings.threads or None, settings.precision)
+        threads = settings.threads or None
+        model = load_model(settings.bundle, settings.device, threads, settings.precision, settings.mirror)
     except (BundleError, ValueError) as error:
         answer({"problem": str(error)})
         return

@@ -94,20 +94,30 @@ def test_rerun_skips_what_is_done_unless_told_otherwise(tmp_path, thorax, batch)
 
 def test_mirroring_changes_the_probability_and_does_the_case_again(tmp_path, thorax, batch, tiny_bundle):
     write_volume(thorax, tmp_path / "in" / "ct.mha")
-    model = load_model(tiny_bundle, "cpu")
-    for mirror, option in ((False, []), (True, ["--mirror"])):
+    found = {}
+    for mirror, option in ((0, []), (1, ["--mirror", "1"]), (8, ["--mirror", "8"])):
         _, text, _ = batch("--no-preview", "--probability", *option)
         assert "ct: done in" in text
-        found = read_volume(tmp_path / "out" / "ct" / "probability.mha").array
-        np.testing.assert_allclose(found, segment(thorax, model, mirror).probability(), atol=1e-6)
-    assert np.abs(found - segment(thorax, model).probability()).max() > 1e-3
+        found[mirror] = read_volume(tmp_path / "out" / "ct" / "probability.mha").array
+        wanted = segment(thorax, load_model(tiny_bundle, "cpu", mirror=mirror)).probability()
+        np.testing.assert_allclose(found[mirror], wanted, atol=1e-6)
+    assert np.abs(found[8] - found[0]).max() > 1e-3
+    assert np.abs(found[8] - found[1]).max() > 1e-3
+    assert "ct: done in" in batch("--no-preview", "--probability")[1]
+    assert "ct: an earlier run did it" in batch("--no-preview", "--probability", "--mirror", "0")[1]  # the bundle's
 
 
-def test_pages_say_that_a_case_was_mirrored(tmp_path, thorax, batch):
+def test_pages_say_how_a_case_was_mirrored(tmp_path, thorax, batch):
     write_volume(thorax, tmp_path / "in" / "ct.mha")
-    batch("--mirror")
+    batch("--mirror", "4")
     for page in ("report.html", "ct/report.html"):
-        assert "device cpu, mirrored" in (tmp_path / "out" / page).read_text()
+        assert "device cpu, mirror 4" in (tmp_path / "out" / page).read_text()
+
+
+def test_mirroring_that_there_is_not_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        process.parser().parse_args(["--mirror", "3"])
+    assert "argument --mirror: invalid choice: 3 (choose from 0, 1, 2, 4, 8)" in capsys.readouterr().err
 
 
 def test_case_is_done_again_when_its_mask_or_its_model_changed(tmp_path, thorax, batch):
@@ -207,11 +217,11 @@ def test_truth_gives_dice_and_assd(tmp_path, thorax, batch):
 
 @pytest.mark.parametrize(
     "order",
-    ["--model m --device cpu --mirror batch in -o out", "batch in -o out --model m --device cpu --mirror"],
+    ["--model m --device cpu --mirror 2 batch in -o out", "batch in -o out --model m --device cpu --mirror 2"],
 )
 def test_options_count_before_and_after_the_command(order):
     options = process.parser().parse_args(order.split())
-    assert (options.model, options.device, options.mirror) == (Path("m"), "cpu", True)
+    assert (options.model, options.device, options.mirror) == (Path("m"), "cpu", 2)
 
 
 def test_info_names_bundle_and_versions(tiny_bundle, capfd):

@@ -35,9 +35,9 @@ def test_container_takes_unrelated_names_and_keeps_geometry(tmp_path, thorax, ti
         assert mask.array.dtype == np.uint8
         np.testing.assert_allclose(mask.affine, thorax.affine, atol=1e-5)
     places = ["--input", f"{tmp_path}/in", "--output", f"{tmp_path}/mirrored", "--model", f"{tiny_bundle}"]
-    assert process.main([*places, "--mirror"]) == 0
+    assert process.main([*places, "--mirror", "8"]) == 0
     mirrored = read_volume(tmp_path / "mirrored/images/mediastinal-lymph-node-segmentation" / mask_name(names[0]))
-    np.testing.assert_array_equal(mirrored.array, segment(thorax, load_model(tiny_bundle), mirror=True).mask.array)
+    np.testing.assert_array_equal(mirrored.array, segment(thorax, load_model(tiny_bundle, mirror=8)).mask.array)
     results = json.loads((out / "results.json").read_text())
     assert sorted(r["inputs"][0]["filename"] for r in results) == sorted(names)
 

@@ -50,7 +50,7 @@ class Evaluate:
     predictions: Path | None = None  # folder of masks <case>.<ext> or <case>/segmentation.<ext>, instead of a bundle
     device: Literal["auto", "cpu", "cuda", "cpu-torch"] = "auto"
     precision: Literal["f32", "int8"] = "f32"  # int8: the bundle's 8-bit network, on a CPU
-    mirror: bool = False  # average over eight flips, at eight times the time
+    mirror: Literal[0, 1, 2, 4, 8] | None = None  # average over so many flips of each window, instead of the bundle's
     threshold: float | None = None  # instead of the bundle's (a checkpoint's is 0.5); its peak threshold stays
     tune_threshold: bool = False  # choose it by Dice, that of a node's peak by F1; both go into the bundle's spec.json
     worst: int = 3  # draw so many cases of lowest Dice
@@ -76,12 +76,12 @@ class Scored:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def masks_of_model(model: Model, mirror: bool) -> Masks:
+def masks_of_model(model: Model) -> Masks:
     """What the model marks."""
 
     def masks(truth: Truth, instances: Volume) -> tuple[Volume, float]:
         volume = read_ct(truth, instances)
-        inferred = infer(volume, model, mirror)
+        inferred = infer(volume, model)
         return to_mask(inferred, volume, model.spec), sum(inferred.seconds.values())
 
     return masks
@@ -122,14 +122,12 @@ def score_all(truths: Sequence[Truth], masks: Masks, worst: int, console: Consol
     return scored
 
 
-def tune(
-    model: Model, truths: Sequence[Truth], mirror: bool, console: Console
-) -> tuple[Tried, list[Tried], dict[str, str]]:
+def tune(model: Model, truths: Sequence[Truth], console: Console) -> tuple[Tried, list[Tried], dict[str, str]]:
     """The chosen thresholds, all that were tried, and why cases are left out: nothing is tried where all are."""
     marked: list[list[Marked]] = []
 
     def work(truth: Truth, instances: Volume) -> None:
-        inferred = infer(read_ct(truth, instances), model, mirror)
+        inferred = infer(read_ct(truth, instances), model)
         marked.append(mark(inferred, instances, model.spec, THRESHOLDS))
 
     failed = _each(truths, work, "Tuning", console)
@@ -155,13 +153,13 @@ def _each(
 def open_model(command: Evaluate) -> Iterator[Model]:
     """The bundle's model, or the checkpoint's by way of a bundle that is gone afterwards."""
     if command.checkpoint is None:
-        yield load_model(command.model, command.device, precision=command.precision)
+        yield load_model(command.model, command.device, precision=command.precision, mirror=command.mirror)
         return
     from training.export import export  # brings ONNX and OpenVINO
 
     with tempfile.TemporaryDirectory(prefix="lnq-evaluate-") as folder:
         export(command.checkpoint, Path(folder) / "model")
-        yield load_model(Path(folder) / "model", command.device)
+        yield load_model(Path(folder) / "model", command.device, mirror=command.mirror)
 
 
 def refuse_contradictions(command: Evaluate) -> None:
@@ -173,7 +171,8 @@ def refuse_contradictions(command: Evaluate) -> None:
         raise ValueError("--challenge scores masks that are there: only --truth, --output and --worst go with it")
     if command.checkpoint is not None and command.predictions is not None:
         raise ValueError("--checkpoint and --predictions exclude each other")
-    if command.predictions is not None and (command.tune_threshold or command.mirror or command.threshold is not None):
+    of_model = (command.mirror, command.threshold)
+    if command.predictions is not None and (command.tune_threshold or of_model != (None, None)):
         raise ValueError("Masks that are there have no threshold or mirroring: --predictions goes without these")
     if command.precision != "f32" and (command.checkpoint is not None or command.predictions is not None):
         raise ValueError(f"--precision {command.precision} is of a bundle's network: it goes with --model alone")
@@ -229,10 +228,10 @@ def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], co
     if command.threshold is not None:
         spec = dataclasses.replace(spec, threshold=command.threshold)
     if command.tune_threshold:
-        best, tried, failed = tune(model, truths, command.mirror, console)
+        best, tried, failed = tune(model, truths, console)
         spec = dataclasses.replace(spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
     usable = [truth for truth in truths if truth.case not in failed]
-    masks = masks_of_model(dataclasses.replace(model, spec=spec), command.mirror)
+    masks = masks_of_model(dataclasses.replace(model, spec=spec))
     scored = score_all(usable, masks, command.worst, console)
     scored.failed |= failed
     return Outcome(scored, (spec.threshold, spec.peak_threshold), tried)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -56,7 +56,8 @@ class Export:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("model")  # spec.json and weights are replaced
     threshold: float = 0.5  # on the probability; training.evaluate --tune-threshold chooses it
     peak_threshold: float = 0.0  # on the highest probability within a node; likewise
-    window_step: float = 0.5  # in patches, the paper's; larger is faster, benchmarks.window_step tells what it costs
+    window_step: float = 0.5  # in patches, the paper's; larger is faster, benchmarks.windows tells what it costs
+    mirror: Literal[0, 1, 2, 4, 8] = 0  # flips to average each window over, unless process.py is told otherwise
 
 
 def postprocessing_for(config: Config, info: DatasetInfo) -> PostProcessing:
@@ -110,6 +111,7 @@ def export(
     threshold: float = 0.5,
     peak_threshold: float = 0.0,
     window_step: float = 0.5,
+    mirror: int = 0,
 ) -> ModelSpec:
     """Write spec.json, weights.safetensors and model.onnx into `output`; other files there stay but an 8-bit network.
 
@@ -118,7 +120,8 @@ def export(
     checkpoint = load_checkpoint(checkpoint_path)
     if checkpoint["stage"] != "finetune":
         raise ValueError(f"{checkpoint_path} is a checkpoint of {checkpoint['stage']}: export needs one of finetune")
-    spec = dataclasses.replace(bundle_spec(checkpoint, threshold, peak_threshold), window_step=window_step)
+    spec = bundle_spec(checkpoint, threshold, peak_threshold)
+    spec = dataclasses.replace(spec, window_step=window_step, mirror=mirror)
     weights = checkpoint["average"] or checkpoint["model"]
     dual = DualBranchNet(spec.network).eval()
     dual.load_state_dict(weights)
@@ -203,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> bool:
         thresholds = (command.threshold, command.peak_threshold)
-        spec = export(command.checkpoint, command.output, *thresholds, command.window_step)
+        spec = export(command.checkpoint, command.output, *thresholds, command.window_step, command.mirror)
         if not spec.provenance["complete"]:
             planned = config_from_dict(load_checkpoint(command.checkpoint)["config"]).finetune
             print(

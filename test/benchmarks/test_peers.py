@@ -59,7 +59,7 @@ def crop_file(folder: Path, shape: tuple[int, int, int], spacing_mm: tuple[float
     return path
 
 
-def ours(bundle: Path, crop: Path, mirror: bool = False) -> np.ndarray:
+def ours(bundle: Path, crop: Path, mirror: int = 0) -> np.ndarray:
     """Probability of this project's windows over the whole box, run by the peers' torch."""
     model, volume = load_model(bundle, "cpu-torch"), read_volume(crop)
     image = resample_image(volume, model.spec.spacing_mm)
@@ -71,7 +71,7 @@ def weighty(shape: tuple[int, ...]) -> np.ndarray:
     """Where windows have some weight: nnU-Net's are float16, and in a window's corners keep no digits of the logits."""
     weight = np.zeros(shape, np.float32)
     for window in windows(np.ones(shape, bool), PATCH, 0.5):
-        weight[window] += gaussian_weights(PATCH)
+        weight[window.place] += gaussian_weights(PATCH)
     return weight > 1e-3
 
 
@@ -127,7 +127,7 @@ def test_many_windows_of_monai_give_the_same_probability_with_its_weights(bundle
 
 def test_mirroring_is_the_mean_over_eight_flips(bundle, tmp_path):
     crop = crop_file(tmp_path, PATCH, SPACING_MM)
-    wanted = ours(bundle, crop, mirror=True)
+    wanted = ours(bundle, crop, mirror=8)
     probability, _, windows = theirs("nnunet-mirror", bundle, crop)
     assert windows == 8
     where = weighty(PATCH)

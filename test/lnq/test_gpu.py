@@ -7,6 +7,7 @@ import pytest
 
 from lnq.backends import load_model
 from lnq.sliding_window import Predict, sliding_window
+from lnq.spec import MIRRORINGS
 from lnq.volume import Volume
 
 torch = pytest.importorskip("torch")
@@ -63,7 +64,7 @@ def region(image) -> np.ndarray:
     return region
 
 
-@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("mirror", MIRRORINGS)
 @pytest.mark.parametrize("size", [(9, 15, 22), (2, 20, 5)])  # the second is padded
 @pytest.mark.parametrize("with_region", [False, True])
 def test_blending_on_the_device_is_that_of_the_cpu(size, mirror, with_region):
@@ -81,16 +82,16 @@ def test_blending_on_the_device_is_that_of_the_cpu(size, mirror, with_region):
 
 def test_the_first_window_is_alone_and_the_rest_in_batches_that_fit(image):
     runner = BatchesOf(Slope(), "cpu", max_batch=8)
-    runner.sliding_window(image, PATCH, 1.0, False, None)
+    runner.sliding_window(image, PATCH, 1.0, 0, None)
     assert networks(runner) == [1, *[3] * 8, 2]  # 3 x 3 x 3 windows
     runner.fits = 100
-    runner.sliding_window(image, PATCH, 1.0, False, None)
+    runner.sliding_window(image, PATCH, 1.0, 0, None)
     assert networks(runner)[10:] == [1, 8, 8, 8, 2]
 
 
 def test_nothing_is_run_for_an_empty_region(image):
     runner = DeviceWindows(Slope(), "cpu")
-    found, _ = runner.sliding_window(image, PATCH, 0.5, False, np.zeros(image.shape, bool))
+    found, _ = runner.sliding_window(image, PATCH, 0.5, 0, np.zeros(image.shape, bool))
     assert found.shape == image.shape
     assert not found.any()
 
@@ -98,8 +99,8 @@ def test_nothing_is_run_for_an_empty_region(image):
 @pytest.mark.parametrize("error", ["torch", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
 def test_with_little_memory_fewer_windows_are_run_at_a_time(image, region, error):
     runner = BatchesOf(Slope(error, fits=1), "cpu", max_batch=4)
-    assert runner.sliding_window(image[:4, :6, :8], PATCH, 0.5, False, None)[1] == []  # one window is enough
-    found, told = runner.sliding_window(image, PATCH, 0.5, False, region)
+    assert runner.sliding_window(image[:4, :6, :8], PATCH, 0.5, 0, None)[1] == []  # one window is enough
+    found, told = runner.sliding_window(image, PATCH, 0.5, 0, region)
     assert told == [ONE]
     np.testing.assert_allclose(found, sliding_window(image, runner.predict, PATCH, 0.5, region=region), atol=1e-6)
 
@@ -126,31 +127,31 @@ def test_without_memory_for_the_image_the_cpu_blends(image, region):
             raise torch.OutOfMemoryError
 
     runner = NoRoom(Slope(), "cpu", max_batch=1)
-    found, told = runner.sliding_window(image, PATCH, 0.5, False, region)
+    found, told = runner.sliding_window(image, PATCH, 0.5, 0, region)
     assert told == [BLENDED]
     np.testing.assert_array_equal(found, sliding_window(image, runner.predict, PATCH, 0.5, region=region))
 
 
 def test_other_errors_and_the_last_way_s_are_raised(image):
     with pytest.raises(RuntimeError, match="device-side assert"):
-        DeviceWindows(Slope("device-side assert"), "cpu").sliding_window(image, PATCH, 0.5, False, None)
+        DeviceWindows(Slope("device-side assert"), "cpu").sliding_window(image, PATCH, 0.5, 0, None)
     with pytest.raises(torch.OutOfMemoryError):
-        DeviceWindows(Slope("torch"), "cpu").sliding_window(image, PATCH, 0.5, False, None)
+        DeviceWindows(Slope("torch"), "cpu").sliding_window(image, PATCH, 0.5, 0, None)
 
 
 def test_half_precision_that_overflows_is_left_for_good(image):
     image = image * 1e5  # half precision ends at 65,504
     runner = DeviceWindows(Slope(), "cpu", [torch.float16, torch.bfloat16, torch.float32])
-    found, told = runner.sliding_window(image, PATCH, 0.5, False, None)
+    found, told = runner.sliding_window(image, PATCH, 0.5, 0, None)
     assert told == ["The network's values overflowed in half precision: bfloat16 was used."]
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found > 0.5, image > 0)
-    assert runner.sliding_window(image, PATCH, 0.5, False, None)[1] == []
+    assert runner.sliding_window(image, PATCH, 0.5, 0, None)[1] == []
 
 
 def test_half_precision_is_close_to_single(image):
-    half, told = DeviceWindows(Slope(), "cpu", [torch.float16]).sliding_window(image, PATCH, 0.5, False, None)
-    single, _ = DeviceWindows(Slope(), "cpu").sliding_window(image, PATCH, 0.5, False, None)
+    half, told = DeviceWindows(Slope(), "cpu", [torch.float16]).sliding_window(image, PATCH, 0.5, 0, None)
+    single, _ = DeviceWindows(Slope(), "cpu").sliding_window(image, PATCH, 0.5, 0, None)
     assert told == []
     assert 0 < np.abs(half - single).max() < 0.005
 
@@ -160,7 +161,7 @@ def test_a_network_without_finite_values_is_said(image):
     network.scale.data.fill_(np.nan)
     runner = DeviceWindows(network, "cpu", [torch.float16, torch.float32])
     with pytest.raises(ValueError, match="^The network gives values that are not finite$"):
-        runner.sliding_window(image, PATCH, 0.5, False, None)
+        runner.sliding_window(image, PATCH, 0.5, 0, None)
     with pytest.raises(NotFinite):
         runner.predict(image[None, None, :4, :6, :8])
 
@@ -180,12 +181,12 @@ def test_what_went_otherwise_is_told_of_a_case(thorax: Volume, tiny_bundle: Path
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("mirror", [0, 1, 4])
 def test_a_gpu_finds_what_the_cpu_finds(thorax: Volume, tiny_bundle: Path, mirror):
     from lnq.pipeline import infer
 
-    on_gpu = infer(thorax, load_model(tiny_bundle, "cuda"), mirror)
-    on_cpu = infer(thorax, load_model(tiny_bundle, "cpu"), mirror)
+    on_gpu = infer(thorax, load_model(tiny_bundle, "cuda", mirror=mirror))
+    on_cpu = infer(thorax, load_model(tiny_bundle, "cpu", mirror=mirror))
     assert on_gpu.warnings == ()
     np.testing.assert_allclose(on_gpu.probability, on_cpu.probability, atol=0.02)
 

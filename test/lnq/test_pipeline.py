@@ -92,8 +92,10 @@ def test_nodes_are_measured_where_they_are_in_any_orientation(chest, model):
         assert {n.above_carina_mm for n in nodes} == {None}  # the drawn chest has no airway
 
 
-def test_mirroring_changes_nothing_for_a_network_without_sides(chest, model):
-    np.testing.assert_array_equal(segment(chest, model, mirror=True).mask.array, segment(chest, model).mask.array)
+@pytest.mark.parametrize("mirror", [1, 2, 4, 8])
+def test_mirroring_changes_nothing_for_a_network_without_sides(chest, model, mirror):
+    mirrored = replace(model, spec=replace(model.spec, mirror=mirror))
+    np.testing.assert_array_equal(segment(chest, mirrored).mask.array, segment(chest, model).mask.array)
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 2, 1)])

@@ -189,18 +189,17 @@ def test_versions_that_differ_are_told_apart(tmp_path, done_entry):
     assert "2 cases made by lnq 0.1.0, model" in page and "1 case made by lnq 0.2.0." in page
 
 
-def test_all_of_a_version_but_hashes_is_shown_and_whether_windows_were_mirrored():
+def test_all_of_a_version_but_hashes_is_shown():
     versions = {
         "lnq": "0.1.0",
         "weights": "0123456789abcdef" * 4,
         "backend": "openvino int8",
         "device": "Tesla T4 of 16 GB",
+        "mirror": "4",
     }
-    text = "lnq 0.1.0, weights 0123456789ab, backend openvino int8, device Tesla T4 of 16 GB"
+    text = "lnq 0.1.0, weights 0123456789ab, backend openvino int8, device Tesla T4 of 16 GB, mirror 4"
     assert versions_text({"versions": versions}) == text
-    assert versions_text({"versions": versions, "options": {"mirror": False}}) == text
-    assert versions_text({"versions": versions, "options": {"mirror": True}}) == f"{text}, mirrored"
-    assert versions_text({"options": {"mirror": True}}) == "an unknown version"
+    assert versions_text({}) == "an unknown version"
 
 
 def test_the_colour_of_what_is_found_is_that_of_the_preview():

@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnq.sliding_window import gaussian_weights, sliding_window, window_starts, windows
+from lnq.sliding_window import Window, gaussian_weights, sliding_window, window_starts, windows
+from lnq.spec import MIRRORINGS
 
 PATCH = (4, 6, 8)
 
@@ -20,7 +23,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 shapes = st.tuples(*[st.integers(1, 20)] * 3)
 
 
-@given(shape=shapes, step=st.sampled_from([0.25, 0.5, 0.9, 1.0]), mirror=st.booleans())
+@given(shape=shapes, step=st.sampled_from([0.25, 0.5, 0.9, 1.0]), mirror=st.sampled_from(MIRRORINGS))
 @settings(max_examples=25, deadline=None)
 def test_a_network_that_copies_gives_the_image_back(shape, step, mirror):
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
@@ -71,10 +74,10 @@ def test_windows_cover_all_of_a_region_and_each_some_of_it(voxels, step):
     for voxel in voxels:
         region[voxel] = True
     covered = np.zeros(region.shape, bool)
-    for window in windows(region, PATCH, step):
-        assert covered[window].shape == PATCH
-        covered[window] = True
-        assert region[window].any()
+    for place, _ in windows(region, PATCH, step):
+        assert covered[place].shape == PATCH
+        covered[place] = True
+        assert region[place].any()
     assert covered[region].all()
 
 
@@ -127,13 +130,46 @@ def test_a_small_image_is_padded_with_its_lowest_value():
     assert (seen[0] == -2).sum() == 4 * 6 * 8 - 1
 
 
-def test_mirroring_averages_over_the_eight_flips():
-    def ramp(patches: np.ndarray) -> np.ndarray:
-        """Says how far to the left a voxel lies in its window, whatever the image."""
-        return itself(np.broadcast_to(np.arange(8, dtype=np.float32), patches.shape))
+def ramp(patches: np.ndarray) -> np.ndarray:
+    """Says how far to the left a voxel lies in its window, whatever the image."""
+    return itself(np.broadcast_to(np.arange(8, dtype=np.float32), patches.shape))
 
-    probability = sliding_window(np.zeros(PATCH, np.float32), ramp, PATCH, mirror=True)
+
+@pytest.mark.parametrize("mirror", [2, 4, 8])
+def test_mirroring_averages_over_flips(mirror):
+    probability = sliding_window(np.zeros(PATCH, np.float32), ramp, PATCH, mirror=mirror)
     np.testing.assert_allclose(probability, sigmoid(3.5), rtol=1e-6)
+
+
+def test_neighbouring_windows_are_mirrored_otherwise():
+    blank = np.zeros((4, 6, 24), np.float32)  # three windows side by side, without overlap
+    there, back = sigmoid(np.arange(8)), sigmoid(np.arange(8)[::-1])
+    plain, mirrored = (sliding_window(blank, ramp, PATCH, 1.0, mirror)[0, 0] for mirror in (0, 1))
+    np.testing.assert_allclose(plain, [*there, *there, *there], rtol=1e-6)
+    np.testing.assert_allclose(mirrored, [*there, *back, *there], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mirror", [1, 2, 4, 8])
+def test_a_window_is_run_once_with_each_of_its_flips(mirror):
+    image = np.random.default_rng(0).normal(size=PATCH).astype(np.float32)
+    seen = []
+
+    def look(patches: np.ndarray) -> np.ndarray:
+        seen.append(patches[0, 0])
+        return itself(patches)
+
+    sliding_window(image, look, PATCH, mirror=mirror)
+    axes = [axes for count in range(4) for axes in itertools.combinations(range(3), count)]
+    flips = [next(a for a in axes if np.array_equal(np.flip(image, a), patch)) for patch in seen]
+    assert len(set(flips)) == len(flips) == mirror
+    assert flips[0] == ()
+    if 1 < mirror < 8:  # as different from each other as so many can be
+        assert all(len(set(a) ^ set(b)) == {2: 3, 4: 2}[mirror] for a, b in itertools.combinations(flips, 2))
+
+
+def test_half_steps_show_a_voxel_each_of_the_eight_flips_once():
+    around = [Window((slice(0),) * 3, (i, j, k)) for i in (4, 5) for j in (1, 2) for k in (0, 1)]
+    assert len({flip for window in around for flip in window.flips(1)}) == 8
 
 
 def test_other_than_two_classes_are_refused():

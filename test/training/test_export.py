@@ -40,7 +40,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     output.mkdir()
     (output / "MODEL_CARD.md").write_text("kept")
     (output / "model-int8.xml").write_text("of other weights")
-    export(checkpoint, output, threshold=0.7, window_step=0.75)
+    export(checkpoint, output, threshold=0.7, window_step=0.75, mirror=4)
     return output
 
 
@@ -57,7 +57,7 @@ def test_bundle_runs_on_both_backends_as_the_averaged_main_branch(checkpoint: Pa
 def test_specification_says_what_the_model_is(bundle: Path) -> None:
     spec = ModelSpec.load(bundle)
     assert (spec.network, spec.patch, spec.spacing_mm) == (TINY.network, TINY.patch, TINY.spacing_mm)
-    assert (spec.threshold, spec.window_step) == (0.7, 0.75)
+    assert (spec.threshold, spec.window_step, spec.mirror) == (0.7, 0.75, 4)
     # The data's percentiles -140 and 120, a quarter of their range further out; its smallest node has 150 mm3
     assert spec.postprocess.hu_range == (-205.0, 185.0) and spec.postprocess.min_volume_mm3 == 150.0
     assert spec.normalisation.clip_hu == (-140.0, 120.0) and spec.normalisation.mean == 60.0

@@ -84,7 +84,7 @@ def predict_case(case: PreparedCase, predict: Predict, spec: ModelSpec) -> Predi
     """Probabilities of one case."""
     hu, truth = case.whole("image"), case.whole("label")
     image = normalise_patch(hu, case, spec.normalisation)
-    probability = sliding_window(image, predict, spec.patch, spec.window_step)
+    probability = sliding_window(image, predict, spec.patch, spec.window_step, spec.mirror)
     return Predicted(probability, hu, truth, case.info.spacing_mm)
 
 

@@ -1,0 +1,147 @@
+"""Dice over time for several window steps and mirrorings, with the shipped weights: which the bundle should have.
+
+    python -m benchmarks.windows data/tune -o docs/results
+
+Every step with the bundle's mirroring, and every mirroring with the bundle's step; they take turns on each CT. Writes
+windows.csv, a row per CT and setting, and windows.png, and prints means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from lnq.backends import Model, load_model
+from lnq.files import replace_atomically
+from lnq.pipeline import infer, to_mask
+from lnq.spec import MIRRORINGS, ModelSpec
+from lnq.volume import Volume, read_volume
+from training.scores import CaseResult, replace_missing_assd, score, summary
+from training.truths import find_truths, read_instances
+
+STEPS = (0.5, 0.625, 0.75, 0.875, 1.0)  # in patches
+Setting = tuple[float, int]  # step and mirroring
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One CT with one setting."""
+
+    case: str
+    setting: Setting
+    passes: int  # windows, each as often as it is run
+    network_s: float
+    result: CaseResult
+
+
+def settings_of(spec: ModelSpec, steps: Sequence[float], mirrorings: Sequence[int]) -> list[Setting]:
+    """Those to be tried, each once."""
+    own = [(step, spec.mirror) for step in steps]
+    return list(dict.fromkeys([*own, *((spec.window_step, mirror) for mirror in mirrorings)]))
+
+
+def run_case(case: str, volume: Volume, instances: Volume, model: Model, settings: Sequence[Setting]) -> list[Run]:
+    """A CT with every setting."""
+    runs = []
+    for step, mirror in settings:
+        visited = 0
+
+        def predict(patches: np.ndarray) -> np.ndarray:
+            nonlocal visited
+            visited += len(patches)
+            return model.predict(patches)
+
+        spec = dataclasses.replace(model.spec, window_step=step, mirror=mirror)
+        inferred = infer(volume, dataclasses.replace(model, spec=spec, predict=predict, own_sliding_window=None))
+        seconds = inferred.seconds["network"]
+        result = score(case, to_mask(inferred, volume, spec), instances, seconds)
+        runs.append(Run(case, (step, mirror), visited, seconds, result))
+    return runs
+
+
+def of_setting(runs: Sequence[Run], setting: Setting) -> dict[str, float]:
+    """Means over CTs, as `training.evaluate` counts."""
+    own = [run for run in runs if run.setting == setting]
+    means: dict[str, Any] = {
+        "step": setting[0],
+        "mirror": setting[1],
+        "passes": np.mean([r.passes for r in own]),
+        "network_s": np.mean([r.network_s for r in own]),
+    }
+    scores = summary(replace_missing_assd([r.result for r in own]))
+    wanted = ("mean_dice", "mean_assd_mm", "large_nodes_found", "node_f1", "false_components_per_case")
+    return {name: float(value) for name, value in (means | {n: scores[n] for n in wanted}).items()}
+
+
+def write(folder: Path, runs: Sequence[Run], table: Sequence[dict[str, float]]) -> None:
+    """The table of runs and the picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(folder / "windows.csv") as part, open(part, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        columns = ("case", "step", "mirror", "passes", "network_s", "dice", "assd_mm", "large_nodes", "large_found")
+        writer.writerow((*columns, "false_components"))
+        for run in runs:
+            r = run.result
+            scores = (f"{run.network_s:.3f}", f"{r.dice:.4f}", f"{r.assd_mm:.3f}", r.large_nodes, r.large_found)
+            writer.writerow((run.case, *run.setting, run.passes, *scores, r.false_components))
+    plot(folder / "windows.png", table)
+
+
+def plot(path: Path, table: Sequence[dict[str, float]]) -> None:
+    """Dice over the network's seconds: a line over the steps of each mirroring, and one over the mirrorings."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for fixed, other in (("mirror", "step"), ("step", "mirror")):
+        for value in dict.fromkeys(row[fixed] for row in table):
+            own = sorted((row for row in table if row[fixed] == value), key=lambda row: row["network_s"])
+            if len(own) > 1:
+                places = [row["network_s"] for row in own], [row["mean_dice"] for row in own]
+                axes.plot(*places, marker="o", label=f"{fixed} {value:g}")
+                for number, row in enumerate(own):  # in turn above and below: some lie close together
+                    place = (row["network_s"], row["mean_dice"])
+                    offset = (0, 7 if number % 2 else -14)
+                    axes.annotate(f"{row[other]:g}", place, offset, textcoords="offset points", ha="center", fontsize=8)
+    axes.set(xlabel="seconds in the network, per CT", ylabel="mean Dice")
+    axes.set_xlim(0, None)
+    axes.legend(frameon=False, title="points: the other")
+    with replace_atomically(path) as part:
+        figure.savefig(part, dpi=120, format="png")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.windows", description=__doc__.splitlines()[0])
+    parser.add_argument("sources", type=Path, nargs="+", help="folders with <case>-ct and <case>-nodes or -seg")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=Path("model"))
+    parser.add_argument("--steps", type=float, nargs="*", default=list(STEPS))
+    parser.add_argument("--mirrorings", type=int, nargs="*", choices=MIRRORINGS, default=list(MIRRORINGS))
+    options = parser.parse_args(arguments)
+    model, runs = load_model(options.model), list[Run]()
+    settings = settings_of(model.spec, options.steps, options.mirrorings)
+    for truth in track(find_truths(options.sources)[0], console=Console(stderr=True)):
+        assert truth.ct is not None  # find_truths asks for one
+        runs += run_case(truth.case, read_volume(truth.ct), read_instances(truth.path), model, settings)
+    table = [of_setting(runs, setting) for setting in settings]
+    write(options.output, runs, table)
+    shown = Table(*table[0])
+    for row in table:
+        shown.add_row(*(f"{value:.4g}" for value in row.values()))
+    Console().print(shown)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
