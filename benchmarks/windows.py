@@ -105,17 +105,19 @@ def plot(path: Path, table: Sequence[dict[str, float]]) -> None:
     axes = figure.subplots()
     for fixed, other in (("mirror", "step"), ("step", "mirror")):
         for value in dict.fromkeys(row[fixed] for row in table):
-            own = sorted((row for row in table if row[fixed] == value), key=lambda row: row["network_s"])
-            if len(own) > 1:
-                places = [row["network_s"] for row in own], [row["mean_dice"] for row in own]
-                axes.plot(*places, marker="o", label=f"{fixed} {value:g}")
-                for number, row in enumerate(own):  # in turn above and below: some lie close together
-                    place = (row["network_s"], row["mean_dice"])
-                    offset = (0, 7 if number % 2 else -14)
-                    axes.annotate(f"{row[other]:g}", place, offset, textcoords="offset points", ha="center", fontsize=8)
+            own = sorted((row for row in table if row[fixed] == value), key=lambda row: row[other])
+            if len(own) < 2:
+                continue
+            places = [row["network_s"] for row in own], [row["mean_dice"] for row in own]
+            (line,) = axes.plot(*places, marker="o", label=f"{fixed} {value:g}, points: {other}")
+            side, beside = ("left", (6, -9)) if fixed == "step" else ("right", (-7, -3))
+            for row, x, y in zip(own, *places, strict=True):
+                axes.annotate(
+                    f"{row[other]:g}", (x, y), beside, textcoords="offset points", ha=side, color=line.get_color()
+                )
     axes.set(xlabel="seconds in the network, per CT", ylabel="mean Dice")
-    axes.set_xlim(0, None)
-    axes.legend(frameon=False, title="points: the other")
+    axes.set_xlim(0, 1.05 * max(row["network_s"] for row in table))
+    axes.legend(frameon=False)
     with replace_atomically(path) as part:
         figure.savefig(part, dpi=120, format="png")
 
