@@ -12,7 +12,7 @@ BACKGROUND_CASES ?= Lung_Dx-A0001 Lung_Dx-A0002
 FINISH := --annotated full --finetune.epochs 60 --finetune.lr 0.05
 # `make container-check`: which images; the GPU's takes gigabytes of downloads
 FLAVOURS ?= cpu gpu
-# windows at inference, in patches: see docs/results/window_step.png
+# windows at inference, in patches: see docs/results/windows.png
 STEP := 0.75
 # the CTs of `make bench`; the paper's network, which takes half an hour, sees the first alone
 BENCH_CASES ?= lnq2023-test-0004 lnq2023-test-0002

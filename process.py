@@ -110,8 +110,8 @@ def _add_model_options(
         type=int,
         choices=MIRRORINGS,
         default=mirror,
-        help="average over so many flips of each window, at so many times the network's time; 1: over one, neighbours "
-        "differ; 0: nothing is mirrored (default: the bundle's)",
+        help="average over so many flips of each window, at so many times the network's time; 1: each is run once, "
+        "every other one mirrored; 0: none is mirrored (default: the bundle's)",
     )
 
 

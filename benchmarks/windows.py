@@ -89,11 +89,12 @@ def write(folder: Path, runs: Sequence[Run], table: Sequence[dict[str, float]]) 
     with replace_atomically(folder / "windows.csv") as part, open(part, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = ("case", "step", "mirror", "passes", "network_s", "dice", "assd_mm", "large_nodes", "large_found")
-        writer.writerow((*columns, "false_components"))
+        writer.writerow((*columns, "nodes", "nodes_found", "components", "false_components"))
         for run in runs:
             r = run.result
             scores = (f"{run.network_s:.3f}", f"{r.dice:.4f}", f"{r.assd_mm:.3f}", r.large_nodes, r.large_found)
-            writer.writerow((run.case, *run.setting, run.passes, *scores, r.false_components))
+            counts = (r.nodes, sum(node.found for node in r.node_results), r.components, r.false_components)
+            writer.writerow((run.case, *run.setting, run.passes, *scores, *counts))
     plot(folder / "windows.png", table)
 
 
@@ -106,7 +107,7 @@ def plot(path: Path, table: Sequence[dict[str, float]]) -> None:
     for fixed, other in (("mirror", "step"), ("step", "mirror")):
         for value in dict.fromkeys(row[fixed] for row in table):
             own = sorted((row for row in table if row[fixed] == value), key=lambda row: row[other])
-            if len(own) < 2:
+            if len(own) == 1 < len(table):  # a point of the other line
                 continue
             places = [row["network_s"] for row in own], [row["mean_dice"] for row in own]
             (line,) = axes.plot(*places, marker="o", label=f"{fixed} {value:g}, points: {other}")
@@ -117,7 +118,8 @@ def plot(path: Path, table: Sequence[dict[str, float]]) -> None:
                 )
     axes.set(xlabel="seconds in the network, per CT", ylabel="mean Dice")
     axes.set_xlim(0, 1.05 * max(row["network_s"] for row in table))
-    axes.legend(frameon=False)
+    if axes.lines:
+        axes.legend(frameon=False)
     with replace_atomically(path) as part:
         figure.savefig(part, dpi=120, format="png")
 
@@ -128,11 +130,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("sources", type=Path, nargs="+", help="folders with <case>-ct and <case>-nodes or -seg")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("model"))
-    parser.add_argument("--steps", type=float, nargs="*", default=list(STEPS))
-    parser.add_argument("--mirrorings", type=int, nargs="*", choices=MIRRORINGS, default=list(MIRRORINGS))
+    parser.add_argument("--steps", type=float, nargs="+", default=list(STEPS))
+    parser.add_argument("--mirrorings", type=int, nargs="+", choices=MIRRORINGS, default=list(MIRRORINGS))
     options = parser.parse_args(arguments)
     model, runs = load_model(options.model), list[Run]()
     settings = settings_of(model.spec, options.steps, options.mirrorings)
+    try:
+        for step, mirror in settings:
+            dataclasses.replace(model.spec, window_step=step, mirror=mirror)
+    except ValueError as error:
+        parser.error(str(error))
     for truth in track(find_truths(options.sources)[0], console=Console(stderr=True)):
         assert truth.ct is not None  # find_truths asks for one
         runs += run_case(truth.case, read_volume(truth.ct), read_instances(truth.path), model, settings)

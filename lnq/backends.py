@@ -60,7 +60,7 @@ def load_model(
     `threads`: CPU threads, by default as many as this process may use. `precision`: int8 runs the bundle's 8-bit
     network, on a CPU alone. `mirror`: instead of the specification's. Raises BundleError for a missing, altered or too
     new bundle and for one without an 8-bit network where that is asked for, ValueError for a device that is not there
-    or that has no such precision.
+    or that has no such precision, and for another mirroring.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"Precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")

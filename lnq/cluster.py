@@ -47,7 +47,10 @@ class ClusterPool:
         loading = self._client.submit(_versions, self._settings, self._limits, pure=False)
         done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         loading.add_done_callback(done.put)
-        versions: dict[str, str] = self._next(done, [loading]).result()
+        try:
+            versions: dict[str, str] = self._next(done, [loading]).result()
+        except TypeError as error:  # of settings that the workers do not know
+            raise StartError(f"The cluster's workers have another version than this, {__version__}: {error}") from None
         if versions["lnq"] != __version__:
             raise StartError(f"The cluster's workers have version {versions['lnq']}, this is {__version__}")
         return versions

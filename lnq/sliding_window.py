@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
+from lnq.spec import check_mirror
+
 Predict = Callable[[np.ndarray], np.ndarray]  # float32 [B, 1, Z, Y, X] -> logits [B, 2, Z, Y, X]
 Flip = tuple[bool, bool, bool]  # whether z, y and x run backwards
 
@@ -49,8 +51,10 @@ def sliding_window(
     Windows lie evenly spaced, at most `step` patches apart; their logits are blended with Gaussian weights, then go
     through the softmax. `mirror`, one of `lnq.spec.MIRRORINGS`: over so many flips of each window they are averaged.
     With `region` (bool [Z, Y, X]) windows cover no more than it needs, and voxels that none covers have probability
-    0. An image smaller than the patch is padded with its lowest value.
+    0. An image smaller than the patch is padded with its lowest value. Raises ValueError for another mirroring, and for
+    a network of other than two classes.
     """
+    check_mirror(mirror)
     padded, wanted, inner = pad_to(patch, image, region)
     evidence = np.zeros(padded.shape, np.float32)  # logit of node less logit of background: the softmax needs no more
     weight = np.zeros(padded.shape, np.float32)

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from lnq.files import write_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no peak_threshold and no mirror
 SPEC_NAME = "spec.json"
 WEIGHTS_NAME = "weights.safetensors"  # for torch
 ONNX_NAME = "model.onnx"  # for the CPU runtime
@@ -33,6 +33,12 @@ def _check_numbers(name: str, values: Any, count: int) -> None:
     numbers = isinstance(values, (tuple, list)) and all(isinstance(v, (int, float)) for v in values)
     if not numbers or len(values) != count or not all(map(math.isfinite, values)):
         raise ValueError(f"{name} must be finite numbers, {count} of them, not {values!r}")
+
+
+def check_mirror(mirror: Any) -> None:
+    """Raise ValueError where it is none of MIRRORINGS."""
+    if type(mirror) is not int or mirror not in MIRRORINGS:  # True and 1.0 are equal to 1
+        raise ValueError(f"Mirroring must be one of {', '.join(map(str, MIRRORINGS))}, not {mirror!r}")
 
 
 @dataclass(frozen=True)
@@ -133,8 +139,7 @@ class ModelSpec:
             raise ValueError(f"Peak threshold must be at least 0 and below 1, not {self.peak_threshold}")
         if not 0 < self.window_step <= 1:
             raise ValueError(f"Window step must be above 0 and at most 1, not {self.window_step}")
-        if self.mirror not in MIRRORINGS:
-            raise ValueError(f"Mirroring must be one of {', '.join(map(str, MIRRORINGS))}, not {self.mirror}")
+        check_mirror(self.mirror)
 
     @staticmethod
     def load(bundle: Path) -> ModelSpec:
@@ -160,7 +165,8 @@ class ModelSpec:
 
     def save(self, bundle: Path) -> None:
         """Write `bundle/spec.json` atomically."""
-        write_text(Path(bundle) / SPEC_NAME, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        plain = dataclasses.asdict(self) | {"format_version": FORMAT_VERSION}
+        write_text(Path(bundle) / SPEC_NAME, json.dumps(plain, indent=2) + "\n")
 
     def verified_file(self, bundle: Path, name: str) -> Path:
         """Path of a weight file whose SHA-256 is the specification's. Raises BundleError otherwise."""

@@ -42,7 +42,7 @@ WORK_FOLDER = ".lnq-work"  # below the output: cases that are not finished
 
 @dataclass(frozen=True)
 class Options:
-    """How a case is segmented and what is written of it. A case done with other options is done again."""
+    """What is written of a case. One done with other options is done again."""
 
     format: str = "mha"
     sr: bool = False  # also the nodes as a DICOM structured report
@@ -97,7 +97,8 @@ def blank_entry(case: Case, settings: Settings) -> Entry:
 
 
 def versions_of(model: Model) -> dict[str, str]:
-    """What makes results: hashes of the loaded model's specification and of its weights, the program, the device."""
+    """What makes results: hashes of the loaded model's specification and of its weights, the program, the device; and
+    mirroring, where there is any."""
     plain = json.dumps(dataclasses.asdict(model.spec), sort_keys=True)
     return {
         "lnq": __version__,
@@ -105,7 +106,7 @@ def versions_of(model: Model) -> dict[str, str]:
         "weights": model.spec.sha256[WEIGHTS_NAME if model.precision == "f32" else INT8_WEIGHTS_NAME],
         "backend": model.backend if model.precision == "f32" else f"{model.backend} {model.precision}",
         "device": model.device,
-        "mirror": str(model.spec.mirror),
+        **({"mirror": str(model.spec.mirror)} if model.spec.mirror else {}),
     }
 
 

@@ -1,7 +1,9 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from scipy import ndimage
 import process
 from lnq.backends import load_model
 from lnq.pipeline import segment
+from lnq.spec import ModelSpec
 from lnq.volume import read_volume, write_volume
 
 ROOT = Path(process.__file__).parent
@@ -105,6 +108,16 @@ def test_mirroring_changes_the_probability_and_does_the_case_again(tmp_path, tho
     assert np.abs(found[8] - found[1]).max() > 1e-3
     assert "ct: done in" in batch("--no-preview", "--probability")[1]
     assert "ct: an earlier run did it" in batch("--no-preview", "--probability", "--mirror", "0")[1]  # the bundle's
+
+
+def test_a_bundle_that_mirrors_does_so_without_being_told(tmp_path, thorax, batch, tiny_bundle):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    shutil.copytree(tiny_bundle, tmp_path / "model")
+    replace(ModelSpec.load(tiny_bundle), mirror=4).save(tmp_path / "model")
+    batch("--no-preview", "--probability", "--model", str(tmp_path / "model"))
+    found = read_volume(tmp_path / "out" / "ct" / "probability.mha").array
+    wanted = segment(thorax, load_model(tiny_bundle, "cpu", mirror=4)).probability()
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_pages_say_how_a_case_was_mirrored(tmp_path, thorax, batch):
@@ -229,6 +242,9 @@ def test_info_names_bundle_and_versions(tiny_bundle, capfd):
     captured = capfd.readouterr()
     assert str(tiny_bundle) in captured.out
     assert "SimpleITK" in captured.out
+    assert "windows     0.5 of a patch apart, mirror 0\n" in captured.out
+    assert process.main(["info", "--model", str(tiny_bundle), "--mirror", "2"]) == 0
+    assert "mirror 2\n" in capfd.readouterr().out
     assert captured.err.splitlines()[-1] == "The model bundle is complete and loads"
 
 

@@ -30,6 +30,7 @@ from rich.progress import track
 
 from lnq.backends import Model, load_model
 from lnq.pipeline import infer, to_mask
+from lnq.spec import ModelSpec
 from lnq.volume import Volume, read_volume
 from training.challenge import Job, mask_of_job, metrics, read_jobs, without_truth, write_metrics
 from training.command import run_command
@@ -52,7 +53,7 @@ class Evaluate:
     precision: Literal["f32", "int8"] = "f32"  # int8: the bundle's 8-bit network, on a CPU
     mirror: Literal[0, 1, 2, 4, 8] | None = None  # average over so many flips of each window, instead of the bundle's
     threshold: float | None = None  # instead of the bundle's (a checkpoint's is 0.5); its peak threshold stays
-    tune_threshold: bool = False  # choose it by Dice, that of a node's peak by F1; both go into the bundle's spec.json
+    tune_threshold: bool = False  # choose it by Dice, that of a node's peak by F1; into the bundle, --mirror with them
     worst: int = 3  # draw so many cases of lowest Dice
     challenge: Path | None = None  # predictions.json of the challenge's platform, instead of a bundle and of sources
     truth: Path | None = None  # folder with <case>-seg.nrrd, for --challenge
@@ -182,10 +183,10 @@ def refuse_contradictions(command: Evaluate) -> None:
 
 @dataclass
 class Outcome:
-    """The results and, where they come from a model, at which thresholds, and those that were tried."""
+    """The results and, where they come from a model, by which specification, and the thresholds that were tried."""
 
     scored: Scored
-    cut: tuple[float, float] | None = None  # threshold and peak threshold; None for masks that were there before
+    spec: ModelSpec | None = None  # None for masks that were there before
     tried: list[Tried] = field(default_factory=list)
     metrics: dict[str, Any] | None = None  # of a submission to the challenge in which nothing is wrong
 
@@ -234,19 +235,21 @@ def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], co
     masks = masks_of_model(dataclasses.replace(model, spec=spec))
     scored = score_all(usable, masks, command.worst, console)
     scored.failed |= failed
-    return Outcome(scored, (spec.threshold, spec.peak_threshold), tried)
+    return Outcome(scored, spec, tried)
 
 
 def write(command: Evaluate, outcome: Outcome) -> None:
     """Write tables and pictures, store the thresholds where they were to be chosen, and print the table."""
     command.output.mkdir(parents=True, exist_ok=True)
-    results, cut, at = outcome.scored.results, outcome.cut, ""
-    facts: dict[str, Any] = {"scored": command.scored, "threshold": None, "peak_threshold": None}
-    if cut is not None:
-        facts |= {"threshold": cut[0], "peak_threshold": cut[1]}
-        at = f" at threshold {cut[0]:g}, peak {cut[1]:g}"
+    results, spec, at = outcome.scored.results, outcome.spec, ""
+    names = ("threshold", "peak_threshold", "mirror")
+    facts: dict[str, Any] = {"scored": command.scored, **{name: getattr(spec, name, None) for name in names}}
+    if spec is not None:
+        facts["precision"] = command.precision
+        mirrored = f", mirror {spec.mirror}" if spec.mirror else ""
+        at = f" at threshold {spec.threshold:g}, peak {spec.peak_threshold:g}{mirrored}"
         if outcome.tried:
-            _keep_chosen(command, cut, outcome)
+            _keep_chosen(command, spec, outcome)
     write_results(command.output, results, facts | {"left_out": outcome.scored.failed})
     if outcome.metrics is not None:
         write_metrics(command.output / "metrics.json", outcome.metrics)
@@ -255,13 +258,14 @@ def write(command: Evaluate, outcome: Outcome) -> None:
     show(results, f"{command.scored}{at}", Console())
 
 
-def _keep_chosen(command: Evaluate, cut: tuple[float, float], outcome: Outcome) -> None:
+def _keep_chosen(command: Evaluate, spec: ModelSpec, outcome: Outcome) -> None:
     """Into a table of all that were tried, and the bundle; a checkpoint has none, so they are said."""
     write_tried(command.output / "thresholds.csv", outcome.tried)
     if command.checkpoint is None:
-        store_cut(command.model, cut, outcome.scored.results)
+        store_cut(command.model, spec, outcome.scored.results)
         return
-    options = f"--threshold {cut[0]:g} --peak-threshold {cut[1]:g}"
+    options = f"--threshold {spec.threshold:g} --peak-threshold {spec.peak_threshold:g}"
+    options += f" --mirror {spec.mirror}" if spec.mirror else ""
     print(f"These thresholds are the best, give them to training.export: {options}", file=sys.stderr)
 
 

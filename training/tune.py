@@ -114,11 +114,17 @@ def write_tried(path: Path, tried: Sequence[Tried]) -> None:
         writer.writerows([getattr(t, name) for name in COLUMNS] for t in tried)
 
 
-def store_cut(bundle: Path, cut: tuple[float, float], results: Sequence[CaseResult]) -> None:
-    """Write threshold and peak threshold into the bundle's spec.json, with what they were chosen on."""
+def store_cut(bundle: Path, chosen: ModelSpec, results: Sequence[CaseResult]) -> None:
+    """Write the chosen threshold and peak threshold, and the mirroring that they are for, into the bundle's spec.json,
+    with what they were chosen on."""
     spec = ModelSpec.load(bundle)
     found = {name: summary(results)[name] for name in ("mean_dice", "node_f1")}
     by = "best mean Dice, then best F1 of nodes"
     provenance = spec.provenance | {"threshold": {"by": by, "cases": [r.case for r in results], **found}}
-    threshold, peak = cut
-    dataclasses.replace(spec, threshold=threshold, peak_threshold=peak, provenance=provenance).save(bundle)
+    dataclasses.replace(
+        spec,
+        threshold=chosen.threshold,
+        peak_threshold=chosen.peak_threshold,
+        mirror=chosen.mirror,
+        provenance=provenance,
+    ).save(bundle)

@@ -33,6 +33,7 @@ def test_a_row_holds_medians_and_ratios_to_ours(runs):
     assert monai[head.index("total s") : head.index("total s") + 4] == ["7.00", "1.75", "6.00", "2.00"]
     assert monai[head.index("start s")] == "1.00"
     assert monai[head.index("windows") : head.index("windows") + 4] == ["16", "250", "2.50", "0.01235"]
+    assert monai[head.index("CPU time outside the network, %")] == "25.0"
     assert "Dice, own" not in head  # nobody has any
     assert "crop s" not in head
 
@@ -59,6 +60,7 @@ def test_the_csv_has_a_row_per_run(runs, tmp_path):
     rows = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
     assert [row["contender"] for row in rows] == [run.contender for run in runs]
     assert (rows[0]["total_s"], rows[0]["network_s"], rows[0]["crop_s"]) == ("3.000", "2.000", "")
+    assert (rows[0]["cpu_outside"], rows[0]["windows"]) == ("0.2500", "4")
     assert (rows[0]["dice_own"], rows[0]["difference"], rows[-1]["error"][:8]) == ("0.500000", "", "nnunetv2")
 
 

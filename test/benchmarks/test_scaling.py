@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.scaling import Measured, Size, measured, resized, sizes, slopes
+from benchmarks.scaling import Measured, Size, measured, resized, sizes, slopes, table
 
 
 def test_each_series_varies_one_thing():
@@ -35,6 +35,8 @@ def test_medians_and_what_they_say(make_run):
     one = measured(size, runs)
     assert (one.total_s, one.work_s, one.network_s, one.windows) == (5.0, 4.0, 4.0, 4.0)
     assert one.cpu_outside == 0.25
+    head, _, line = (row.split(" | ") for row in table([one])[:3])
+    assert line[head.index("CPU time outside it")] == "25%"
     assert one.memory_ratio == pytest.approx(3)
 
 

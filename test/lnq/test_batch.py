@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 
+import lnq
 import process
 from lnq.batch import read_manifest
 from lnq.volume import Volume, read_volume, write_volume
@@ -281,6 +283,33 @@ def test_options_that_cannot_be_used_start_nothing(
     monkeypatch.setattr("lnq.cluster._CONNECT_SECONDS", 1)
     assert process.main(command(archive_of_cases, tmp_path / "out", tiny_bundle, *options)) == 2
     assert capfd.readouterr().err.splitlines()[-1].startswith(sentence)
+
+
+def test_workers_of_an_older_version_are_named(tmp_path, archive_of_cases, tiny_bundle, capfd, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+
+    class OldWorkers:
+        def __init__(self, *_, **__):
+            pass
+
+        def wait_for_workers(self, *_, **__):
+            pass
+
+        def submit(self, *_, **__):
+            answer = Future()
+            answer.set_exception(TypeError("Settings.__init__() got an unexpected keyword argument 'mirror'"))
+            return answer
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(distributed, "Client", OldWorkers)
+    arguments = command(archive_of_cases, tmp_path / "out", tiny_bundle, "--scheduler", "tcp://old:1")
+    assert process.main(arguments) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        f"The cluster's workers have another version than this, {lnq.__version__}: "
+        "Settings.__init__() got an unexpected keyword argument 'mirror'"
+    )
 
 
 @pytest.mark.slow

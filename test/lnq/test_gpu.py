@@ -113,11 +113,11 @@ def test_without_memory_the_cpu_does_it(image, region):
         return DeviceWindows(Slope(), "cpu").predict
 
     runner = BatchesOf(Slope("torch"), "cpu", on_cpu=load, max_batch=2)
-    found, told = runner.sliding_window(image, PATCH, 0.5, True, region)
+    found, told = runner.sliding_window(image, PATCH, 0.5, 8, region)
     assert told == [ON_CPU]
-    wanted = sliding_window(image, DeviceWindows(Slope(), "cpu").predict, PATCH, 0.5, True, region)
+    wanted = sliding_window(image, DeviceWindows(Slope(), "cpu").predict, PATCH, 0.5, 8, region)
     np.testing.assert_array_equal(found, wanted)
-    runner.sliding_window(image, PATCH, 0.5, True, region)
+    runner.sliding_window(image, PATCH, 0.5, 8, region)
     assert loaded == ["once"]
 
 

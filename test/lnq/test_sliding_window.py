@@ -167,9 +167,21 @@ def test_a_window_is_run_once_with_each_of_its_flips(mirror):
         assert all(len(set(a) ^ set(b)) == {2: 3, 4: 2}[mirror] for a, b in itertools.combinations(flips, 2))
 
 
-def test_half_steps_show_a_voxel_each_of_the_eight_flips_once():
-    around = [Window((slice(0),) * 3, (i, j, k)) for i in (4, 5) for j in (1, 2) for k in (0, 1)]
-    assert len({flip for window in around for flip in window.flips(1)}) == 8
+def test_half_steps_show_a_voxel_all_eight_flips():
+    shape = (12, 18, 24)
+    seen = np.zeros((*shape, 2, 2, 2), bool)
+    for place, number in windows(np.ones(shape, bool), PATCH, 0.5):
+        (flip,) = Window(place, number).flips(1)
+        seen[place][..., *map(int, flip)] = True
+    half = [p // 2 for p in PATCH]
+    inner = tuple(slice(h, -h) for h in half)  # in two windows along each axis
+    assert seen[inner].all()
+    assert not seen[0, 0, 0].all()
+
+
+def test_another_mirroring_is_refused():
+    with pytest.raises(ValueError, match="^Mirroring must be one of 0, 1, 2, 4, 8, not True$"):
+        sliding_window(np.zeros(PATCH, np.float32), itself, PATCH, mirror=True)
 
 
 def test_other_than_two_classes_are_refused():

@@ -65,6 +65,22 @@ def test_tuned_threshold_is_the_best_and_is_stored(scored: Path, tmp_path: Path,
     assert content["threshold"] == spec.threshold and content["mean_dice"] == pytest.approx(1.0)
 
 
+def test_thresholds_are_stored_with_the_mirroring_that_they_are_for(
+    scored: Path, tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, output = tmp_path / "model", tmp_path / "results"
+    shutil.copytree(tiny_bundle, bundle)
+    common = [str(scored), "--model", str(bundle), "-o", str(output), "--device", "cpu"]
+    assert main([*common, "--tune-threshold", "--mirror", "2"]) == 0
+    assert ModelSpec.load(bundle).mirror == 2
+    content = json.loads((output / "summary.json").read_text())
+    assert (content["mirror"], content["precision"]) == (2, "f32")
+    assert ", mirror 2" in capsys.readouterr().out.replace("\n", " ")
+    assert main([*common, "--mirror", "0"]) == 0
+    assert json.loads((output / "summary.json").read_text())["mirror"] == 0
+    assert ModelSpec.load(bundle).mirror == 2
+
+
 def test_scoring_uses_the_threshold_of_the_bundle_or_the_given_one(
     scored: Path, tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +186,7 @@ def test_empty_masks_are_said_to_be_treated_as_the_paper_does(
     [
         (["--checkpoint", "x", "--predictions", "y"], "--checkpoint and --predictions exclude each other"),
         (["--predictions", "y", "--tune-threshold"], "--predictions goes without these"),
+        (["--predictions", "y", "--mirror", "0"], "--predictions goes without these"),
         (["--threshold", "0.4", "--tune-threshold"], "--threshold and --tune-threshold exclude each other"),
         (["--predictions", "nowhere"], "Error: nowhere is no folder"),
     ],
