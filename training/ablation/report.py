@@ -155,7 +155,7 @@ def _at_half(cells: Sequence[CellRow]) -> list[str]:
         dice_spread([c.dice_half for c in cells]).text(),
         dice_spread([c.raw_dice_half for c in cells]).text(),
         assd_spread([c.assd_half_mm for c in cells]).text(),
-        ", ".join(f"{100 * c.marked_half:.2g}" for c in cells),
+        ", ".join(f"{float(f'{100 * c.marked_half:.2g}'):g}" for c in cells),
     ]
 
 

@@ -19,7 +19,7 @@ def test_empty_table_gives_a_report_that_says_so(tmp_path: Path) -> None:
 
 def test_partly_filled_table_says_what_is_missing(tmp_path: Path, make_row: MakeRow) -> None:
     cells = [
-        make_row(row="baseline", dice_best=(0.1, 0.2), assd_half_mm=(float("nan"),) * 2, marked_half=0.6),
+        make_row(row="baseline", dice_best=(0.1, 0.2), assd_half_mm=(float("nan"),) * 2, marked_half=1.0),
         make_row(row="f"),
         make_row(row="f", seed=1, dice_best=(0.7, 0.9), machine="a GPU"),
         make_row(row="e", settings="ffff0000", changes="--finetune.epochs 9", steps=900, ramp_steps=300),
@@ -31,7 +31,7 @@ def test_partly_filled_table_says_what_is_missing(tmp_path: Path, make_row: Make
     assert second.startswith("Small: 900 steps, ramp over the first 300\n")
     assert "python -m training.ablation --size small --output OUT --finetune.epochs 9\n" in second
     assert (
-        "| baseline | one decoder, CE | 0 | 30.0 ± 14.1 | 20.0 ± 14.1 | none | 60 | 19.0 ± 19.4 | 18.2 ± 10.1 |"
+        "| baseline | one decoder, CE | 0 | 30.0 ± 14.1 | 20.0 ± 14.1 | none | 100 | 19.0 ± 19.4 | 18.2 ± 10.1 |"
         in first
     )
     assert "| baseline | 0 | 0.75 | 15.0 ± 7.1 | 3.0 ± 1.4 | 1 of 1 seeds mark more than half of the volume" in first
