@@ -24,7 +24,7 @@ from rich.table import Table
 from lnq.backends import Model, load_model
 from lnq.files import replace_atomically
 from lnq.pipeline import infer, to_mask
-from lnq.spec import MIRRORINGS, ModelSpec
+from lnq.spec import MIRRORINGS, BundleError, ModelSpec
 from lnq.volume import Volume, read_volume
 from training.scores import CaseResult, replace_missing_assd, score, summary
 from training.truths import find_truths, read_instances
@@ -133,14 +133,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=float, nargs="+", default=list(STEPS))
     parser.add_argument("--mirrorings", type=int, nargs="+", choices=MIRRORINGS, default=list(MIRRORINGS))
     options = parser.parse_args(arguments)
-    model, runs = load_model(options.model), list[Run]()
-    settings = settings_of(model.spec, options.steps, options.mirrorings)
     try:
+        model, runs = load_model(options.model), list[Run]()
+        settings = settings_of(model.spec, options.steps, options.mirrorings)
         for step, mirror in settings:
             dataclasses.replace(model.spec, window_step=step, mirror=mirror)
-    except ValueError as error:
-        parser.error(str(error))
-    for truth in track(find_truths(options.sources)[0], console=Console(stderr=True)):
+        truths = find_truths(options.sources)[0]
+    except (ValueError, BundleError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    for truth in track(truths, console=Console(stderr=True)):
         assert truth.ct is not None  # find_truths asks for one
         runs += run_case(truth.case, read_volume(truth.ct), read_instances(truth.path), model, settings)
     table = [of_setting(runs, setting) for setting in settings]

@@ -1,6 +1,7 @@
 import csv
 
 import numpy as np
+import pytest
 
 from benchmarks import windows
 from benchmarks.windows import settings_of
@@ -31,3 +32,18 @@ def test_a_row_per_ct_and_setting(tiny_bundle, tmp_path, thorax, capsys):
     assert all(0 <= float(row["dice"]) <= 1 for row in rows)
     assert (tmp_path / "out" / "windows.png").stat().st_size > 1000
     assert "passes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--steps", "1.5"], "Window step must be above 0 and at most 1, not 1.5"),
+        ([], "nowhere is no folder"),
+        (["--model", "nothing"], "No model bundle in nothing: spec.json is missing"),
+    ],
+)
+def test_what_cannot_be_run_is_said_and_leaves_nothing(tiny_bundle, tmp_path, capsys, options, sentence):
+    arguments = ["nowhere", "-o", str(tmp_path / "out"), "--model", str(tiny_bundle), *options]
+    assert windows.main(arguments) == 2
+    assert capsys.readouterr().err == f"Error: {sentence}\n"
+    assert not (tmp_path / "out").exists()
