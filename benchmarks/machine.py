@@ -27,15 +27,17 @@ def memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def caption(module: str, arguments: Sequence[str] | None, versions: Mapping[str, str]) -> list[str]:
-    """Lines of Markdown: the command, the machine, the date and the versions."""
+def caption(module: str, arguments: Sequence[str] | None, versions: Mapping[str, str], device: str = "") -> list[str]:
+    """Lines of Markdown: the command, the machine, the date and the versions. `device`: what computed, where it is not
+    the CPUs alone."""
     words = sys.argv[1:] if arguments is None else arguments
     return [
         "```",
         f"python -m {module} {shlex.join(str(word) for word in words)}",
         "```",
         "",
-        f"{cpu_model()}, {available_cpus()} CPUs, {memory_gib():.0f} GiB, {datetime.now(UTC):%d %B %Y}; "
+        (f"{device}; " if device else "")
+        + f"{cpu_model()}, {available_cpus()} CPUs, {memory_gib():.0f} GiB, {datetime.now(UTC):%d %B %Y}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".",
         "",

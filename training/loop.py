@@ -93,12 +93,14 @@ def _start(run: Run, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]
         torch.set_num_threads(config.threads)
     if fabric.device.type == "cpu":
         tune_cpu_memory()
+    torch.backends.cudnn.benchmark = True  # patches are all of one size: the fastest convolutions are found once
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         network.parameters(), stage.lr, stage.momentum, weight_decay=stage.weight_decay, nesterov=True
     )
-    model, stepper = fabric.setup(network, optimizer)
+    forward = torch.compile(network) if config.compile else network  # shares the weights
+    model, stepper = fabric.setup(forward, optimizer)
     network.train()
     state = State(network, optimizer, _copy_weights(network) if stage.ema > 0 else None)
     torch.manual_seed(config.seed + fabric.global_rank)  # each process drops out features of its own

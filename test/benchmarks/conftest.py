@@ -1,8 +1,10 @@
 """What the tests of the benchmarks share."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from prepared_cases import fake_dataset
 
 from benchmarks.launch import Run
 
@@ -18,3 +20,9 @@ def make_run() -> Callable[..., Run]:
         return Run(contender, case, repeat, seconds, 1.0 + work_s, **values)
 
     return make
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A prepared data set of two partial cases and a full one."""
+    return fake_dataset(tmp_path / "prepared")

@@ -59,7 +59,7 @@ TINY_SIZE = Size(TINY, pixels=64, train=2, tune=1, test=1)
 
 SIZES = {"small": SMALL, "full": FULL, "tiny": TINY_SIZE}
 
-_CELL_OR_SPEED = ("seed", "workers", "threads", "devices", "picture_every")
+_CELL_OR_SPEED = ("seed", "workers", "threads", "devices", "picture_every", "compile")
 """Entries of the configuration that a cell sets, or that do not change the result."""
 
 

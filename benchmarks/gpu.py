@@ -1,0 +1,255 @@
+"""The sliding window on a GPU: this project's beside MONAI's, with the same weights, from and to arrays in memory.
+
+    python -m benchmarks.gpu --bundle model -o docs/results
+    python -m benchmarks.gpu --bundle paper -o docs/results
+
+The CT is a phantom, prepared once; the contenders take turns on it, each with half precision, its first run told apart:
+a container segments one CT and ends. Then ours segments the whole CT, for the time outside the network. Writes
+gpu-BUNDLE.md and .csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.bundles import PAPER, find_bundle
+from benchmarks.machine import caption
+from benchmarks.torch_network import load_network
+from lnq import pipeline
+from lnq.backends import load_model
+from lnq.files import replace_atomically, write_text
+from lnq.gpu import DeviceWindows
+from lnq.normalise import normalise
+from lnq.sliding_window import pad_to, windows
+from lnq.spec import BundleError, ModelSpec
+from lnq.volume import Volume
+from phantom.make import make_phantom
+
+BATCHES = (1, 2, 4, 8)  # windows at a time
+PEER_STEP = 0.5  # of the peer, which knows no region
+MIB = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """What all contenders get."""
+
+    array: np.ndarray  # float32 [Z, Y, X], normalised
+    region: np.ndarray  # bool
+
+
+Contender = Callable[[Image], np.ndarray]  # -> probability of node [Z, Y, X]
+
+
+@dataclass
+class Measured:
+    """One contender."""
+
+    name: str
+    windows: int
+    seconds: list[float] = field(default_factory=list)  # the first one is the first run's
+    peak_bytes: int = 0
+    difference: float = 0.0  # mean absolute one of the probability from single precision over the same windows
+    error: str = ""
+
+    @property
+    def median_s(self) -> float:
+        """Of all runs but the first."""
+        return float(np.median(self.seconds[1:]))
+
+
+def ours(network: nn.Module, spec: ModelSpec, device: str, batch: int, step: float, use_region: bool) -> Contender:
+    """`lnq.gpu`, in half precision on a GPU."""
+    runner = DeviceWindows(network, device, (precision_of(device),), max_batch=batch)
+
+    def run(image: Image) -> np.ndarray:
+        region = image.region if use_region else None
+        probability, told = runner.sliding_window(image.array, spec.patch, step, 0, region)
+        if told:
+            raise RuntimeError(told[-1])
+        return probability
+
+    return run
+
+
+def monai(network: nn.Module, spec: ModelSpec, device: str, batch: int) -> Contender:
+    """MONAI's SlidingWindowInferer, the image and what it puts together on the device too."""
+    from monai.inferers import SlidingWindowInferer
+
+    infer = SlidingWindowInferer(spec.patch, batch, PEER_STEP, mode="gaussian", sw_device=device, device=device)
+    moved: list[nn.Module] = []
+
+    def run(image: Image) -> np.ndarray:
+        precision = precision_of(device)
+        if not moved:
+            moved.append(network.to(device, precision))
+        with torch.inference_mode():
+            logits = infer(torch.from_numpy(image.array).to(device, precision)[None, None], moved[0])
+            return torch.softmax(logits[0].float(), 0)[1].cpu().numpy()
+
+    return run
+
+
+def precision_of(device: str) -> torch.dtype:
+    """What the network computes in."""
+    return torch.float16 if device == "cuda" else torch.float32
+
+
+def contenders(bundle: Path, device: str, image: Image) -> list[tuple[Measured, Contender, bool]]:
+    """All of them, each with a network of its own, and whether it visits the region alone."""
+    spec, _ = load_network(bundle)
+
+    def network() -> nn.Module:
+        return load_network(bundle)[1]
+
+    def count(step: float, use_region: bool) -> int:
+        _, wanted, _ = pad_to(spec.patch, image.array, image.region if use_region else None)
+        return len(list(windows(wanted, spec.patch, step)))
+
+    step, some, every = spec.window_step, count(spec.window_step, True), count(PEER_STEP, False)
+    found: list[tuple[Measured, Contender, bool]] = []
+    for batch in BATCHES:
+        name = f"ours, as shipped, {batch} at a time"
+        found.append((Measured(name, some), ours(network(), spec, device, batch, step, True), True))
+    last = BATCHES[-1]
+    in_layout = network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    name = f"ours, channels last, {last} at a time"
+    found.append((Measured(name, some), ours(in_layout, spec, device, last, step, True), True))
+    name = f"ours, the whole crop, step {PEER_STEP}, {last} at a time"
+    found.append((Measured(name, every), ours(network(), spec, device, last, PEER_STEP, False), False))
+    for batch in BATCHES:
+        found.append((Measured(f"MONAI, {batch} at a time", every), monai(network(), spec, device, batch), False))
+    return found
+
+
+def run(measured: Measured, contender: Contender, image: Image, wanted: np.ndarray) -> None:
+    """Once more; a contender that cannot is left out from then on, with the reason."""
+    if measured.error:
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    try:
+        probability = contender(image)
+    except RuntimeError as error:
+        measured.error = (str(error).splitlines() or [type(error).__name__])[0]
+        return
+    measured.seconds.append(time.perf_counter() - begun)  # the result is on the CPU: all work is done
+    measured.peak_bytes = torch.cuda.max_memory_allocated() if cuda else 0
+    measured.difference = float(np.abs(probability - wanted).mean())
+
+
+def compare(bundle: Path, device: str, image: Image, repeats: int) -> list[Measured]:
+    """All contenders in turns."""
+    spec, network = load_network(bundle)
+    exact = DeviceWindows(network, device)
+    references = {
+        True: exact.sliding_window(image.array, spec.patch, spec.window_step, 0, image.region)[0],
+        False: exact.sliding_window(image.array, spec.patch, PEER_STEP, 0, None)[0],
+    }
+    del exact
+    found = contenders(bundle, device, image)
+    for _ in range(repeats + 1):
+        for measured, contender, use_region in found:
+            run(measured, contender, image, references[use_region])
+    return [measured for measured, _, _ in found]
+
+
+def stages(bundle: Path, device: str, volume: Volume, repeats: int) -> dict[str, float]:
+    """Median seconds by stage of a whole CT, from and to memory, with a model that is loaded and warm."""
+    model = load_model(bundle, device)
+    runs = [pipeline.segment(volume, model).seconds for _ in range(repeats + 1)][1:]
+    return {stage: float(np.median([seconds[stage] for seconds in runs])) for stage in runs[0]}
+
+
+def table(results: Sequence[Measured]) -> list[str]:
+    """Lines of Markdown."""
+    lines = [
+        "| | windows | s | first run s | peak MiB | difference from single precision |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in results:
+        if one.error:
+            lines.append(f"| {one.name} | {one.windows} | {one.error} | | | |")
+            continue
+        times = f"{one.median_s:.3f} | {one.seconds[0]:.2f}"
+        lines.append(f"| {one.name} | {one.windows} | {times} | {one.peak_bytes / MIB:.0f} | {one.difference:.1e} |")
+    return [*lines, ""]
+
+
+def write(folder: Path, name: str, results: Sequence[Measured], lines: Sequence[str]) -> None:
+    """Markdown, and a CSV with every run."""
+    write_text(folder / f"{name}.md", "\n".join(lines))
+    with replace_atomically(folder / f"{name}.csv") as part, open(part, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("contender", "windows", "run", "seconds", "peak_mib"))
+        for one in results:
+            for number, seconds in enumerate(one.seconds):
+                writer.writerow((one.name, one.windows, number, f"{seconds:.4f}", f"{one.peak_bytes / MIB:.0f}"))
+
+
+def prepared(volume: Volume, spec: ModelSpec) -> Image:
+    """As the pipeline hands it to the network."""
+    ready = pipeline.prepare(volume, spec.spacing_mm, spec.crop.margin_mm, spec.crop.region_margin_mm)
+    return Image(normalise(ready.image.array, spec.normalisation), ready.region)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", required=True, help=f"a bundle's folder, or {PAPER}: its network, random weights")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--device", choices=("cuda", "cpu-torch"), default="cuda", help="cpu-torch tries the command")
+    parser.add_argument("--repeats", type=int, default=5, help="after the first run (default 5)")
+    parser.add_argument("--seed", type=int, default=9000, help="of the phantom")
+    parser.add_argument("--size", type=int, default=512, help="its pixels a side")
+    options = parser.parse_args(arguments)
+    if options.repeats < 1:
+        parser.error(f"--repeats must be at least 1, not {options.repeats}")
+    device = "cpu" if options.device == "cpu-torch" else options.device
+    if device == "cuda" and not torch.cuda.is_available():
+        print("Error: there is no GPU that PyTorch can use", file=sys.stderr)
+        return 2
+    volume = make_phantom(options.seed, None, options.size).ct
+    try:
+        with tempfile.TemporaryDirectory(prefix="lnq-gpu-") as folder:
+            bundle = find_bundle(options.bundle, Path(folder)).resolve()
+            image = prepared(volume, ModelSpec.load(bundle))
+            results = compare(bundle, device, image, options.repeats)
+            by_stage = stages(bundle, options.device, volume, options.repeats)
+    except (ValueError, OSError, BundleError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    name = torch.cuda.get_device_name() if device == "cuda" else "torch on the CPU"
+    versions = {package: version(package) for package in ("torch", "monai")}
+    size = " x ".join(map(str, volume.shape)), " x ".join(map(str, image.array.shape))
+    lines = [f"# The sliding window on a GPU: {bundle.name}", ""]
+    lines += caption("benchmarks.gpu", arguments, versions, name)
+    lines += [
+        f"A CT of {size[0]} voxels, {size[1]} as the network sees it. Medians of {options.repeats} runs, in turns:"
+    ]
+    lines += ["", *table(results), "A whole CT from and to memory, ours, seconds by stage: "]
+    lines += [", ".join(f"{stage} {seconds:.2f}" for stage, seconds in by_stage.items()) + ".", ""]
+    options.output.mkdir(parents=True, exist_ok=True)
+    write(options.output, f"gpu-{bundle.name}", results, lines)
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

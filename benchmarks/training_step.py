@@ -1,0 +1,241 @@
+"""Seconds and memory of a training step on this machine's device, and what they go to.
+
+    python -m benchmarks.training_step --preset paper --data PREPARED -o docs/results
+
+Runs the real loop of `training.finetune` and `training.pretrain`, its loader included, for some steps with each way to
+run the network. Writes training-step-PRESET.md and .csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from unittest.mock import patch
+
+import torch
+import tyro
+
+from benchmarks.machine import caption
+from benchmarks.stages import peak_memory
+from lnq.files import replace_atomically, write_text
+from training import loop
+from training.config import PAPER, Config, ConfigArguments, Stage, parse
+from training.finetune import finetune
+from training.machine import environment
+from training.pretrain import pretrain
+
+WAYS: dict[str, dict[str, bool]] = {
+    "plain": {},
+    "channels-last": {"channels_last": True},
+    "compile": {"compile": True},
+    "compile, channels-last": {"compile": True, "channels_last": True},
+}
+KINDS = {
+    "fused by the compiler": r"^triton_",
+    "changes of memory layout": r"nchwto|tonchw|converttensor|transpose",
+    "convolutions": r"conv|gemm|cutlass|xmma|wgrad|dgrad|fprop|implicit|nvjet",
+    "norms": r"norm|welford",
+    "optimiser and averaged weights": r"multi_tensor|foreach",
+    "copies and casts": r"memcpy|memset|copy",
+}
+"""What a kernel is for, by the first pattern that its name, in lower case, has."""
+REST = "other elementwise and sums"
+PROFILED = 5  # steps, after the timed ones
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Time training steps on prepared cases."""
+
+    data: Path  # folder that training.prepare wrote
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    steps: int = 50  # that are timed
+    warm_up: int = 15  # before them: loader, compiler and the choice of convolutions
+    ways: tuple[str, ...] = tuple(WAYS)
+    stages: tuple[Literal["finetune", "pretrain"], ...] = ("finetune", "pretrain")
+    preset: str = "paper"
+    config: ConfigArguments = PAPER
+
+
+@dataclass
+class Measured:
+    """Some steps of one stage run one way."""
+
+    stage: str
+    way: str
+    ms: list[float] = field(default_factory=list)  # of each step, from the start of one to that of the next
+    waited_ms: list[float] = field(default_factory=list)  # of it, for the loader
+    start_s: float = 0.0  # from the first step to the end of the warm-up
+    peak_bytes: int = 0  # of the device, of this process on a CPU
+    kernels_ms: dict[str, float] = field(default_factory=dict)  # per step, of the profiled ones, by name
+    error: str = ""
+
+    @property
+    def step_ms(self) -> float:
+        """Mean over the timed steps: what counts in a long run."""
+        return sum(self.ms) / len(self.ms)
+
+    @property
+    def waiting(self) -> float:
+        """Part of the time in which the loop waited for the loader."""
+        return sum(self.waited_ms) / sum(self.ms)
+
+    def by_kind(self) -> dict[str, float]:
+        """Milliseconds per step of the device's kernels, by what they are for."""
+        kinds = dict.fromkeys([*KINDS, REST], 0.0)
+        for name, ms in self.kernels_ms.items():
+            kinds[kind_of(name)] += ms
+        return kinds
+
+
+def kind_of(kernel: str) -> str:
+    """What a kernel is for, by its name."""
+    name = kernel.lower()
+    return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), REST)
+
+
+class Stopwatch:
+    """Takes the place of the loop's `_step`: times it, profiles the last steps, and leaves what it found."""
+
+    def __init__(self, measured: Measured, warm_up: int, steps: int) -> None:
+        self.measured, self.first, self.last = measured, warm_up, warm_up + steps
+        self._step, self._begun, self._waited = loop._step, 0.0, 0.0
+        self._profile: Any = None
+
+    def __call__(self, run: Any, state: Any, fabric: Any, model: Any, stepper: Any, batches: Any, step: Any) -> None:
+        number, cuda = state.step, fabric.device.type == "cuda"
+        if number in (0, self.first, self.last) and cuda:
+            torch.cuda.synchronize()  # else what was asked for before would count as work of the steps that follow
+        now = time.perf_counter()
+        if number == 0:
+            self._zero = now
+        elif number == self.first:
+            self.measured.start_s = now - self._zero
+        elif number <= self.last:
+            if number > self.first:
+                self.measured.ms.append(1000 * (now - self._begun))
+                self.measured.waited_ms.append(1000 * self._waited)
+            if number == self.last:
+                self.measured.peak_bytes = torch.cuda.max_memory_allocated() if cuda else peak_memory()
+                self._profile = _profiler(cuda)
+                self._profile.start()
+        self._begun = time.perf_counter()
+        self._step(run, state, fabric, model, stepper, self._timed(batches), step)
+
+    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        begun = time.perf_counter()
+        batch = next(batches)
+        self._waited = time.perf_counter() - begun
+        yield batch
+
+    def finish(self) -> None:
+        """After the last step."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self._profile.stop()
+        for event in self._profile.key_averages():
+            own_us = event.self_device_time_total if torch.cuda.is_available() else event.self_cpu_time_total
+            if own_us and (event.device_type.name == "CUDA") == torch.cuda.is_available():
+                self.measured.kernels_ms[event.key] = own_us / 1000 / PROFILED
+
+
+def _profiler(cuda: bool) -> Any:
+    activities = torch.profiler.ProfilerActivity
+    return torch.profiler.profile(activities=[activities.CPU, *([activities.CUDA] if cuda else [])])
+
+
+def measure(command: TrainingStep, stage_name: str, way: str) -> Measured:
+    """Run a stage one way; where it cannot be run, `error` says why."""
+    measured = Measured(stage_name, way)
+    stage: Stage = getattr(command.config, stage_name)
+    iterations = command.warm_up + command.steps + PROFILED
+    stage = dataclasses.replace(stage, epochs=1, iterations=iterations)
+    config: Config = dataclasses.replace(command.config, **{stage_name: stage}, **WAYS[way], picture_every=0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    torch.compiler.reset()
+    stopwatch = Stopwatch(measured, command.warm_up, command.steps)
+    with tempfile.TemporaryDirectory(prefix="lnq-step-") as folder, patch.object(loop, "_step", stopwatch):
+        try:
+            (finetune if stage_name == "finetune" else pretrain)(command.data, Path(folder), config)
+            stopwatch.finish()
+        except (RuntimeError, torch.OutOfMemoryError) as error:
+            measured.error = (str(error).splitlines() or [type(error).__name__])[0]
+    return measured
+
+
+def table(results: Sequence[Measured]) -> list[str]:
+    """Lines of Markdown."""
+    head = "| stage | network | ms a step | of it waiting for the loader | peak MiB | warm-up s |"
+    lines = [head, "| --- | --- | ---: | ---: | ---: | ---: |"]
+    for one in results:
+        if one.error:
+            lines.append(f"| {one.stage} | {one.way} | {one.error} | | | |")
+            continue
+        times = f"{one.step_ms:.1f} | {one.waiting:.1%}"
+        lines.append(f"| {one.stage} | {one.way} | {times} | {one.peak_bytes / MIB:.0f} | {one.start_s:.1f} |")
+    return [*lines, ""]
+
+
+def profile_table(results: Sequence[Measured]) -> list[str]:
+    """Lines of Markdown: a column per run, a row per kind of kernel."""
+    done = [one for one in results if not one.error]
+    heads = [f"{one.stage}, {one.way}" for one in done]
+    lines = ["| ms a step | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(done)]
+    kinds = [one.by_kind() for one in done]
+    for kind in [*KINDS, REST]:
+        lines.append(f"| {kind} | " + " | ".join(f"{own[kind]:.1f}" for own in kinds) + " |")
+    lines.append("| all kernels | " + " | ".join(f"{sum(own.values()):.1f}" for own in kinds) + " |")
+    return [*lines, ""]
+
+
+def write(folder: Path, name: str, results: Sequence[Measured], head: Sequence[str]) -> None:
+    """Markdown, and a CSV with each run's longest kernels."""
+    text = [*head, *table(results), f"What the device does, from a profile of {PROFILED} further steps:", ""]
+    write_text(folder / f"{name}.md", "\n".join([*text, *profile_table(results)]))
+    with replace_atomically(folder / f"{name}.csv") as part, open(part, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("stage", "network", "kernel", "kind", "ms_a_step"))
+        for one in results:
+            longest = sorted(one.kernels_ms.items(), key=lambda item: -item[1])[:20]
+            writer.writerows((one.stage, one.way, name[:120], kind_of(name), f"{ms:.3f}") for name, ms in longest)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    command = parse(TrainingStep, arguments)
+    unknown = [way for way in command.ways if way not in WAYS]
+    if unknown or min(command.steps, command.warm_up) < 1:
+        reason = f"A way is one of {'; '.join(WAYS)}, not {unknown[0]!r}" if unknown else "Steps must be at least 1"
+        print(f"Error: {reason}", file=sys.stderr)
+        return 2
+    results = []
+    try:
+        for stage in command.stages:
+            for way in command.ways:
+                results.append(measure(command, stage, way))
+                print(table(results)[-2], file=sys.stderr, flush=True)
+    except (ValueError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    facts = environment()
+    versions = {name: facts[name] for name in ("python", "torch", "lightning")}
+    head = [f"# A training step of preset {command.preset}", ""]
+    head += caption("benchmarks.training_step", arguments, versions, facts["device"])
+    command.output.mkdir(parents=True, exist_ok=True)
+    write(command.output, f"training-step-{command.preset}", results, head)
+    return int(any(one.error for one in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

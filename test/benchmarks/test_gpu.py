@@ -1,0 +1,72 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.gpu import Image, Measured
+
+
+@pytest.fixture
+def image() -> Image:
+    rng = np.random.default_rng(0)
+    region = np.zeros((24, 40, 48), bool)
+    region[4:14, 10:30, 8:40] = True
+    return Image(rng.normal(size=region.shape).astype(np.float32), region)
+
+
+def test_contenders_take_turns_and_are_held_against_single_precision(tiny_bundle, image, monkeypatch):
+    monkeypatch.setattr(gpu, "monai", lambda *_: lambda image: np.full(image.array.shape, 2.0))
+    results = gpu.compare(tiny_bundle, "cpu", image, repeats=2)
+    own, peers = [r for r in results if "ours" in r.name], [r for r in results if "MONAI" in r.name]
+    assert len(own) == len(gpu.BATCHES) + 2
+    assert len(peers) == len(gpu.BATCHES)
+    assert all(len(result.seconds) == 3 for result in results)
+    assert all(result.difference < 1e-5 for result in own)
+    assert all(1 < result.difference < 2 for result in peers)
+    assert (
+        own[0].windows < own[-1].windows == peers[0].windows == 2 * 2 * 2
+    )  # patches of 16 x 32 x 32, half of it apart
+
+
+def test_monai_computes_the_same(tiny_bundle, image):
+    pytest.importorskip("monai")
+    results = gpu.compare(tiny_bundle, "cpu", image, repeats=1)
+    assert max(result.difference for result in results) < 0.01  # the middle of its Gaussian lies half a voxel off
+
+
+def test_contender_that_fails_is_left_out_with_the_reason(image):
+    def short(_image):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    measured = Measured("it", 3)
+    for _ in range(2):
+        gpu.run(measured, short, image, image.array)
+    assert measured.seconds == []
+    assert gpu.table([measured])[2] == "| it | 3 | CUDA out of memory. | | | |"
+
+
+def test_first_run_is_told_apart(image):
+    measured = Measured("it", 3, [9.0, 1.0, 3.0, 2.0], 5 * 2**20, 0.01)
+    assert gpu.table([measured])[2] == "| it | 3 | 2.000 | 9.00 | 5 | 1.0e-02 |"
+
+
+def test_command_writes_table_and_runs(tiny_bundle, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "monai", lambda *_: lambda image: np.zeros(image.array.shape))
+    monkeypatch.setattr(gpu, "version", lambda package: "1")
+    options = ["--bundle", str(tiny_bundle), "-o", str(tmp_path), "--device", "cpu-torch", "--repeats", "1"]
+    assert gpu.main([*options, "--size", "64"]) == 0
+    rows = list(csv.DictReader((tmp_path / f"gpu-{tiny_bundle.name}.csv").read_text().splitlines()))
+    assert [row["run"] for row in rows[:2]] == ["0", "1"]
+    assert len(rows) == 2 * (2 * len(gpu.BATCHES) + 2)
+    text = (tmp_path / f"gpu-{tiny_bundle.name}.md").read_text()
+    assert "seconds by stage" in text and "prepare" in text
+    assert text.strip() == capsys.readouterr().out.strip()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
+def test_without_a_gpu_it_says_so(tiny_bundle, tmp_path, capsys):
+    assert gpu.main(["--bundle", str(tiny_bundle), "-o", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "Error: there is no GPU that PyTorch can use\n"
+    assert not (tmp_path / "out").exists()

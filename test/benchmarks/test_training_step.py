@@ -1,0 +1,94 @@
+import csv
+import dataclasses
+
+import pytest
+import torch
+
+from benchmarks import training_step
+from benchmarks.training_step import Measured, TrainingStep, kind_of, measure, profile_table, table
+from training import loop
+from training.config import TINY
+
+
+@pytest.fixture
+def command(prepared, tmp_path) -> TrainingStep:
+    return TrainingStep(prepared, tmp_path / "out", steps=3, warm_up=2, preset="tiny", config=TINY)
+
+
+@pytest.mark.parametrize("stage", ["finetune", "pretrain"])
+def test_timed_are_the_steps_between_warm_up_and_profile(command, stage):
+    step, threads = loop._step, torch.get_num_threads()
+    measured = measure(command, stage, "channels-last")
+    assert not measured.error
+    assert len(measured.ms) == len(measured.waited_ms) == 3
+    assert all(0 < waited < whole for waited, whole in zip(measured.waited_ms, measured.ms, strict=True))
+    assert measured.start_s > 0
+    assert measured.peak_bytes > 2**20
+    assert measured.by_kind()["convolutions"] > 0
+    assert loop._step is step
+    assert torch.get_num_threads() == threads
+
+
+def test_way_that_cannot_be_run_says_why(command, monkeypatch):
+    def short(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(loop, "_step", short)
+    measured = measure(command, "finetune", "plain")
+    assert measured.error == "CUDA out of memory."
+    assert table([measured])[2] == "| finetune | plain | CUDA out of memory. | | | |"
+    assert profile_table([measured])[0] == "| ms a step |  |"
+
+
+def test_figures_of_the_table():
+    measured = Measured(
+        "finetune", "plain", [10.0, 30.0], [1.0, 0.0], 2.5, 3 * 2**20, {"ampere_sgemm": 7.0, "add": 1.0}
+    )
+    assert table([measured])[2] == "| finetune | plain | 20.0 | 2.5% | 3 | 2.5 |"
+    assert "| convolutions | 7.0 |" in profile_table([measured])
+    assert profile_table([measured])[-2] == "| all kernels | 8.0 |"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("sm90_xmma_fprop_implicit_gemm_bf16", "convolutions"),
+        ("void cudnn::ops::nchwToNhwcKernel<...>", "changes of memory layout"),
+        ("void at::native::batch_norm_backward_kernel<...>", "norms"),
+        ("triton_red_fused_native_batch_norm_3", "fused by the compiler"),
+        ("void at::native::multi_tensor_apply_kernel<...>", "optimiser and averaged weights"),
+        ("Memcpy HtoD (Pinned -> Device)", "copies and casts"),
+        ("void at::native::vectorized_elementwise_kernel<...>", training_step.REST),
+    ],
+)
+def test_kinds_of_kernels(kernel, kind):
+    assert kind_of(kernel) == kind
+
+
+def test_command_writes_a_table_and_the_longest_kernels(command, monkeypatch, capfd):
+    options = ["--data", str(command.data), "-o", str(command.output), "--preset", "tiny", "--steps", "2"]
+    options += ["--warm-up", "1", "--stages", "finetune", "--ways", "plain"]
+    assert training_step.main(options) == 0
+    text = (command.output / "training-step-tiny.md").read_text()
+    assert "| finetune | plain | " in text and "| convolutions |" in text
+    rows = list(csv.DictReader((command.output / "training-step-tiny.csv").read_text().splitlines()))
+    assert rows and {row["network"] for row in rows} == {"plain"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--ways", "fast"], "A way is one of plain; channels-last; compile; compile, channels-last, not 'fast'"),
+        (["--steps", "0"], "Steps must be at least 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(command, capsys, options, sentence):
+    given = ["--data", str(command.data), "-o", str(command.output), "--preset", "tiny"]
+    assert training_step.main([*given, *options]) == 2
+    assert capsys.readouterr().err == f"Error: {sentence}\n"
+    assert not command.output.exists()
+
+
+def test_every_way_is_a_choice_of_the_configuration():
+    names = {field.name for field in dataclasses.fields(TINY)}
+    assert all(names >= changes.keys() for changes in training_step.WAYS.values())
