@@ -1,7 +1,6 @@
 """The sliding window on a GPU: this project's beside MONAI's, with the same weights, from and to arrays in memory.
 
-    python -m benchmarks.gpu --bundle model -o docs/results
-    python -m benchmarks.gpu --bundle paper -o docs/results
+    python -m benchmarks.gpu --bundles model paper -o docs/results
 
 The CT is a phantom, prepared once; the contenders take turns on it, each with half precision, its first run told apart:
 a container segments one CT and ends. Then ours segments the whole CT, for the time outside the network. Writes
@@ -37,7 +36,7 @@ from lnq.spec import BundleError, ModelSpec
 from lnq.volume import Volume
 from phantom.make import make_phantom
 
-BATCHES = (1, 2, 4, 8)  # windows at a time
+BATCHES = (1, 4, 8)  # windows at a time
 PEER_STEP = 0.5  # of the peer, which knows no region
 MIB = 2**20
 
@@ -167,6 +166,8 @@ def compare(bundle: Path, device: str, image: Image, repeats: int) -> list[Measu
     for _ in range(repeats + 1):
         for measured, contender, use_region in found:
             run(measured, contender, image, references[use_region])
+            said = measured.error or f"{measured.seconds[-1]:.3f} s"
+            print(f"{measured.name}: {said}", file=sys.stderr, flush=True)
     return [measured for measured, _, _ in found]
 
 
@@ -175,6 +176,21 @@ def stages(bundle: Path, device: str, volume: Volume, repeats: int) -> dict[str,
     model = load_model(bundle, device)
     runs = [pipeline.segment(volume, model).seconds for _ in range(repeats + 1)][1:]
     return {stage: float(np.median([seconds[stage] for seconds in runs])) for stage in runs[0]}
+
+
+def measure(bundle: Path, device: str, volume: Volume, repeats: int) -> tuple[list[str], list[Measured]]:
+    """All contenders on a CT; lines of Markdown, and the runs."""
+    image = prepared(volume, ModelSpec.load(bundle))
+    results = compare(bundle, device, image, repeats)
+    sizes = " x ".join(map(str, volume.shape)), " x ".join(map(str, image.array.shape))
+    line = f"A CT of {sizes[0]} voxels, {sizes[1]} as the network sees it. Medians of {repeats} runs, in turns:"
+    return [line, "", *table(results)], results
+
+
+def stage_lines(seconds: dict[str, float]) -> list[str]:
+    """Lines of Markdown."""
+    each = ", ".join(f"{stage} {value:.2f}" for stage, value in seconds.items())
+    return [f"A whole CT from and to memory, ours, seconds by stage: {each}.", ""]
 
 
 def table(results: Sequence[Measured]) -> list[str]:
@@ -212,7 +228,9 @@ def prepared(volume: Volume, spec: ModelSpec) -> Image:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", required=True, help=f"a bundle's folder, or {PAPER}: its network, random weights")
+    parser.add_argument(
+        "--bundles", nargs="+", required=True, help=f"folders of bundles, or {PAPER}: its network, random weights"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--device", choices=("cuda", "cpu-torch"), default="cuda", help="cpu-torch tries the command")
     parser.add_argument("--repeats", type=int, default=5, help="after the first run (default 5)")
@@ -226,28 +244,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Error: there is no GPU that PyTorch can use", file=sys.stderr)
         return 2
     volume = make_phantom(options.seed, None, options.size).ct
+    options.output.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="lnq-gpu-") as folder:
-            bundle = find_bundle(options.bundle, Path(folder)).resolve()
-            image = prepared(volume, ModelSpec.load(bundle))
-            results = compare(bundle, device, image, options.repeats)
-            by_stage = stages(bundle, options.device, volume, options.repeats)
+            for name in options.bundles:
+                bundle = find_bundle(name, Path(folder)).resolve()
+                lines, results = measure(bundle, device, volume, options.repeats)
+                if name != PAPER:  # what random weights mark is no case to put together
+                    lines += stage_lines(stages(bundle, options.device, volume, options.repeats))
+                head = [f"# The sliding window on a GPU: {bundle.name}", ""]
+                device_name = torch.cuda.get_device_name() if device == "cuda" else "torch on the CPU"
+                versions = {package: version(package) for package in ("torch", "monai")}
+                head += caption("benchmarks.gpu", arguments, versions, device_name)
+                write(options.output, f"gpu-{bundle.name}", results, [*head, *lines])
+                print("\n".join([*head, *lines]))
     except (ValueError, OSError, BundleError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    name = torch.cuda.get_device_name() if device == "cuda" else "torch on the CPU"
-    versions = {package: version(package) for package in ("torch", "monai")}
-    size = " x ".join(map(str, volume.shape)), " x ".join(map(str, image.array.shape))
-    lines = [f"# The sliding window on a GPU: {bundle.name}", ""]
-    lines += caption("benchmarks.gpu", arguments, versions, name)
-    lines += [
-        f"A CT of {size[0]} voxels, {size[1]} as the network sees it. Medians of {options.repeats} runs, in turns:"
-    ]
-    lines += ["", *table(results), "A whole CT from and to memory, ours, seconds by stage: "]
-    lines += [", ".join(f"{stage} {seconds:.2f}" for stage, seconds in by_stage.items()) + ".", ""]
-    options.output.mkdir(parents=True, exist_ok=True)
-    write(options.output, f"gpu-{bundle.name}", results, lines)
-    print("\n".join(lines))
     return 0
 
 

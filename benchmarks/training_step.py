@@ -27,12 +27,12 @@ from benchmarks.machine import caption
 from benchmarks.stages import peak_memory
 from lnq.files import replace_atomically, write_text
 from training import loop
-from training.config import PAPER, Config, ConfigArguments, Stage, parse
+from training.config import COMPACT, Config, ConfigArguments, Stage, parse
 from training.finetune import finetune
 from training.machine import environment
 from training.pretrain import pretrain
 
-WAYS: dict[str, dict[str, bool]] = {
+WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "channels-last": {"channels_last": True},
     "compile": {"compile": True},
@@ -62,8 +62,8 @@ class TrainingStep:
     warm_up: int = 15  # before them: loader, compiler and the choice of convolutions
     ways: tuple[str, ...] = tuple(WAYS)
     stages: tuple[Literal["finetune", "pretrain"], ...] = ("finetune", "pretrain")
-    preset: str = "paper"
-    config: ConfigArguments = PAPER
+    preset: str = "compact"  # paper, compact or tiny
+    config: ConfigArguments = COMPACT
 
 
 @dataclass
@@ -156,10 +156,10 @@ def _profiler(cuda: bool) -> Any:
 def measure(command: TrainingStep, stage_name: str, way: str) -> Measured:
     """Run a stage one way; where it cannot be run, `error` says why."""
     measured = Measured(stage_name, way)
-    stage: Stage = getattr(command.config, stage_name)
     iterations = command.warm_up + command.steps + PROFILED
-    stage = dataclasses.replace(stage, epochs=1, iterations=iterations)
-    config: Config = dataclasses.replace(command.config, **{stage_name: stage}, **WAYS[way], picture_every=0)
+    stage: Stage = dataclasses.replace(getattr(command.config, stage_name), epochs=1, iterations=iterations)
+    changes = {stage_name: stage, "picture_every": 0, **WAYS[way]}
+    config: Config = dataclasses.replace(command.config, **changes)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

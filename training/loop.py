@@ -99,7 +99,9 @@ def _start(run: Run, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]
     optimizer = torch.optim.SGD(
         network.parameters(), stage.lr, stage.momentum, weight_decay=stage.weight_decay, nesterov=True
     )
-    forward = torch.compile(network) if config.compile else network  # shares the weights
+    forward: nn.Module = network
+    if config.compile:
+        forward = torch.compile(network)  # type: ignore[assignment]  # a module with the same weights
     model, stepper = fabric.setup(forward, optimizer)
     network.train()
     state = State(network, optimizer, _copy_weights(network) if stage.ema > 0 else None)

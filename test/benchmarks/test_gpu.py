@@ -55,7 +55,7 @@ def test_first_run_is_told_apart(image):
 def test_command_writes_table_and_runs(tiny_bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu, "monai", lambda *_: lambda image: np.zeros(image.array.shape))
     monkeypatch.setattr(gpu, "version", lambda package: "1")
-    options = ["--bundle", str(tiny_bundle), "-o", str(tmp_path), "--device", "cpu-torch", "--repeats", "1"]
+    options = ["--bundles", str(tiny_bundle), "-o", str(tmp_path), "--device", "cpu-torch", "--repeats", "1"]
     assert gpu.main([*options, "--size", "64"]) == 0
     rows = list(csv.DictReader((tmp_path / f"gpu-{tiny_bundle.name}.csv").read_text().splitlines()))
     assert [row["run"] for row in rows[:2]] == ["0", "1"]
@@ -67,6 +67,6 @@ def test_command_writes_table_and_runs(tiny_bundle, tmp_path, monkeypatch, capsy
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
 def test_without_a_gpu_it_says_so(tiny_bundle, tmp_path, capsys):
-    assert gpu.main(["--bundle", str(tiny_bundle), "-o", str(tmp_path / "out")]) == 2
+    assert gpu.main(["--bundles", str(tiny_bundle), "-o", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "Error: there is no GPU that PyTorch can use\n"
     assert not (tmp_path / "out").exists()
