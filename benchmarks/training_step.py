@@ -144,7 +144,11 @@ class Stopwatch:
         self._profile.stop()
         for event in self._profile.key_averages():
             own_us = event.self_device_time_total if torch.cuda.is_available() else event.self_cpu_time_total
-            if own_us and (event.device_type.name == "CUDA") == torch.cuda.is_available():
+            if (
+                own_us
+                and not event.is_user_annotation
+                and (event.device_type.name == "CUDA") == torch.cuda.is_available()
+            ):
                 self.measured.kernels_ms[event.key] = own_us / 1000 / PROFILED
 
 
