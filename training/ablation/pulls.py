@@ -1,0 +1,199 @@
+"""What each loss of a row does to the background: early in training, and after it.
+
+    python -m training.ablation.pulls --data OUT/data/small/4x2x2/train --rows e f -o docs/results
+
+Trains the row, and at some steps asks of each of its losses how fast a step of gradient descent on that loss alone
+would raise the log odds of node: the mean over the batch's voxels that are annotated, and over those that are not. Both
+are derivatives by the learning rate, without momentum. Writes pulls.csv and pulls.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import Tensor, nn
+
+from lnq.files import replace_atomically, write_text
+from training.ablation.rows import ALL_ROWS, Row, pseudo_pair, row_step, supervised_sum
+from training.ablation.sizes import SIZES
+from training.command import run_command
+from training.config import Config, ConfigArguments
+from training.dataset import Sample
+from training.finetune import Recipe, finetune, one_hot, theta
+from training.loop import Position, Step
+from training.losses import ramp_up
+from training.machine import environment
+
+STEPS = (0, 10, 20, 40, 80, 160, 320)
+NAMES = {"pce": "PCE", "tversky": "Tversky", "sce": "SCE", "ce": "CE", "pseudo": "pseudo label"}
+
+
+@dataclass(frozen=True)
+class Pulls:
+    """Measure what the losses of some rows do to the background."""
+
+    data: Path  # prepared cases to train on
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    rows: tuple[str, ...] = ("e", "f")  # of two branches
+    steps: tuple[int, ...] = STEPS
+    config: ConfigArguments = SIZES["small"].config
+
+
+@dataclass(frozen=True)
+class Pull:
+    """One loss at one step."""
+
+    row: str
+    step: int
+    background: float  # mean probability of node where nothing is annotated
+    node: float  # and where a node is
+    loss: str  # a key of NAMES
+    on_background: float  # d(mean log odds) / d(learning rate)
+    on_node: float
+
+
+class Enough(Exception):
+    """The last step to be measured is done."""
+
+
+def measuring(row: Row, config: Config, steps: Sequence[int], found: list[Pull]) -> Step:
+    """The row's own step, which measures first at the given ones and stops after the last."""
+    own = row_step(row, config)
+
+    def step(model: nn.Module, batch: Sample, position: Position) -> dict[str, Tensor]:
+        if position.step > max(steps):
+            raise Enough
+        if position.step in steps:
+            devices = [batch["image"].device] if batch["image"].is_cuda else []
+            with torch.random.fork_rng(devices=devices):  # the run's dropout is that of one that is not measured
+                found.extend(measure(row, config, model, batch, position))
+        return own(model, batch, position)
+
+    return step
+
+
+def measure(row: Row, config: Config, model: nn.Module, batch: Sample, position: Position) -> list[Pull]:
+    """All losses of a row, weighted as in Eq. 10, on a batch; nothing where it has no annotated voxel."""
+    y, settings = one_hot(batch["label"]), config.losses
+    if not y[:, 1].any():
+        return []
+    main, auxiliary = model(batch["image"], both=True)
+    weights = [w for w in model.parameters() if w.requires_grad]
+    log_odds = _at_least_single(main[:, 1]) - _at_least_single(main[:, 0])
+    annotated = y[:, 1] > 0.5
+    means = log_odds[~annotated].mean(), log_odds[annotated].mean()
+    rise = [_gradient(mean, weights) for mean in means]
+    branches = (main, auxiliary)
+    losses: dict[str, Tensor] = {
+        term: 0.25 * torch.stack([supervised_sum(branch, y, [term], settings) for branch in branches]).sum()
+        for term in row.supervised
+    }
+    weight = ramp_up(position.epoch, settings.final, round(settings.ramp * config.finetune.epochs))
+    mix = theta(config.seed, position.step)
+    pair = pseudo_pair(row.pseudo, main, auxiliary, y, mix, settings.tau)
+    losses["pseudo"] = 0.25 * weight * (pair[0] + pair[1])
+    p = log_odds.detach().sigmoid()
+    levels = float(p[~annotated].mean()), float(p[annotated].mean())
+    pulls = []
+    for name, loss in losses.items():
+        down = _gradient(loss, weights)
+        both = [-sum(float((a * b).sum()) for a, b in zip(up, down, strict=True)) for up in rise]
+        pulls.append(Pull(row.name, position.step, *levels, name, *both))
+    return pulls
+
+
+def _gradient(value: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(w) if g is None else g for g, w in zip(found, weights, strict=True)]
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def pulls_of(row: Row, data: Path, config: Config, steps: Sequence[int]) -> list[Pull]:
+    """Train a row for as long as is needed. Raises ValueError for a row with one branch."""
+    if not row.dual:
+        raise ValueError(f"Row {row.name} has one branch, whose loss is all there is")
+    found: list[Pull] = []
+    recipe = Recipe(f"row {row.name}", lambda given: measuring(row, given, steps, found))
+    with tempfile.TemporaryDirectory(prefix="lnq-pulls-") as folder, contextlib.suppress(Enough):
+        finetune(data, Path(folder), dataclasses.replace(config, picture_every=0), recipe=recipe)
+    return found
+
+
+def table(pulls: Sequence[Pull]) -> list[str]:
+    """Lines of Markdown: a row per step, the pull of each loss on the background and, behind it, on annotated nodes."""
+    lines = []
+    for row in dict.fromkeys(pull.row for pull in pulls):
+        own = [pull for pull in pulls if pull.row == row]
+        names = list(dict.fromkeys(pull.loss for pull in own))
+        lines += [
+            f"Row {row}:",
+            "",
+            "| step | p, background | p, annotated | " + " | ".join(NAMES[n] for n in names) + " |",
+        ]
+        lines.append("| ---: |" + " ---: |" * (2 + len(names)))
+        for step in dict.fromkeys(pull.step for pull in own):
+            at = {pull.loss: pull for pull in own if pull.step == step}
+            first = at[names[0]]
+            cells = [f"{at[n].on_background:+.2g}, {at[n].on_node:+.2g}" for n in names]
+            lines.append(f"| {step} | {first.background:.3f} | {first.node:.3f} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return lines
+
+
+def write(folder: Path, command: Sequence[str], pulls: Sequence[Pull]) -> None:
+    """pulls.csv and pulls.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(folder / "pulls.csv") as part, open(part, "w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Pull)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(pull) for pull in pulls)
+    facts = environment()
+    head = [
+        "# What each loss does to the background",
+        "",
+        "```",
+        f"python -m training.ablation.pulls {' '.join(command)}",
+        "```",
+        "",
+        f"{facts['device']}, torch {facts['torch']}. How fast a step of gradient descent on each loss alone, weighted "
+        "as in Eq. 10, would raise the log odds of node: the mean over voxels that are not annotated, then over those "
+        "that are. Derivatives by the learning rate; a batch of the run at each step.",
+        "",
+    ]
+    write_text(folder / "pulls.md", "\n".join([*head, *table(pulls)]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    command = tyro.cli(Pulls, args=words, prog="python -m training.ablation.pulls")
+
+    def work() -> bool:
+        unknown = [name for name in command.rows if name not in ALL_ROWS]
+        if unknown or not command.steps or min(command.steps) < 0:
+            rows = ", ".join(ALL_ROWS)
+            raise ValueError(f"Rows are {rows}, not {unknown[0]!r}" if unknown else "Steps must be 0 or more")
+        pulls: list[Pull] = []
+        for name in command.rows:
+            pulls += pulls_of(ALL_ROWS[name], command.data, command.config, command.steps)
+        write(command.output, words, pulls)
+        return True
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
