@@ -2,9 +2,8 @@
 
     python -m benchmarks.gpu --bundles model paper -o docs/results
 
-The CT is a phantom, prepared once; the contenders take turns on it, each with half precision, its first run told apart:
-a container segments one CT and ends. Then ours segments the whole CT, for the time outside the network. Writes
-gpu-BUNDLE.md and .csv.
+The CT is a phantom, prepared once; the contenders take turns on it in half precision. Then ours segments the whole CT,
+for the time outside the network. Writes gpu-BUNDLE.md and .csv, in which run 0 of each contender warmed it up.
 """
 
 from __future__ import annotations
@@ -58,20 +57,19 @@ class Measured:
 
     name: str
     windows: int
-    seconds: list[float] = field(default_factory=list)  # the first one is the first run's
-    peak_bytes: int = 0
-    difference: float = 0.0  # mean absolute one of the probability from single precision over the same windows
+    seconds: list[float] = field(default_factory=list)  # the first is not counted: it warms up
+    peak_bytes: int = 0  # of the GPU, its network included
+    difference: float = 0.0  # mean absolute one of the probability from single precision, where windows lie
     error: str = ""
 
     @property
     def median_s(self) -> float:
-        """Of all runs but the first."""
+        """Of the runs that count."""
         return float(np.median(self.seconds[1:]))
 
 
-def ours(network: nn.Module, spec: ModelSpec, device: str, batch: int, step: float, use_region: bool) -> Contender:
-    """`lnq.gpu`, in half precision on a GPU."""
-    runner = DeviceWindows(network, device, (precision_of(device),), max_batch=batch)
+def ours(runner: DeviceWindows, spec: ModelSpec, step: float, use_region: bool) -> Contender:
+    """`lnq.gpu`."""
 
     def run(image: Image) -> np.ndarray:
         region = image.region if use_region else None
@@ -83,32 +81,25 @@ def ours(network: nn.Module, spec: ModelSpec, device: str, batch: int, step: flo
     return run
 
 
-def monai(network: nn.Module, spec: ModelSpec, device: str, batch: int) -> Contender:
+def monai(network: nn.Module, spec: ModelSpec, device: str, precision: torch.dtype, batch: int) -> Contender:
     """MONAI's SlidingWindowInferer, the image and what it puts together on the device too."""
     from monai.inferers import SlidingWindowInferer
 
     infer = SlidingWindowInferer(spec.patch, batch, PEER_STEP, mode="gaussian", sw_device=device, device=device)
-    moved: list[nn.Module] = []
 
     def run(image: Image) -> np.ndarray:
-        precision = precision_of(device)
-        if not moved:
-            moved.append(network.to(device, precision))
+        moved = network.to(device, precision)  # the first time; later it is there
         with torch.inference_mode():
-            logits = infer(torch.from_numpy(image.array).to(device, precision)[None, None], moved[0])
+            logits = infer(torch.from_numpy(image.array).to(device, precision)[None, None], moved)
             return torch.softmax(logits[0].float(), 0)[1].cpu().numpy()
 
     return run
 
 
-def precision_of(device: str) -> torch.dtype:
-    """What the network computes in."""
-    return torch.float16 if device == "cuda" else torch.float32
-
-
-def contenders(bundle: Path, device: str, image: Image) -> list[tuple[Measured, Contender, bool]]:
-    """All of them, each with a network of its own, and whether it visits the region alone."""
+def contenders(bundle: Path, device: str, image: Image) -> list[tuple[Measured, Contender, Contender]]:
+    """All of them, each with a network of its own, and beside it the same windows in single precision."""
     spec, _ = load_network(bundle)
+    precision = torch.float16 if device == "cuda" else torch.float32
 
     def network() -> nn.Module:
         return load_network(bundle)[1]
@@ -117,55 +108,60 @@ def contenders(bundle: Path, device: str, image: Image) -> list[tuple[Measured, 
         _, wanted, _ = pad_to(spec.patch, image.array, image.region if use_region else None)
         return len(list(windows(wanted, spec.patch, step)))
 
-    step, some, every = spec.window_step, count(spec.window_step, True), count(PEER_STEP, False)
-    found: list[tuple[Measured, Contender, bool]] = []
+    def own(net: nn.Module, precision: torch.dtype, batch: int, step: float, use_region: bool) -> Contender:
+        return ours(DeviceWindows(net, device, (precision,), max_batch=batch), spec, step, use_region)
+
+    step, some, every, last = spec.window_step, count(spec.window_step, True), count(PEER_STEP, False), BATCHES[-1]
+    in_layout = network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    found: list[tuple[Measured, Contender, Contender]] = []
+    exact = own(network(), torch.float32, 1, step, True)
     for batch in BATCHES:
         name = f"ours, as shipped, {batch} at a time"
-        found.append((Measured(name, some), ours(network(), spec, device, batch, step, True), True))
-    last = BATCHES[-1]
-    in_layout = network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        found.append((Measured(name, some), own(network(), precision, batch, step, True), exact))
     name = f"ours, channels last, {last} at a time"
-    found.append((Measured(name, some), ours(in_layout, spec, device, last, step, True), True))
+    found.append((Measured(name, some), own(in_layout, precision, last, step, True), exact))
+    exact = own(network(), torch.float32, 1, PEER_STEP, False)
     name = f"ours, the whole crop, step {PEER_STEP}, {last} at a time"
-    found.append((Measured(name, every), ours(network(), spec, device, last, PEER_STEP, False), False))
+    found.append((Measured(name, every), own(network(), precision, last, PEER_STEP, False), exact))
+    exact = monai(network(), spec, device, torch.float32, 1)
     for batch in BATCHES:
-        found.append((Measured(f"MONAI, {batch} at a time", every), monai(network(), spec, device, batch), False))
+        name = f"MONAI, {batch} at a time"
+        found.append((Measured(name, every), monai(network(), spec, device, precision, batch), exact))
     return found
 
 
-def run(measured: Measured, contender: Contender, image: Image, wanted: np.ndarray) -> None:
+def run(measured: Measured, contender: Contender, image: Image) -> np.ndarray | None:
     """Once more; a contender that cannot is left out from then on, with the reason."""
     if measured.error:
-        return
-    cuda = torch.cuda.is_available()
-    if cuda:
+        return None
+    held = 0
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
+        held = torch.cuda.memory_allocated()
     begun = time.perf_counter()
     try:
         probability = contender(image)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         measured.error = (str(error).splitlines() or [type(error).__name__])[0]
-        return
+        return None
     measured.seconds.append(time.perf_counter() - begun)  # the result is on the CPU: all work is done
-    measured.peak_bytes = torch.cuda.max_memory_allocated() if cuda else 0
-    measured.difference = float(np.abs(probability - wanted).mean())
+    if torch.cuda.is_available() and not measured.peak_bytes:  # the first run, in which its network is moved, too
+        measured.peak_bytes = torch.cuda.max_memory_allocated() - held
+    return probability
 
 
 def compare(bundle: Path, device: str, image: Image, repeats: int) -> list[Measured]:
-    """All contenders in turns."""
-    spec, network = load_network(bundle)
-    exact = DeviceWindows(network, device)
-    references = {
-        True: exact.sliding_window(image.array, spec.patch, spec.window_step, 0, image.region)[0],
-        False: exact.sliding_window(image.array, spec.patch, PEER_STEP, 0, None)[0],
-    }
-    del exact
+    """All contenders in turns; the first turn warms them up."""
     found = contenders(bundle, device, image)
+    wanted = {exact: exact(image) for exact in dict.fromkeys(exact for _, _, exact in found)}
     for _ in range(repeats + 1):
-        for measured, contender, use_region in found:
-            run(measured, contender, image, references[use_region])
+        for measured, contender, exact in found:
+            probability = run(measured, contender, image)
+            if probability is not None:
+                covered = wanted[exact] > 0
+                measured.difference = float(np.abs(probability - wanted[exact])[covered].mean())
             said = measured.error or f"{measured.seconds[-1]:.3f} s"
             print(f"{measured.name}: {said}", file=sys.stderr, flush=True)
     return [measured for measured, _, _ in found]
@@ -183,7 +179,9 @@ def measure(bundle: Path, device: str, volume: Volume, repeats: int) -> tuple[li
     image = prepared(volume, ModelSpec.load(bundle))
     results = compare(bundle, device, image, repeats)
     sizes = " x ".join(map(str, volume.shape)), " x ".join(map(str, image.array.shape))
-    line = f"A CT of {sizes[0]} voxels, {sizes[1]} as the network sees it. Medians of {repeats} runs, in turns:"
+    line = (
+        f"A CT of {sizes[0]} voxels, {sizes[1]} as the network sees it. Medians and range of {repeats} runs, in turns:"
+    )
     return [line, "", *table(results)], results
 
 
@@ -195,16 +193,14 @@ def stage_lines(seconds: dict[str, float]) -> list[str]:
 
 def table(results: Sequence[Measured]) -> list[str]:
     """Lines of Markdown."""
-    lines = [
-        "| | windows | s | first run s | peak MiB | difference from single precision |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = ["| | windows | s | peak MiB | difference from single precision |", "| --- | ---: | ---: | ---: | ---: |"]
     for one in results:
         if one.error:
-            lines.append(f"| {one.name} | {one.windows} | {one.error} | | | |")
+            lines.append(f"| {one.name} | {one.windows} | {one.error} | | |")
             continue
-        times = f"{one.median_s:.3f} | {one.seconds[0]:.2f}"
-        lines.append(f"| {one.name} | {one.windows} | {times} | {one.peak_bytes / MIB:.0f} | {one.difference:.1e} |")
+        times = f"{one.median_s:.3f} ({min(one.seconds[1:]):.3f} to {max(one.seconds[1:]):.3f})"
+        peak = f"{one.peak_bytes / MIB:.0f}" if one.peak_bytes else "-"
+        lines.append(f"| {one.name} | {one.windows} | {times} | {peak} | {one.difference:.1e} |")
     return [*lines, ""]
 
 
@@ -233,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--device", choices=("cuda", "cpu-torch"), default="cuda", help="cpu-torch tries the command")
-    parser.add_argument("--repeats", type=int, default=5, help="after the first run (default 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="after one to warm up (default 5)")
     parser.add_argument("--seed", type=int, default=9000, help="of the phantom")
     parser.add_argument("--size", type=int, default=512, help="its pixels a side")
     options = parser.parse_args(arguments)

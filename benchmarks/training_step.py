@@ -24,9 +24,9 @@ import torch
 import tyro
 
 from benchmarks.machine import caption
-from benchmarks.stages import peak_memory
 from lnq.files import replace_atomically, write_text
 from training import loop
+from training.command import STOPPED
 from training.config import COMPACT, Config, ConfigArguments, Stage, parse
 from training.finetune import finetune
 from training.machine import environment
@@ -40,11 +40,10 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 KINDS = {
     "fused by the compiler": r"^triton_",
-    "changes of memory layout": r"nchwto|tonchw|converttensor|transpose",
+    "optimiser, clipping and averaged weights": r"multi_tensor|foreach",
+    "copies, casts and changes of memory layout": r"memcpy|memset|copy|nchwto|tonchw|converttensor",
     "convolutions": r"conv|gemm|cutlass|xmma|wgrad|dgrad|fprop|implicit|nvjet",
     "norms": r"norm|welford",
-    "optimiser and averaged weights": r"multi_tensor|foreach",
-    "copies and casts": r"memcpy|memset|copy",
 }
 """What a kernel is for, by the first pattern that its name, in lower case, has."""
 REST = "other elementwise and sums"
@@ -58,7 +57,7 @@ class TrainingStep:
 
     data: Path  # folder that training.prepare wrote
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    steps: int = 50  # that are timed
+    steps: int = 50  # that are timed, at least 1
     warm_up: int = 15  # before them: loader, compiler and the choice of convolutions
     ways: tuple[str, ...] = tuple(WAYS)
     stages: tuple[Literal["finetune", "pretrain"], ...] = ("finetune", "pretrain")
@@ -75,7 +74,7 @@ class Measured:
     ms: list[float] = field(default_factory=list)  # of each step, from the start of one to that of the next
     waited_ms: list[float] = field(default_factory=list)  # of it, for the loader
     start_s: float = 0.0  # from the first step to the end of the warm-up
-    peak_bytes: int = 0  # of the device, of this process on a CPU
+    peak_bytes: int = 0  # of the device; 0 on a CPU, whose process remembers what it took before
     kernels_ms: dict[str, float] = field(default_factory=dict)  # per step, of the profiled ones, by name
     error: str = ""
 
@@ -104,16 +103,20 @@ def kind_of(kernel: str) -> str:
 
 
 class Stopwatch:
-    """Takes the place of the loop's `_step`: times it, profiles the last steps, and leaves what it found."""
+    """Takes the place of the loop's `_step`: times it, profiles some steps, and leaves what it found.
+
+    The loop saves a checkpoint after its last step, so one more step follows those that are profiled.
+    """
 
     def __init__(self, measured: Measured, warm_up: int, steps: int) -> None:
         self.measured, self.first, self.last = measured, warm_up, warm_up + steps
+        self.end = self.last + PROFILED
         self._step, self._begun, self._waited = loop._step, 0.0, 0.0
         self._profile: Any = None
 
     def __call__(self, run: Any, state: Any, fabric: Any, model: Any, stepper: Any, batches: Any, step: Any) -> None:
         number, cuda = state.step, fabric.device.type == "cuda"
-        if number in (0, self.first, self.last) and cuda:
+        if number in (0, self.first, self.last, self.end) and cuda:
             torch.cuda.synchronize()  # else what was asked for before would count as work of the steps that follow
         now = time.perf_counter()
         if number == 0:
@@ -125,9 +128,12 @@ class Stopwatch:
                 self.measured.ms.append(1000 * (now - self._begun))
                 self.measured.waited_ms.append(1000 * self._waited)
             if number == self.last:
-                self.measured.peak_bytes = torch.cuda.max_memory_allocated() if cuda else peak_memory()
+                self.measured.peak_bytes = torch.cuda.max_memory_allocated() if cuda else 0
                 self._profile = _profiler(cuda)
                 self._profile.start()
+        elif number == self.end:
+            self._profile.stop()
+            self._read_profile(cuda)
         self._begun = time.perf_counter()
         self._step(run, state, fabric, model, stepper, self._timed(batches), step)
 
@@ -137,18 +143,10 @@ class Stopwatch:
         self._waited = time.perf_counter() - begun
         yield batch
 
-    def finish(self) -> None:
-        """After the last step."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self._profile.stop()
+    def _read_profile(self, cuda: bool) -> None:
         for event in self._profile.key_averages():
-            own_us = event.self_device_time_total if torch.cuda.is_available() else event.self_cpu_time_total
-            if (
-                own_us
-                and not event.is_user_annotation
-                and (event.device_type.name == "CUDA") == torch.cuda.is_available()
-            ):
+            own_us = event.self_device_time_total if cuda else event.self_cpu_time_total
+            if own_us and not event.is_user_annotation and (event.device_type.name == "CUDA") == cuda:
                 self.measured.kernels_ms[event.key] = own_us / 1000 / PROFILED
 
 
@@ -158,9 +156,9 @@ def _profiler(cuda: bool) -> Any:
 
 
 def measure(command: TrainingStep, stage_name: str, way: str) -> Measured:
-    """Run a stage one way; where it cannot be run, `error` says why."""
+    """Run a stage one way; where it cannot be run, `error` says why. Raises KeyboardInterrupt where it was stopped."""
     measured = Measured(stage_name, way)
-    iterations = command.warm_up + command.steps + PROFILED
+    iterations = command.warm_up + command.steps + PROFILED + 1
     stage: Stage = dataclasses.replace(getattr(command.config, stage_name), epochs=1, iterations=iterations)
     changes = {stage_name: stage, "picture_every": 0, **WAYS[way]}
     config: Config = dataclasses.replace(command.config, **changes)
@@ -171,8 +169,8 @@ def measure(command: TrainingStep, stage_name: str, way: str) -> Measured:
     stopwatch = Stopwatch(measured, command.warm_up, command.steps)
     with tempfile.TemporaryDirectory(prefix="lnq-step-") as folder, patch.object(loop, "_step", stopwatch):
         try:
-            (finetune if stage_name == "finetune" else pretrain)(command.data, Path(folder), config)
-            stopwatch.finish()
+            if not (finetune if stage_name == "finetune" else pretrain)(command.data, Path(folder), config):
+                raise KeyboardInterrupt
         except (RuntimeError, torch.OutOfMemoryError) as error:
             measured.error = (str(error).splitlines() or [type(error).__name__])[0]
     return measured
@@ -187,7 +185,8 @@ def table(results: Sequence[Measured]) -> list[str]:
             lines.append(f"| {one.stage} | {one.way} | {one.error} | | | |")
             continue
         times = f"{one.step_ms:.1f} | {one.waiting:.1%}"
-        lines.append(f"| {one.stage} | {one.way} | {times} | {one.peak_bytes / MIB:.0f} | {one.start_s:.1f} |")
+        peak = f"{one.peak_bytes / MIB:.0f}" if one.peak_bytes else "-"
+        lines.append(f"| {one.stage} | {one.way} | {times} | {peak} | {one.start_s:.1f} |")
     return [*lines, ""]
 
 
@@ -220,15 +219,22 @@ def main(arguments: list[str] | None = None) -> int:
     command = parse(TrainingStep, arguments)
     unknown = [way for way in command.ways if way not in WAYS]
     if unknown or min(command.steps, command.warm_up) < 1:
-        reason = f"A way is one of {'; '.join(WAYS)}, not {unknown[0]!r}" if unknown else "Steps must be at least 1"
+        reason = (
+            f"A way is one of {'; '.join(WAYS)}, not {unknown[0]!r}"
+            if unknown
+            else "Steps and warm-up must be at least 1"
+        )
         print(f"Error: {reason}", file=sys.stderr)
         return 2
     results = []
     try:
+        command.output.mkdir(parents=True, exist_ok=True)
         for stage in command.stages:
             for way in command.ways:
                 results.append(measure(command, stage, way))
                 print(table(results)[-2], file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        return STOPPED
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -236,7 +242,6 @@ def main(arguments: list[str] | None = None) -> int:
     versions = {name: facts[name] for name in ("python", "torch", "lightning")}
     head = [f"# A training step of preset {command.preset}", ""]
     head += caption("benchmarks.training_step", arguments, versions, facts["device"])
-    command.output.mkdir(parents=True, exist_ok=True)
     write(command.output, f"training-step-{command.preset}", results, head)
     return int(any(one.error for one in results))
 

@@ -1,10 +1,11 @@
-"""What each loss of a row does to the background: early in training, and after it.
+"""What each loss of a row does to the background, step by step.
 
     python -m training.ablation.pulls --data OUT/data/small/4x2x2/train --rows e f -o docs/results
 
 Trains the row, and at some steps asks of each of its losses how fast a step of gradient descent on that loss alone
-would raise the log odds of node: the mean over the batch's voxels that are annotated, and over those that are not. Both
-are derivatives by the learning rate, without momentum. Writes pulls.csv and pulls.md.
+would raise the main branch's log odds of node: the mean over the batch's voxels that are annotated, and over those that
+are not. Both are derivatives by the learning rate, without momentum. All in single precision. Writes pulls.csv and
+pulls.md.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from lnq.files import replace_atomically, write_text
 from training.ablation.rows import ALL_ROWS, Row, pseudo_pair, row_step, supervised_sum
 from training.ablation.sizes import SIZES
-from training.command import run_command
+from training.command import STOPPED, run_command
 from training.config import Config, ConfigArguments
 from training.dataset import Sample
 from training.finetune import Recipe, finetune, one_hot, theta
@@ -44,8 +45,8 @@ class Pulls:
 
     data: Path  # prepared cases to train on
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    rows: tuple[str, ...] = ("e", "f")  # of two branches
-    steps: tuple[int, ...] = STEPS
+    rows: tuple[str, ...] = ("e", "f")  # of two branches, from chance
+    steps: tuple[int, ...] = STEPS  # where a batch has no annotated voxel, nothing is measured
     config: ConfigArguments = SIZES["small"].config
 
 
@@ -122,13 +123,14 @@ def _at_least_single(x: Tensor) -> Tensor:
 
 
 def pulls_of(row: Row, data: Path, config: Config, steps: Sequence[int]) -> list[Pull]:
-    """Train a row for as long as is needed. Raises ValueError for a row with one branch."""
-    if not row.dual:
-        raise ValueError(f"Row {row.name} has one branch, whose loss is all there is")
+    """Train a row for as long as is needed. Raises KeyboardInterrupt where it was stopped before."""
+    # Mixed precision gives gradients to `fabric.backward` alone; and several are taken of one graph
+    config = dataclasses.replace(config, precision="32-true", compile=False, picture_every=0)
     found: list[Pull] = []
     recipe = Recipe(f"row {row.name}", lambda given: measuring(row, given, steps, found))
     with tempfile.TemporaryDirectory(prefix="lnq-pulls-") as folder, contextlib.suppress(Enough):
-        finetune(data, Path(folder), dataclasses.replace(config, picture_every=0), recipe=recipe)
+        finetune(data, Path(folder), config, recipe=recipe)
+        raise KeyboardInterrupt  # the last step to be measured was not reached
     return found
 
 
@@ -169,11 +171,24 @@ def write(folder: Path, command: Sequence[str], pulls: Sequence[Pull]) -> None:
         "```",
         "",
         f"{facts['device']}, torch {facts['torch']}. How fast a step of gradient descent on each loss alone, weighted "
-        "as in Eq. 10, would raise the log odds of node: the mean over voxels that are not annotated, then over those "
-        "that are. Derivatives by the learning rate; a batch of the run at each step.",
+        "as in Eq. 10, would raise the main branch's log odds of node (p: its probability): the mean over voxels that "
+        "are not annotated, then over those that are. Derivatives by the learning rate; at each step the run's batch.",
         "",
     ]
     write_text(folder / "pulls.md", "\n".join([*head, *table(pulls)]))
+
+
+def check(command: Pulls) -> None:
+    """Raise ValueError with a sentence for what cannot be measured."""
+    possible = [name for name, row in ALL_ROWS.items() if row.dual and not row.pretrained]
+    for name in command.rows:
+        if name not in possible:
+            raise ValueError(
+                f"A row of two branches that starts from chance is one of {', '.join(possible)}, not {name}"
+            )
+    last = command.config.finetune.epochs * command.config.finetune.iterations - 2
+    if not command.steps or min(command.steps) < 0 or max(command.steps) > last:
+        raise ValueError(f"Steps must lie between 0 and {last}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -182,17 +197,17 @@ def main(arguments: list[str] | None = None) -> int:
     command = tyro.cli(Pulls, args=words, prog="python -m training.ablation.pulls")
 
     def work() -> bool:
-        unknown = [name for name in command.rows if name not in ALL_ROWS]
-        if unknown or not command.steps or min(command.steps) < 0:
-            rows = ", ".join(ALL_ROWS)
-            raise ValueError(f"Rows are {rows}, not {unknown[0]!r}" if unknown else "Steps must be 0 or more")
+        check(command)
         pulls: list[Pull] = []
         for name in command.rows:
             pulls += pulls_of(ALL_ROWS[name], command.data, command.config, command.steps)
         write(command.output, words, pulls)
         return True
 
-    return run_command(work)
+    try:
+        return run_command(work)
+    except KeyboardInterrupt:
+        return STOPPED
 
 
 if __name__ == "__main__":

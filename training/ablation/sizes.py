@@ -59,7 +59,7 @@ TINY_SIZE = Size(TINY, pixels=64, train=2, tune=1, test=1)
 
 SIZES = {"small": SMALL, "full": FULL, "tiny": TINY_SIZE}
 
-_CELL_OR_SPEED = ("seed", "workers", "threads", "devices", "picture_every", "compile")
+_CELL_OR_SPEED = ("seed", "workers", "threads", "devices", "picture_every")
 """Entries of the configuration that a cell sets, or that do not change the result."""
 
 
@@ -69,6 +69,8 @@ def settings_digest(size: Size) -> str:
     for name in _CELL_OR_SPEED:
         config.pop(name, None)
     del config["sampling"]["cache"]
+    if not config["compile"]:  # digests are older than this choice
+        del config["compile"]
     phantoms = {"pixels": size.pixels, "train": size.train, "tune": size.tune, "test": size.test}
     seeds = [TRAIN_SEED, TUNE_SEED, TEST_SEED]
     text = json.dumps({"config": config, "phantoms": phantoms, "seeds": seeds}, sort_keys=True)

@@ -93,6 +93,17 @@ def test_run_is_the_one_that_is_not_measured(prepared: Path, monkeypatch):
     assert losses[0] == losses[1]
 
 
+def test_mixed_precision_is_left_for_the_measurement(prepared: Path):
+    config = dataclasses.replace(CONFIG, precision="bf16-mixed", compile=True)
+    assert {pull.step for pull in pulls_of(ROWS["e"], prepared, config, (1, 2))} <= {1, 2}
+
+
+def test_stopped_run_ends_the_command(prepared: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(pulls_module, "finetune", lambda *_, **__: False)
+    assert main(["--data", str(prepared), "-o", str(tmp_path / "out"), "--rows", "e", "f"]) == 143
+    assert not (tmp_path / "out").exists()
+
+
 def test_table_gives_background_then_nodes():
     own = [Pull("e", 0, 0.5, 0.25, "pce", 2.0, 30.0), Pull("e", 0, 0.5, 0.25, "pseudo", -0.5, 0.004)]
     assert table(own)[-2] == "| 0 | 0.500 | 0.250 | +2, +30 | -0.5, +0.004 |"
@@ -109,9 +120,13 @@ def test_command_writes_what_it_measured(prepared: Path, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--rows", "h"], "Rows are baseline, a, b, c, d, e, f, g, e-integer, not 'h'"),
-        (["--rows", "baseline"], "Row baseline has one branch, whose loss is all there is"),
-        (["--steps", "-1"], "Steps must be 0 or more"),
+        (
+            ["--rows", "e", "h"],
+            "A row of two branches that starts from chance is one of a, b, c, d, e, f, e-integer, not h",
+        ),
+        (["--rows", "g"], "A row of two branches that starts from chance is one of a, b, c, d, e, f, e-integer, not g"),
+        (["--steps", "-1"], "Steps must lie between 0 and 2398"),
+        (["--steps", "2399"], "Steps must lie between 0 and 2398"),
     ],
 )
 def test_what_cannot_be_measured_is_said(prepared: Path, tmp_path: Path, capsys, options, sentence):
