@@ -239,9 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if device == "cuda" and not torch.cuda.is_available():
         print("Error: there is no GPU that PyTorch can use", file=sys.stderr)
         return 2
-    volume = make_phantom(options.seed, None, options.size).ct
-    options.output.mkdir(parents=True, exist_ok=True)
     try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        volume = make_phantom(options.seed, None, options.size).ct
         with tempfile.TemporaryDirectory(prefix="lnq-gpu-") as folder:
             for name in options.bundles:
                 bundle = find_bundle(name, Path(folder)).resolve()
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 head += caption("benchmarks.gpu", arguments, versions, device_name)
                 write(options.output, f"gpu-{bundle.name}", results, [*head, *lines])
                 print("\n".join([*head, *lines]))
-    except (ValueError, OSError, BundleError) as error:
+    except (ValueError, OSError, ImportError, BundleError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -89,7 +89,7 @@ class Config:
     workers: int = 8  # loader processes; 0 loads between the steps
     precision: Precision = "auto"  # bf16 where the device computes in it, else fp16 on GPUs, fp32 on CPUs
     channels_last: bool = False  # memory layout of activations
-    compile: bool = False  # let torch.compile fuse the network's layers: a start of a minute or more, then faster steps
+    compile: bool = False  # let torch.compile fuse the network's layers: it starts a minute or more later
     threads: int = 0  # CPU threads of the training process; 0 leaves PyTorch's choice
     devices: int = 1  # GPUs, or processes on a CPU; torchrun's number wins
     picture_every: int = 10  # epochs between two pictures of the progress; 0 draws none

@@ -75,3 +75,13 @@ def test_without_a_gpu_it_says_so(tiny_bundle, tmp_path, capsys):
     assert gpu.main(["--bundles", str(tiny_bundle), "-o", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "Error: there is no GPU that PyTorch can use\n"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("output", ["out", "file"])
+def test_what_is_missing_is_said(tmp_path, capsys, output):
+    (tmp_path / "file").touch()
+    options = ["--bundles", str(tmp_path / "nothing"), "--device", "cpu-torch", "--size", "64"]
+    assert gpu.main([*options, "-o", str(tmp_path / output)]) == 2
+    said = capsys.readouterr().err
+    wanted = "No model bundle in" if output == "out" else "[Errno 17] File exists"
+    assert said.startswith(f"Error: {wanted}") and said.count("\n") == 1

@@ -90,7 +90,7 @@ def measure(row: Row, config: Config, model: nn.Module, batch: Sample, position:
         return []
     main, auxiliary = model(batch["image"], both=True)
     weights = [w for w in model.parameters() if w.requires_grad]
-    log_odds = _at_least_single(main[:, 1]) - _at_least_single(main[:, 0])
+    log_odds = main[:, 1] - main[:, 0]
     annotated = y[:, 1] > 0.5
     means = log_odds[~annotated].mean(), log_odds[annotated].mean()
     rise = [_gradient(mean, weights) for mean in means]
@@ -116,10 +116,6 @@ def measure(row: Row, config: Config, model: nn.Module, batch: Sample, position:
 def _gradient(value: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
     return [torch.zeros_like(w) if g is None else g for g, w in zip(found, weights, strict=True)]
-
-
-def _at_least_single(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def pulls_of(row: Row, data: Path, config: Config, steps: Sequence[int]) -> list[Pull]:
@@ -157,7 +153,6 @@ def table(pulls: Sequence[Pull]) -> list[str]:
 
 def write(folder: Path, command: Sequence[str], pulls: Sequence[Pull]) -> None:
     """pulls.csv and pulls.md."""
-    folder.mkdir(parents=True, exist_ok=True)
     with replace_atomically(folder / "pulls.csv") as part, open(part, "w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Pull)], lineterminator="\n")
         writer.writeheader()
@@ -198,6 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> bool:
         check(command)
+        command.output.mkdir(parents=True, exist_ok=True)
         pulls: list[Pull] = []
         for name in command.rows:
             pulls += pulls_of(ALL_ROWS[name], command.data, command.config, command.steps)

@@ -95,13 +95,13 @@ def test_run_is_the_one_that_is_not_measured(prepared: Path, monkeypatch):
 
 def test_mixed_precision_is_left_for_the_measurement(prepared: Path):
     config = dataclasses.replace(CONFIG, precision="bf16-mixed", compile=True)
-    assert {pull.step for pull in pulls_of(ROWS["e"], prepared, config, (1, 2))} <= {1, 2}
+    assert {pull.step for pull in pulls_of(ROWS["e"], prepared, config, (1,))} == {1}
 
 
 def test_stopped_run_ends_the_command(prepared: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(pulls_module, "finetune", lambda *_, **__: False)
     assert main(["--data", str(prepared), "-o", str(tmp_path / "out"), "--rows", "e", "f"]) == 143
-    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_table_gives_background_then_nodes():
