@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.bundles import PAPER, find_bundle
-from benchmarks.contender import versions
 from benchmarks.machine import caption
-from lnq.backends import available_cpus, load_model
+from benchmarks.peers.bundles import PAPER, find_bundle
+from benchmarks.peers.contender import versions
+from lnq.errors import BundleError
 from lnq.files import replace_atomically, write_text
-from lnq.network import SegmentationNet
-from lnq.spec import BundleError, ModelSpec
+from lnq.inference.backends import available_cpus, load_model
+from lnq.inference.network import SegmentationNet
+from lnq.inference.spec import ModelSpec
 
 _REST_S = 0.5  # a library's threads wait busily for up to 0.2 s, and the next one's would share the CPUs with them
 

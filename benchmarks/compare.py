@@ -17,17 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bundles import PAPER, find_bundle
 from benchmarks.compare_plot import plot
 from benchmarks.compare_table import Verdicts, markdown, rows_of, write_csv
-from benchmarks.contender import OURS, PROBABILITY
 from benchmarks.judge import Patient, Verdict
-from benchmarks.launch import MALLOC, Run, check_name, launch
 from benchmarks.machine import caption
+from benchmarks.peers.bundles import PAPER, find_bundle
+from benchmarks.peers.contender import OURS, PROBABILITY
+from benchmarks.peers.launch import MALLOC, Run, check_name, launch
 from benchmarks.stages import Job
+from lnq.errors import BundleError
 from lnq.files import write_text
-from lnq.spec import BundleError, ModelSpec
-from lnq.volume import read_volume
+from lnq.image.itk import read_volume
+from lnq.inference.spec import ModelSpec
 
 DEFAULT = (OURS, "monai", "nnunet")
 

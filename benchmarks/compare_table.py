@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contender import OURS
 from benchmarks.judge import Verdict
-from benchmarks.launch import Run
+from benchmarks.peers.contender import OURS
+from benchmarks.peers.launch import Run
 from benchmarks.stages import STAGES
 from lnq.files import replace_atomically
 

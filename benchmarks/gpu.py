@@ -22,17 +22,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.bundles import PAPER, find_bundle
 from benchmarks.machine import caption
-from benchmarks.torch_network import load_network
+from benchmarks.peers.bundles import PAPER, find_bundle
+from benchmarks.peers.torch_network import load_network
 from lnq import pipeline
-from lnq.backends import load_model
+from lnq.errors import BundleError
 from lnq.files import replace_atomically, write_text
-from lnq.gpu import DeviceWindows
-from lnq.normalise import normalise
-from lnq.sliding_window import pad_to, windows
-from lnq.spec import BundleError, ModelSpec
-from lnq.volume import Volume
+from lnq.image.volume import Volume
+from lnq.inference.backends import load_model
+from lnq.inference.gpu_windows import DeviceWindows
+from lnq.inference.normalise import normalise
+from lnq.inference.sliding_window import pad_to, windows
+from lnq.inference.spec import ModelSpec
 from phantom.make import make_phantom
 
 BATCHES = (1, 4, 8)  # windows at a time
@@ -69,7 +70,7 @@ class Measured:
 
 
 def ours(runner: DeviceWindows, spec: ModelSpec, step: float, use_region: bool) -> Contender:
-    """`lnq.gpu`."""
+    """`lnq.inference.gpu_windows`."""
 
     def run(image: Image) -> np.ndarray:
         region = image.region if use_region else None

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contender import OURS, PROBABILITY
-from benchmarks.launch import Run
-from lnq.cases import read_case, stem
-from lnq.metrics import dice
+from benchmarks.peers.contender import OURS, PROBABILITY
+from benchmarks.peers.launch import Run
+from lnq.archive.case import read_case
+from lnq.image.itk import read_volume, write_volume
+from lnq.image.names import stem
+from lnq.image.resample import resample_array_to
+from lnq.image.volume import Volume
+from lnq.inference.spec import ModelSpec
+from lnq.nodes.metrics import dice
 from lnq.pipeline import Inferred, Prepared, prepare, to_mask
-from lnq.resample import resample_array_to
-from lnq.spec import ModelSpec
-from lnq.volume import Volume, read_volume, write_volume
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lnq.backends import available_cpus
+from lnq.inference.backends import available_cpus
 
 
 def cpu_model() -> str:

@@ -20,14 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bundles import PAPER, find_bundle
-from benchmarks.contender import OURS
-from benchmarks.launch import Run, launch
 from benchmarks.machine import caption
+from benchmarks.peers.bundles import PAPER, find_bundle
+from benchmarks.peers.contender import OURS
+from benchmarks.peers.launch import Run, launch
 from benchmarks.stages import Job
 from lnq.files import replace_atomically, write_text
-from lnq.resample import resample_array_to
-from lnq.volume import Volume, make_affine, write_volume
+from lnq.image.itk import write_volume
+from lnq.image.resample import resample_array_to
+from lnq.image.volume import Volume, make_affine
 from phantom.make import make_phantom
 
 SLICES = (50, 100, 200, 400, 800)

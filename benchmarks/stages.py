@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:  # importing what a contender needs is part of what is measured
-    from lnq.volume import Volume
+    from lnq.image.volume import Volume
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contender import versions
 from benchmarks.machine import caption
+from benchmarks.peers.contender import versions
 from lnq.files import replace_atomically, write_text
 
 PROGRAM = Path(__file__).resolve().parent.parent / "process.py"

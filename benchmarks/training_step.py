@@ -25,11 +25,11 @@ import tyro
 
 from benchmarks.machine import caption
 from lnq.files import replace_atomically, write_text
-from training import loop
 from training.command import STOPPED
 from training.config import COMPACT, Config, ConfigArguments, Stage, parse
+from training.engine import loop
+from training.engine.machine import environment
 from training.finetune import finetune
-from training.machine import environment
 from training.pretrain import pretrain
 
 WAYS: dict[str, dict[str, Any]] = {

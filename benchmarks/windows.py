@@ -21,13 +21,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lnq.backends import Model, load_model
+from lnq.errors import BundleError
 from lnq.files import replace_atomically
+from lnq.image.itk import read_volume
+from lnq.image.volume import Volume
+from lnq.inference.backends import Model, load_model
+from lnq.inference.spec import MIRRORINGS, ModelSpec
 from lnq.pipeline import infer, to_mask
-from lnq.spec import MIRRORINGS, BundleError, ModelSpec
-from lnq.volume import Volume, read_volume
-from training.scores import CaseResult, replace_missing_assd, score, summary
-from training.truths import find_truths, read_instances
+from training.scoring.scores import CaseResult, replace_missing_assd, score, summary
+from training.scoring.truths import find_truths, read_instances
 
 STEPS = (0.5, 0.625, 0.75, 0.875, 1.0)  # in patches
 Setting = tuple[float, int]  # step and mirroring

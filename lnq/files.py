@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lnq.errors import StartError
 
 
 @contextmanager
@@ -28,3 +31,19 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with replace_atomically(path) as part:
         part.write_text(text)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def prepare_output(output: Path) -> None:
+    """Make the output folder. Raises StartError where that, or writing into it, fails."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(output / ".writable", "")
+        (output / ".writable").unlink()
+    except OSError as error:
+        raise StartError(f"The output folder {output} cannot be written: {error.strerror or error}") from None

@@ -7,22 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lnq.airway import find_carina
-from lnq.backends import Model
-from lnq.crop import PADDING_HU, Crop, find_crop
-from lnq.measure import Landmarks, Node, measure_nodes
-from lnq.normalise import normalise
-from lnq.postprocess import drop_faint, postprocess
-from lnq.region import midline_column
-from lnq.resample import (
-    Orientation,
-    reorient_to_lps,
-    resample_array_to,
-    resample_image,
-    resample_label_to,
-)
-from lnq.spec import ModelSpec
-from lnq.volume import Volume, bounding_box
+from lnq.anatomy.airway import find_carina
+from lnq.anatomy.crop import PADDING_HU, Crop, find_crop
+from lnq.anatomy.region import midline_column
+from lnq.image.resample import Orientation, reorient_to_lps, resample_array_to, resample_image, resample_label_to
+from lnq.image.volume import Volume, bounding_box
+from lnq.inference.backends import Model
+from lnq.inference.normalise import normalise
+from lnq.inference.spec import ModelSpec
+from lnq.nodes.measure import Landmarks, Node, measure_nodes
+from lnq.nodes.postprocess import drop_faint, postprocess
 
 
 @dataclass(frozen=True, eq=False)

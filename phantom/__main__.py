@@ -5,7 +5,7 @@ import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from lnq.volume import write_volume
+from lnq.image.itk import write_volume
 from phantom.make import make_phantom
 from phantom.patient import PHASES
 

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from lnq.crop import find_crop
-from lnq.dicom import is_dicom_folder, read_dicom_series
-from lnq.resample import reorient_to_lps
-from lnq.volume import ImageError, Volume, read_volume, write_volume
+from lnq.anatomy.crop import find_crop
+from lnq.dicom.read import is_dicom_folder, read_dicom_series
+from lnq.errors import ImageError
+from lnq.image.itk import read_volume, write_volume
+from lnq.image.resample import reorient_to_lps
+from lnq.image.volume import Volume
 from phantom.nodes import NodeShape, draw_node, draw_node_hu, draw_short_axis_mm
 
 FAT_HU = (-150.0, -40.0)  # after smoothing

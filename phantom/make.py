@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lnq.volume import Volume, make_affine
+from lnq.image.volume import Volume, make_affine
 from phantom import physics
 from phantom.annotate import choose_partial
 from phantom.patient import Patient, draw_patient

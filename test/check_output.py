@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lnq.metrics import dice
-from lnq.volume import read_volume
+from lnq.image.itk import read_volume
+from lnq.nodes.metrics import dice
 
 MASKS = Path("images/mediastinal-lymph-node-segmentation")
 

@@ -8,16 +8,9 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from lnq.spec import (
-    ONNX_NAME,
-    WEIGHTS_NAME,
-    ModelSpec,
-    NetworkSpec,
-    Normalisation,
-    PostProcessing,
-    file_sha256,
-)
-from lnq.volume import Volume, make_affine
+from lnq.files import file_sha256
+from lnq.image.volume import Volume, make_affine
+from lnq.inference.spec import ONNX_NAME, WEIGHTS_NAME, ModelSpec, NetworkSpec, Normalisation, PostProcessing
 
 SPACING_MM = (5.0, 5.0, 5.0)
 SIZE = (48, 56, 64)
@@ -62,7 +55,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
-    from lnq.network import SegmentationNet
+    from lnq.inference.network import SegmentationNet
 
     bundle = tmp_path_factory.mktemp("bundle")
     network = NetworkSpec(channels=(4, 8), kernels=((1, 3, 3), (3, 3, 3)), strides=((1, 2, 2),), dropout=(0.0, 0.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from lnq.spec import BundleError
+from lnq.errors import BundleError
 
 STOPPED = 143
 """Exit status of a run that a signal ended after its checkpoint, as the shell would give for SIGTERM."""

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from lnq.spec import IntTriple, NetworkSpec, Triple, from_plain
+from lnq.inference.spec import IntTriple, NetworkSpec, Triple
+from lnq.plain import from_plain
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 

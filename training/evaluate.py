@@ -28,16 +28,17 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-from lnq.backends import Model, load_model
+from lnq.image.itk import read_volume
+from lnq.image.volume import Volume
+from lnq.inference.backends import Model, load_model
+from lnq.inference.spec import ModelSpec
 from lnq.pipeline import infer, to_mask
-from lnq.spec import ModelSpec
-from lnq.volume import Volume, read_volume
-from training.challenge import Job, mask_of_job, metrics, read_jobs, without_truth, write_metrics
 from training.command import run_command
-from training.score_plots import WorstCases, plot_scores
-from training.scores import CaseResult, replace_missing_assd, score, show, write_results
-from training.truths import Truth, find_truths, read_instances, read_prediction, refuse_other_grid
-from training.tune import THRESHOLDS, Marked, Tried, choose, mark, store_cut, write_tried
+from training.scoring.challenge import Job, mask_of_job, metrics, read_jobs, without_truth, write_metrics
+from training.scoring.plots import WorstCases, plot_scores
+from training.scoring.scores import CaseResult, replace_missing_assd, score, show, write_results
+from training.scoring.truths import Truth, find_truths, read_instances, read_prediction, refuse_other_grid
+from training.scoring.tune import THRESHOLDS, Marked, Tried, choose, mark, store_cut, write_tried
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ import tyro
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lnq.network import SegmentationNet
-from lnq.spec import (
+from lnq.files import file_sha256
+from lnq.inference.network import SegmentationNet
+from lnq.inference.spec import (
     INT8_NAME,
     INT8_WEIGHTS_NAME,
     ONNX_NAME,
@@ -32,14 +33,13 @@ from lnq.spec import (
     ModelSpec,
     Normalisation,
     PostProcessing,
-    file_sha256,
 )
-from training.cases import DatasetInfo
-from training.checkpoint import Checkpoint, load_checkpoint
 from training.command import run_command
 from training.config import Config, config_from_dict
-from training.machine import environment
-from training.network import DualBranchNet, main_branch
+from training.data.prepared import DatasetInfo
+from training.engine.checkpoint import Checkpoint, load_checkpoint
+from training.engine.machine import environment
+from training.method.network import DualBranchNet, main_branch
 
 TOLERANCE = 1e-3
 """Largest difference of two logits that export accepts, times the largest logit where that is above 1."""

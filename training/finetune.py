@@ -18,19 +18,19 @@ import tyro
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lnq.spec import WEIGHTS_NAME, ModelSpec
-from training.cases import PreparedCase, normalisation_for, read_dataset_info
-from training.checkpoint import load_checkpoint
+from lnq.inference.spec import WEIGHTS_NAME, ModelSpec
 from training.command import run_command
 from training.config import COMPACT, Config, ConfigArguments, parse
-from training.dataset import FinetuneDataset, Sample
-from training.distributed import share_of_batch
-from training.loop import Position, Step, train
-from training.losses import combine_terms, cross_entropy, full_supervised_loss, loss_terms, one_hot, ramp_up
-from training.network import DualBranchNet, copy_main_branch, pass_on_weights
-from training.picture import finetuning_look
-from training.run import Run
-from training.splits import ALL_FOR_TRAINING, Selection, SelectionArguments, training_folders
+from training.data.dataset import FinetuneDataset, Sample
+from training.data.prepared import PreparedCase, normalisation_for, read_dataset_info
+from training.data.splits import ALL_FOR_TRAINING, Selection, SelectionArguments, training_folders
+from training.engine.checkpoint import load_checkpoint
+from training.engine.distributed import share_of_batch
+from training.engine.loop import Position, Step, train
+from training.engine.picture import finetuning_look
+from training.engine.run import Run
+from training.method.losses import combine_terms, cross_entropy, full_supervised_loss, loss_terms, one_hot, ramp_up
+from training.method.network import DualBranchNet, copy_main_branch, pass_on_weights
 
 Method = Literal["dbdmp", "cross_entropy"]
 

@@ -3,7 +3,7 @@
     python -m training.prepare SOURCE... -o PREPARED --preset compact
 
 A SOURCE is a folder of pairs `<case>-ct.nrrd` and `<case>-seg.nrrd`, as the LNQ2023 challenge and the phantoms name
-them; a folder with CT series and DICOM SEG objects anywhere below it; or a CSV table (see `training.sources`).
+them; a folder with CT series and DICOM SEG objects anywhere below it; or a CSV table (see `training.data.sources`).
 Prepared cases are kept, so the same command run again does only what is missing.
 """
 
@@ -28,8 +28,10 @@ from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
 
-from lnq.spec import CropSpec, Triple
-from training.cases import (
+from lnq.inference.spec import CropSpec, Triple
+from training.command import run_command
+from training.config import COMPACT, ConfigArguments, parse
+from training.data.prepared import (
     AIR_HU,
     STRAY_VOXELS,
     CaseInfo,
@@ -38,14 +40,12 @@ from training.cases import (
     write_case,
     write_dataset_info,
 )
-from training.command import run_command
-from training.config import COMPACT, ConfigArguments, parse
-from training.sources import Annotation, RawCase, check_label, find_cases, read_pair
-from training.splits import SPLITS_NAME, SplitRow, make_splits, read_splits, write_splits
+from training.data.sources import Annotation, RawCase, check_label, find_cases, read_pair
+from training.data.splits import SPLITS_NAME, SplitRow, make_splits, read_splits, write_splits
 
 if TYPE_CHECKING:
+    from lnq.image.volume import Volume
     from lnq.pipeline import Prepared
-    from lnq.volume import Volume
 
 REGION_POINTS = 4096  # enough for sampling; the region itself is large
 MAX_HU = 4095
@@ -70,8 +70,8 @@ class Prepare:
 
 def prepare_case(raw: RawCase, spacing_mm: Triple, folder: Path) -> None:
     """Crop, resample and write one case. Raises ValueError (or ImageError, which is one) with the reason."""
+    from lnq.image.resample import resample_label_to
     from lnq.pipeline import prepare  # brings SimpleITK, which training itself does without
-    from lnq.resample import resample_label_to
 
     image, label = read_pair(raw)
     notes = [check_label(label, raw.label.name)]
@@ -185,7 +185,7 @@ def _splits(command: Prepare, cases: Sequence[RawCase]) -> dict[str, SplitRow]:
 def _write_statistics(
     command: Prepare, infos: Sequence[CaseInfo], rows: dict[str, SplitRow], failed: dict[str, str]
 ) -> None:
-    from training.machine import git_commit  # brings torch, which the processes do without
+    from training.engine.machine import git_commit  # brings torch, which the processes do without
 
     train = [info for info in infos if rows[info.case].split == "train"]
     reasons = [f"{name}: {reason}" for name, reason in sorted(failed.items())]

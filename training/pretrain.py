@@ -14,16 +14,16 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from training.cases import PreparedCase, normalisation_for, read_dataset_info
 from training.command import run_command
 from training.config import COMPACT, Config, ConfigArguments, parse
-from training.dataset import PretrainDataset, Sample
-from training.loop import Position, train
-from training.losses import reconstruction_loss
-from training.network import DualBranchNet
-from training.picture import pretraining_look
-from training.run import Run
-from training.splits import ALL_FOR_TRAINING, Selection, SelectionArguments, training_folders
+from training.data.dataset import PretrainDataset, Sample
+from training.data.prepared import PreparedCase, normalisation_for, read_dataset_info
+from training.data.splits import ALL_FOR_TRAINING, Selection, SelectionArguments, training_folders
+from training.engine.loop import Position, train
+from training.engine.picture import pretraining_look
+from training.engine.run import Run
+from training.method.losses import reconstruction_loss
+from training.method.network import DualBranchNet
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,13 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-from lnq.cases import EXTENSIONS, stem
-from lnq.normalise import normalise
+from lnq.files import file_sha256
+from lnq.image.itk import read_volume
+from lnq.image.names import EXTENSIONS, stem
+from lnq.inference.normalise import normalise
+from lnq.inference.sliding_window import sliding_window
+from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, ModelSpec
 from lnq.pipeline import prepare
-from lnq.sliding_window import sliding_window
-from lnq.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, ModelSpec, file_sha256
-from lnq.volume import read_volume
 from training.command import run_command
 from training.export import onnx_runner
 

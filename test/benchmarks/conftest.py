@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prepared_cases import fake_dataset
+from helpers.prepared_cases import fake_dataset
 
-from benchmarks.launch import Run
+from benchmarks.peers.launch import Run
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from lnq.spec import ModelSpec, NetworkSpec, Normalisation
+from lnq.inference.spec import ModelSpec, NetworkSpec, Normalisation
 
 
 def test_operations_are_those_counted_by_hand():

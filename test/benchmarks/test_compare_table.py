@@ -6,7 +6,7 @@ import pytest
 from benchmarks.compare_plot import limit, plot
 from benchmarks.compare_table import markdown, rows_of, write_csv
 from benchmarks.judge import Verdict
-from benchmarks.launch import Run
+from benchmarks.peers.launch import Run
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from benchmarks.throughput import commands_of, main, report
-from lnq.volume import write_volume
+from lnq.image.itk import write_volume
 
 
 def test_the_table_holds_medians_and_ratios_worked_out_by_hand():

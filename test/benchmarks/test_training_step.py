@@ -6,8 +6,8 @@ import torch
 
 from benchmarks import training_step
 from benchmarks.training_step import Measured, TrainingStep, kind_of, measure, profile_table, table
-from training import loop
 from training.config import TINY
+from training.engine import loop
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks import windows
 from benchmarks.windows import settings_of
-from lnq.spec import ModelSpec
-from lnq.volume import write_volume
+from lnq.image.itk import write_volume
+from lnq.inference.spec import ModelSpec
 
 
 def test_every_step_and_every_mirroring_is_tried_once(tiny_bundle):

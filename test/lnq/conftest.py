@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from pydicom.uid import generate_uid
 
-from lnq.dicom_objects import Maker
-from lnq.measure import Node
-from lnq.tables import COLUMNS
-from lnq.volume import Volume, make_affine
+from lnq.image.volume import Volume, make_affine
+from lnq.nodes.measure import Node
+from lnq.results.dicom_common import Maker
+from lnq.results.node_table import COLUMNS
 
 NO_DCIODVFY = "dciodvfy is not installed: apt-get install dicom3tools"
 COLUMNS_ZYX = {  # where in (L, P, S) the labels' axes point

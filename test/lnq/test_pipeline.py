@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lnq.backends import Model
-from lnq.measure import axes_mm
+from lnq.image.volume import Volume, make_affine
+from lnq.inference.backends import Model
+from lnq.inference.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation, PostProcessing
+from lnq.nodes.measure import axes_mm
 from lnq.pipeline import prepare, segment
-from lnq.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation, PostProcessing
-from lnq.volume import Volume, make_affine
 
 NODES_MM = [(0, 20, 60), (-15, -20, 90), (20, 0, -20)]  # L, P, S
 RADIUS_MM = 14
@@ -181,7 +181,7 @@ def test_preparing_gives_the_network_s_view(thorax):
 
 
 def test_a_real_bundle_runs_through(thorax, tiny_bundle):
-    from lnq.backends import load_model
+    from lnq.inference.backends import load_model
 
     result = segment(thorax, load_model(tiny_bundle, "cpu", threads=1))
     assert result.mask.shape == thorax.shape

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lnq.volume import ImageError, Volume, make_affine, read_volume, write_volume
+from lnq.errors import ImageError
+from lnq.image.itk import read_volume, write_volume
+from lnq.image.volume import Volume, make_affine
 from phantom import insert, make_phantom
 
 

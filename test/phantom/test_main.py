@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from lnq.volume import read_volume
+from lnq.image.itk import read_volume
 from phantom.__main__ import main, parse
 
 GRID = ["--size", "34", "96", "96", "--spacing", "8", "4", "4"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lnq.crop import find_crop
+from lnq.anatomy.crop import find_crop
 from phantom import make_phantom
 from phantom.place import STATIONS
 

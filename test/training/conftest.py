@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prepared_cases import fake_dataset
+from helpers.prepared_cases import fake_dataset
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnq import backends, pipeline
-from lnq.spec import ModelSpec
-from lnq.volume import Box, Volume, read_volume, write_volume
+from lnq import pipeline
+from lnq.image.itk import read_volume, write_volume
+from lnq.image.volume import Box, Volume
+from lnq.inference import backends
+from lnq.inference.spec import ModelSpec
 from training.config import TINY, Stage
 from training.evaluate import main
 from training.export import export

@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lnq.backends import load_model
-from lnq.network import SegmentationNet
-from lnq.spec import ModelSpec
+from lnq.inference.backends import load_model
+from lnq.inference.network import SegmentationNet
+from lnq.inference.spec import ModelSpec
 from training import export as module
-from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TINY, Stage
+from training.engine.checkpoint import load_checkpoint, save_checkpoint
 from training.export import check_agreement, export, main
 from training.finetune import finetune
 from training.finetune import main as finetune_main
-from training.network import DualBranchNet
+from training.method.network import DualBranchNet
 from training.pretrain import pretrain
 
 CONFIG = dataclasses.replace(

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.paths import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
-from lnq.network import SegmentationNet
+from lnq.inference.network import SegmentationNet
 from training.config import PAPER
-from training.network import DualBranchNet
-
-ROOT = Path(__file__).parents[2]
+from training.method.network import DualBranchNet
 
 
 def parameters(network: torch.nn.Module) -> int:

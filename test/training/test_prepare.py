@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paths import ROOT
 from rich.console import Console
 
-from lnq.volume import Volume, make_affine, write_volume
-from training.cases import CaseInfo, PreparedCase, case_folders, dataset_info, read_dataset_info
+from lnq.image.itk import write_volume
+from lnq.image.volume import Volume, make_affine
 from training.config import TINY
+from training.data.prepared import CaseInfo, PreparedCase, case_folders, dataset_info, read_dataset_info
+from training.data.sources import find_cases
+from training.data.splits import read_splits
 from training.export import postprocessing_for
 from training.prepare import Prepare, component_centres, main, prepare_all
-from training.sources import find_cases
-from training.splits import read_splits
 
 NODE_MM = (0.0, 0.0, 40.0)  # L, P, S of the annotated node: in the fat between the lungs
 RADIUS_MM = 11.0
@@ -183,7 +185,7 @@ def test_process_that_ends_names_its_case(thorax: Volume, tmp_path: Path, monkey
         "    real(raw, *rest)\n"
         "p.prepare_case = prepare_case\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     said = run(tmp_path / "raw", tmp_path / "out", processes=2)
     assert "b is left out: its process was ended, there may be too little memory" in said
     assert "1 cases are prepared (1 of them now), 1 are left out" in said[-1]

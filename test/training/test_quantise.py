@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from apart import ROOT, predict_apart
+from helpers.apart import ROOT, predict_apart
 
-from lnq.spec import INT8_NAME, INT8_WEIGHTS_NAME, ModelSpec
-from lnq.volume import write_volume
+from lnq.image.itk import write_volume
+from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ModelSpec
 from training.quantise import check_numbers, draw_windows, find_cts, main
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from lnq.backends import available_cpus
+from lnq.inference.backends import available_cpus
 from training.ablation.cell import Bench, Cell, run_pretraining, sweep_cells, table_cells
 from training.ablation.data import make_data, prepared_folders
 from training.ablation.report import write_report

@@ -20,10 +20,10 @@ from training.ablation.rows import ALL_ROWS, SWEEPS, SWEPT_ROW, parameter_of, ro
 from training.ablation.score import HALF, Scores, best_threshold, predict_folder, score_at
 from training.ablation.sizes import SIZES, Size, changes, settings_digest
 from training.ablation.table import CellRow, read_table, write_table
-from training.checkpoint import Checkpoint, load_checkpoint
 from training.config import Augmentation, Config, Losses, Stage
+from training.engine.checkpoint import Checkpoint, load_checkpoint
+from training.engine.machine import git_commit
 from training.finetune import Recipe, finetune
-from training.machine import git_commit
 from training.pretrain import pretrain
 
 

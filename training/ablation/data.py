@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from lnq.spec import Triple
+from lnq.inference.spec import Triple
 from training.ablation.sizes import TEST_SEED, TRAIN_SEED, TUNE_SEED, Size
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lnq.files import replace_atomically
-from lnq.preview import FOUND_COLOUR, TRUTH_COLOUR
+from lnq.results.preview import FOUND_COLOUR, TRUTH_COLOUR
 from training.ablation.rows import ALL_ROWS, ROWS, SWEEPS
 from training.ablation.summary import dice_spread, of_row, of_sweep
 from training.ablation.table import CellRow

@@ -29,11 +29,11 @@ from training.ablation.rows import ALL_ROWS, Row, pseudo_pair, row_step, supervi
 from training.ablation.sizes import SIZES
 from training.command import STOPPED, run_command
 from training.config import Config, ConfigArguments
-from training.dataset import Sample
+from training.data.dataset import Sample
+from training.engine.loop import Position, Step
+from training.engine.machine import environment
 from training.finetune import Recipe, finetune, one_hot, theta
-from training.loop import Position, Step
-from training.losses import ramp_up
-from training.machine import environment
+from training.method.losses import ramp_up
 
 STEPS = (0, 10, 20, 40, 80, 160, 320)
 NAMES = {"pce": "PCE", "tversky": "Tversky", "sce": "SCE", "ce": "CE", "pseudo": "pseudo label"}

@@ -21,7 +21,7 @@ from training.ablation.summary import (
     remarks,
 )
 from training.ablation.table import CellRow, read_table
-from training.scores import EMPTY_RULE
+from training.scoring.scores import EMPTY_RULE
 
 REPORT_NAME = "ablation.md"
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Config, Losses
-from training.dataset import Sample
+from training.data.dataset import Sample
+from training.engine.loop import Position, Step
 from training.finetune import one_hot, theta
-from training.loop import Position, Step
-from training.losses import (
+from training.method.losses import (
     SMOOTH,
     consensus_loss,
     cross_entropy,

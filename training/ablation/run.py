@@ -18,7 +18,7 @@ from training.ablation.cell import Bench, Cell, run_cell
 from training.ablation.report import percent
 from training.ablation.table import add_row, read_table
 from training.command import STOPPED, run_command
-from training.machine import StopSignal
+from training.engine.machine import StopSignal
 
 LOG_NAME = "log.txt"  # what a cell says that has no terminal to itself
 

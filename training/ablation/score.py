@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from lnq.metrics import assd_mm, dice
-from lnq.network import SegmentationNet
-from lnq.postprocess import drop_at_border, drop_small
-from lnq.sliding_window import Predict, sliding_window
-from lnq.spec import ModelSpec, PostProcessing, Triple
-from lnq.volume import Volume, make_affine
-from training.cases import PreparedCase, case_folders
-from training.checkpoint import load_checkpoint
+from lnq.image.volume import Volume, make_affine
+from lnq.inference.network import SegmentationNet
+from lnq.inference.sliding_window import Predict, sliding_window
+from lnq.inference.spec import ModelSpec, PostProcessing, Triple
+from lnq.nodes.metrics import assd_mm, dice
+from lnq.nodes.postprocess import drop_at_border, drop_small
 from training.config import Precision
-from training.dataset import normalise_patch
+from training.data.dataset import normalise_patch
+from training.data.prepared import PreparedCase, case_folders
+from training.engine.checkpoint import load_checkpoint
+from training.engine.machine import choose_precision
 from training.export import bundle_spec
-from training.machine import choose_precision
-from training.network import main_branch
+from training.method.network import main_branch
 
 HALF = 0.5
 THRESHOLDS = tuple(float(expit(logit)) for logit in np.arange(-9.0, 9.25, 0.5))
@@ -89,7 +89,7 @@ def predict_case(case: PreparedCase, predict: Predict, spec: ModelSpec) -> Predi
 
 
 def mask_of(case: Predicted, threshold: float, rules: PostProcessing) -> np.ndarray:
-    """bool [Z, Y, X]: the probability cut and post-processed as `lnq.postprocess` does, without the region."""
+    """bool [Z, Y, X]: the probability cut and post-processed as `lnq.nodes.postprocess` does, without the region."""
     mask = drop_at_border(case.probability >= threshold, case.spacing_mm, rules.border_mm)
     mask &= (case.hu >= rules.hu_range[0]) & (case.hu <= rules.hu_range[1])
     return drop_small(mask, float(np.prod(case.spacing_mm)), rules.min_volume_mm3)

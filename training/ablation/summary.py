@@ -11,7 +11,7 @@ import numpy as np
 from training.ablation.rows import ROWS, SWEEPS, SWEPT_ROW
 from training.ablation.score import THRESHOLDS
 from training.ablation.table import CellRow, Values
-from training.scores import replace_missing
+from training.scoring.scores import replace_missing
 
 SEEDS = (0, 1, 2)  # of Table 1's rows
 SWEEP_SEEDS = (0,)

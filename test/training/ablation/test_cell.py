@@ -21,10 +21,10 @@ from training.ablation.cell import (
     train_cell,
 )
 from training.ablation.table import CellRow, read_table
-from training.checkpoint import load_checkpoint
 from training.config import Losses, Stage
-from training.dataset import FinetuneDataset, Sample
-from training.network import DualBranchNet, is_head
+from training.data.dataset import FinetuneDataset, Sample
+from training.engine.checkpoint import load_checkpoint
+from training.method.network import DualBranchNet, is_head
 
 MakeBench = Callable[[Path], Bench]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from training.ablation import __main__ as module
 from training.ablation import data
@@ -14,9 +15,8 @@ from training.ablation.__main__ import main, parse_run, wanted_cells
 from training.ablation.cell import Bench, Cell
 from training.ablation.sizes import SIZES
 from training.ablation.table import read_table
-from training.cases import CaseInfo, case_folders
+from training.data.prepared import CaseInfo, case_folders
 
-ROOT = Path(__file__).parents[3]
 BASE = ["--output", "out"]
 
 

@@ -12,9 +12,9 @@ from training.ablation import pulls as pulls_module
 from training.ablation.pulls import Pull, main, measure, pulls_of, table
 from training.ablation.rows import ROWS, row_step
 from training.config import TINY, Config
-from training.dataset import Sample
-from training.loop import Position
-from training.network import DualBranchNet
+from training.data.dataset import Sample
+from training.engine.loop import Position
+from training.method.network import DualBranchNet
 
 # Whole weight of the pseudo label from the first step; no dropout, so that a moved network can be held against it
 CONFIG = dataclasses.replace(

@@ -20,9 +20,9 @@ from training.ablation.rows import (
     with_parameter,
 )
 from training.config import TINY, Losses
+from training.engine.loop import Position
 from training.finetune import one_hot, theta
-from training.loop import Position
-from training.losses import consensus_loss, mix_pseudo_label, ramp_up, total_loss
+from training.method.losses import consensus_loss, mix_pseudo_label, ramp_up, total_loss
 
 # Two voxels along x: p(node) is 0.2 at the first, annotated background, and 0.75 at the second, annotated node
 CE = -(math.log(0.8) + math.log(0.75)) / 2

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from lnq.crop import Crop
-from lnq.network import SegmentationNet
-from lnq.postprocess import postprocess
-from lnq.sliding_window import sliding_window
-from lnq.spec import PostProcessing
-from lnq.volume import Volume, make_affine
+from lnq.anatomy.crop import Crop
+from lnq.image.volume import Volume, make_affine
+from lnq.inference.network import SegmentationNet
+from lnq.inference.sliding_window import sliding_window
+from lnq.inference.spec import PostProcessing
+from lnq.nodes.postprocess import postprocess
 from training.ablation.cell import Bench, Cell, train_cell
 from training.ablation.score import (
     THRESHOLDS,
@@ -24,11 +24,11 @@ from training.ablation.score import (
     predict_folder,
     score_at,
 )
-from training.cases import PreparedCase
-from training.checkpoint import load_checkpoint
-from training.dataset import normalise_patch
+from training.data.dataset import normalise_patch
+from training.data.prepared import PreparedCase
+from training.engine.checkpoint import load_checkpoint
 from training.export import bundle_spec
-from training.network import main_branch
+from training.method.network import main_branch
 
 SHAPE = (10, 20, 20)
 RULES = PostProcessing(border_mm=(4.0, 2.0, 2.0), hu_range=(-50.0, 200.0), min_volume_mm3=50.0)

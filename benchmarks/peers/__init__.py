@@ -1,0 +1,1 @@
+"""What runs the peers, and this project beside them, each in a process of its own."""

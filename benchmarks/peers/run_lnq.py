@@ -1,0 +1,41 @@
+"""This project's own pipeline, from the whole CT: its crop, region and step of the windows, OpenVINO."""
+
+from __future__ import annotations
+
+import dataclasses
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.stages import Job, Outcome, Stages
+from lnq import pipeline
+from lnq.archive.case import read_case
+from lnq.image.itk import write_volume
+from lnq.inference.backends import Model, load_model
+
+
+def run_lnq(job: Job, stages: Stages) -> Outcome:
+    """Read and check the CT, segment it, write the mask."""
+    model = load_model(job.bundle, "cpu")
+    stages.ready()
+    visited = 0
+
+    def predict(patches: np.ndarray) -> np.ndarray:
+        nonlocal visited
+        visited += len(patches)
+        return model.predict(patches)
+
+    with stages("read"):
+        volume = read_case(job.ct)
+    with (
+        patch.object(pipeline, "find_crop", stages.timed("crop", pipeline.find_crop)),
+        patch.object(Model, "probability", stages.timed("network", Model.probability)),
+    ):
+        result = pipeline.segment(volume, dataclasses.replace(model, predict=predict))
+    own = result.seconds
+    stages.seconds["preprocess"] = own["prepare"] - stages.seconds["crop"]
+    stages.seconds["postprocess"] = own["resample"] + own["postprocess"]
+    mask = job.output / "mask.mha"
+    with stages("write"):
+        write_volume(result.mask, mask)
+    return Outcome(mask, visited, lambda: result.ready.cropped.with_array(result.crop_probability))

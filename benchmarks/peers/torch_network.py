@@ -1,0 +1,33 @@
+"""A bundle's network in torch, as the peers run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from lnq.inference.backends import available_cpus
+from lnq.inference.network import SegmentationNet
+from lnq.inference.spec import WEIGHTS_NAME, ModelSpec
+
+
+class Counter:
+    """How often a module was called."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.calls = 0
+        module.register_forward_hook(self._count)
+
+    def _count(self, *_: object) -> None:
+        self.calls += 1
+
+
+def load_network(bundle: Path) -> tuple[ModelSpec, SegmentationNet]:
+    """The specification and the network with its weights, on as many threads as there are CPUs."""
+    torch.set_num_threads(available_cpus())
+    spec = ModelSpec.load(bundle)
+    network = SegmentationNet(spec.network)
+    network.load_state_dict(load_file(spec.verified_file(bundle, WEIGHTS_NAME)))
+    return spec, network.eval()

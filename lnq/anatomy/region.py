@@ -1,0 +1,89 @@
+"""The mediastinal region: what lies between the lungs (METHOD section 7)."""
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
+from lnq.image.volume import bounding_box
+
+_SLIVER_MM = 8.0  # half-width below which a gap between lung and hull is the lung's own uneven outline
+_SPINE_DEPTH_MM, _SPINE_HALF_WIDTH_MM = 25.0, 25.0  # from the lungs' back to before the canal; nodes begin at 40 mm
+_WALL_MM = 5.0  # outside the hull: nodes in front of and behind the lungs' edges, but not the muscle between the ribs
+
+
+def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float = 15.0) -> np.ndarray:
+    """Per axial slice the convex hull of both lungs less the lungs, then all widened by `margin_mm` in 3-D.
+
+    `lungs`: bool [Z, Y, X] with z along the body. Vessels inside the lungs are closed first; slivers between
+    the hull and the lungs' outline are dropped, and so is what does not hang together with the largest piece:
+    a tumour at the chest wall. Within an axial slice the widening ends 5 mm outside the hull: below the domes,
+    where the lungs are thin, it would reach the muscle between the ribs. The spinal canal and what lies behind it are
+    left out. Bool, same shape; empty for empty lungs.
+    """
+    reach = np.ceil(max(margin_mm, _SLIVER_MM, _WALL_MM) / np.array(spacing_mm)).astype(int) + 1
+    box = bounding_box(lungs, tuple(reach.tolist()))  # nothing happens farther away
+    region = np.zeros(lungs.shape, bool)
+    region[box] = _region_within(lungs[box], spacing_mm, margin_mm)
+    return region
+
+
+def _region_within(lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float) -> np.ndarray:
+    between, chest = np.zeros(lungs.shape, bool), np.zeros(lungs.shape, bool)
+    slices = np.flatnonzero(lungs.any(axis=(1, 2)))
+    for z in slices:
+        hull_z = hull(lungs[z])
+        closed = ndimage.binary_fill_holes(_close(lungs[z], spacing_mm[1:], _SLIVER_MM))
+        between[z] = _open(hull_z & ~closed, spacing_mm[1:], _SLIVER_MM)
+        wall = ndimage.distance_transform_edt(~hull_z, spacing_mm[1:]) <= _WALL_MM
+        chest[z] = wall & ~_spine(hull_z, spacing_mm[1:])
+    labels, count = ndimage.label(between, np.ones((3, 3, 3)))
+    if count == 0:
+        return between
+    between = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    chest[: slices[0]], chest[slices[-1] + 1 :] = chest[slices[0]], chest[slices[-1]]
+    return chest & (ndimage.distance_transform_edt(~between, spacing_mm) <= margin_mm)
+
+
+def _spine(hull_z: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """Pixels [Y, X] of the spinal canal and what lies behind it, by its place in the hull of both lungs."""
+    rows, columns = np.ogrid[: hull_z.shape[0], : hull_z.shape[1]]
+    used_rows, used_columns = np.nonzero(hull_z)
+    middle = (used_columns.min() + used_columns.max()) / 2
+    central = np.abs(columns - middle) * spacing_mm[1] <= _SPINE_HALF_WIDTH_MM
+    return central & ((used_rows.max() - rows) * spacing_mm[0] <= _SPINE_DEPTH_MM)
+
+
+def midline_column(region: np.ndarray) -> float:
+    """Mean column of a mediastinal region [Z, Y, X] in its upper half: further down the heart pulls to the left."""
+    used = np.flatnonzero(region.any(axis=(1, 2)))
+    upper = region[(used[0] + used[-1] + 1) // 2 : used[-1] + 1]
+    return float(np.average(np.arange(region.shape[2]), weights=upper.sum(axis=(0, 1))))
+
+
+def hull(mask: np.ndarray) -> np.ndarray:
+    """Pixels of a 2-D mask's convex hull (of the pixels' corners); empty for an empty mask."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if len(rows) == 0:
+        return np.zeros(mask.shape, bool)
+    left = mask[rows].argmax(axis=1) - 0.5  # what lies between a row's first and last pixel is in the hull anyway
+    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1) - 0.5
+    corners = [(rows + dy, x) for dy in (-0.5, 0.5) for x in (left, right)]
+    points = np.concatenate([np.stack(c, axis=1) for c in corners])
+    edges = ConvexHull(points).equations  # [edges, 3]: normal and offset, negative inside
+    inside = np.ones(mask.shape, bool)
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    for normal_y, normal_x, offset in edges:
+        inside &= normal_y * y + normal_x * x + offset <= 1e-9
+    return inside
+
+
+def _close(mask: np.ndarray, spacing_mm: tuple[float, ...], radius_mm: float) -> np.ndarray:
+    wide = ndimage.distance_transform_edt(~mask, spacing_mm) <= radius_mm
+    return ndimage.distance_transform_edt(wide, spacing_mm) > radius_mm
+
+
+def _open(mask: np.ndarray, spacing_mm: tuple[float, ...], radius_mm: float) -> np.ndarray:
+    core = ndimage.distance_transform_edt(mask, spacing_mm) > radius_mm
+    if not core.any():
+        return core
+    return mask & (ndimage.distance_transform_edt(~core, spacing_mm) <= radius_mm)

@@ -1,0 +1,1 @@
+"""The cases under what a user points at: found, named, opened."""

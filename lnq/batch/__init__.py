@@ -1,0 +1,1 @@
+"""Many cases into one output folder, by worker processes."""

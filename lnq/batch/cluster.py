@@ -1,0 +1,125 @@
+"""Cases on the workers of a Dask cluster, which see the same files under the same paths."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lnq import __version__
+from lnq.archive.case import Case
+from lnq.archive.open import case_from_plain, case_to_plain
+from lnq.batch.case import Settings, failed_entry, settings_from_plain
+from lnq.batch.worker import Limits, Worker
+from lnq.errors import StartError, Stopped
+from lnq.results.node_table import Entry
+
+_CONNECT_SECONDS = 30
+_POLL_SECONDS = 0.2
+
+_idle: dict[str, list[Worker]] = {}  # of this process, by settings and limits: each has the model loaded
+_lock = threading.Lock()
+
+
+class ClusterPool:
+    """A `lnq.batch.run.Pool` of a cluster's workers."""
+
+    def __init__(self, settings: Settings, limits: Limits, address: str, stop: threading.Event) -> None:
+        self._settings = dataclasses.asdict(settings)
+        self._limits = dataclasses.asdict(limits)
+        self._address = address
+        self._stop = stop
+        self._client: Any = None
+
+    def start(self) -> dict[str, str]:
+        """Connect, and have one worker load the model. Raises StartError where one or the other fails."""
+        try:
+            from distributed import Client
+        except ImportError:
+            raise StartError("--scheduler needs the package distributed: install requirements-batch.txt") from None
+        try:
+            self._client = Client(self._address, timeout=_CONNECT_SECONDS, set_as_default=False)
+            self._client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise StartError(f"No Dask cluster with a worker answers at {self._address}: {error}") from None
+        loading = self._client.submit(_versions, self._settings, self._limits, pure=False)
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        loading.add_done_callback(done.put)
+        try:
+            versions: dict[str, str] = self._next(done, [loading]).result()
+        except TypeError as error:  # of settings that the workers do not know
+            raise StartError(f"The cluster's workers have another version than this, {__version__}: {error}") from None
+        if versions["lnq"] != __version__:
+            raise StartError(f"The cluster's workers have version {versions['lnq']}, this is {__version__}")
+        return versions
+
+    def run(self, cases: Sequence[Case]) -> Iterator[Entry]:
+        """See `Pool`. A case whose worker is lost goes to another, three times, and then fails."""
+        plain = [case_to_plain(case) for case in cases]
+        futures = self._client.map(_run, plain, settings=self._settings, limits=self._limits, pure=False)
+        by_key = dict(zip((future.key for future in futures), cases, strict=True))
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for future in futures:
+            future.add_done_callback(done.put)
+        for _ in futures:
+            future = self._next(done, futures)
+            yield self._entry(future, by_key[future.key])
+
+    def _next(self, done: queue.SimpleQueue[Any], futures: list[Any]) -> Any:
+        """The next future that is done. Raises Stopped when the run is told to stop."""
+        while True:
+            if self._stop.is_set():
+                self._client.cancel(futures)
+                raise Stopped
+            try:
+                return done.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+
+    def _entry(self, future: Any, case: Case) -> Entry:
+        try:
+            entry: Entry = future.result()
+        except Exception as error:
+            sentence = f"{case.path.name} could not be segmented: the cluster says {type(error).__name__}"
+            return failed_entry(case, settings_from_plain(self._settings), sentence) | {"seconds": 0.0}
+        return entry
+
+    def close(self) -> None:
+        """Let go of the cluster; its workers go on living."""
+        if self._client is not None:
+            self._client.close()
+
+
+def _run(case: dict[str, Any], settings: dict[str, Any], limits: dict[str, Any]) -> Entry:
+    """On a cluster's worker: one case, in a process of its own that has the model loaded."""
+    worker = _take(settings, limits)
+    try:
+        return worker.run(case_from_plain(case))
+    finally:
+        _give_back(worker, settings, limits)
+
+
+def _versions(settings: dict[str, Any], limits: dict[str, Any]) -> dict[str, str]:
+    worker = _take(settings, limits)
+    if not worker.versions:
+        worker.start()
+    _give_back(worker, settings, limits)
+    return worker.versions
+
+
+def _take(settings: dict[str, Any], limits: dict[str, Any]) -> Worker:
+    with _lock:
+        key = json.dumps([settings, limits])
+        for other in [k for k in _idle if k != key]:  # of runs that are over
+            for worker in _idle.pop(other):
+                worker.close()
+        idle = _idle.get(key, [])
+        return idle.pop() if idle else Worker(settings_from_plain(settings), Limits(**limits))
+
+
+def _give_back(worker: Worker, settings: dict[str, Any], limits: dict[str, Any]) -> None:
+    with _lock:
+        _idle.setdefault(json.dumps([settings, limits]), []).append(worker)

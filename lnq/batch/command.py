@@ -1,0 +1,283 @@
+"""`process.py batch`: its options, and what a run says while it goes on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+
+from lnq.archive.discovery import discover
+from lnq.batch.case import DICOM_FORMATS, FORMATS, Options, Settings
+from lnq.batch.run import MANIFEST, RESERVED, Batch, LocalPool, Pool
+from lnq.batch.worker import Limits
+from lnq.dicom.series import Choice, read_uids
+from lnq.errors import DONE, INTERRUPTED, SOME_FAILED, TERMINATED, StartError, Stopped
+from lnq.files import prepare_output
+from lnq.inference.backends import available_cpus
+from lnq.results.node_table import Entry
+
+logger = logging.getLogger("lnq")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options, but for the model's."""
+    parser.add_argument(
+        "inputs", type=Path, nargs="+", metavar="IN", help="image file, DICOM series, zip archive, or folder of them"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    choice = parser.add_argument_group("which series", "by default one axial CT of each study")
+    choice.add_argument("--all-series", action="store_true", help="every axial CT series")
+    choice.add_argument("--series", nargs="+", default=[], metavar="UID", help="the series of these SeriesInstanceUIDs")
+    choice.add_argument("--series-list", type=Path, metavar="CSV", help="those in the column series_uid of a table")
+    choice.add_argument("--series-description", metavar="REGEX", help="those whose SeriesDescription it matches")
+    results = parser.add_argument_group("results")
+    results.add_argument("--format", choices=FORMATS, default="mha", help="of the masks (default: mha)")
+    results.add_argument("--sr", action="store_true", help="write the measured nodes as a DICOM structured report too")
+    results.add_argument("--probability", action="store_true", help="write the probability of node as well")
+    results.add_argument("--no-preview", action="store_true", help="leave the pictures out")
+    results.add_argument("--no-report", action="store_true", help="leave the pages out, which need jinja2")
+    results.add_argument("--truth", type=Path, metavar="DIR", help="masks named as the cases: print Dice and ASSD")
+    results.add_argument(
+        "--case-names",
+        choices=("folder", "hash"),
+        default="folder",
+        help="hash: no path or file name, which may be a patient's, in any result or message",
+    )
+    work = parser.add_argument_group("work")
+    work.add_argument("--overwrite", action="store_true", help="do finished cases again")
+    work.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="cases at a time (default: one per two CPUs, two on two)"
+    )
+    work.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="CPU threads of each (default: shared out; of a cluster's 1)",
+    )
+    work.add_argument("--scheduler", metavar="ADDRESS", help="send the cases to the workers of a Dask cluster")
+    work.add_argument("--time-limit", type=float, default=0, metavar="SECONDS", help="a case may take (default: any)")
+    work.add_argument("--memory-limit", type=float, default=0, metavar="GB", help="a worker may take (default: any)")
+    talk = parser.add_argument_group("messages")
+    talk.add_argument("--quiet", action="store_true", help="nothing but the last sentence")
+    talk.add_argument("--json", action="store_true", help="a line of JSON per case, as in the manifest; no progress")
+    talk.add_argument("--log", type=Path, metavar="FILE", help="append what is said, with times, to a file")
+
+
+def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
+    """The command; returns exit status and last sentence."""
+    if options.truth is not None and not options.truth.is_dir():
+        raise StartError(f"--truth {options.truth} is no folder")
+    _refuse_contradictions(options)
+    choice = _choice(options)
+    stop, told = threading.Event(), list[int]()
+    prepare_output(options.output)
+    with _log_file(options.log), _signals(stop, told), _silence(options.quiet or options.json):
+        private = options.case_names == "hash"
+        failures: list[str] = []
+        try:
+            found = discover(options.inputs, choice, options.output, private, RESERVED, stop.is_set)
+            workers = max(1, min(_workers(options), sum(f.reason is None for f in found)))
+            batch = Batch(found, _settings(options, bundle, workers), options.overwrite, stop.is_set)
+            lines = closing(batch.run(_pool(options, batch.settings, workers, stop)))
+            with _progress(len(found), options) as say, lines as entries:
+                for entry, new in entries:
+                    say(entry, new)
+                    if entry["status"] == "failed":
+                        failures.append(entry["error"])
+        except Stopped:
+            status = TERMINATED if told and told[0] == signal.SIGTERM else INTERRUPTED
+            return status, "Stopped: finished cases are kept, the same command goes on from there"
+        manifest = options.output / MANIFEST
+        if failures:
+            return SOME_FAILED, f"{count_failures(failures)} (the rest is done, see {manifest})"
+        return DONE, f"All done: results are in {options.output}, listed in {manifest.name}"
+
+
+def _refuse_contradictions(options: argparse.Namespace) -> None:
+    """Raise StartError for options that cannot be used, or not together."""
+    wants_dicom = options.sr or options.format in DICOM_FORMATS
+    if wants_dicom and options.case_names == "hash":
+        raise StartError("DICOM results carry the patient's name: --case-names hash goes with image formats alone")
+    if (options.sr or options.format == "dicom-seg") and find_spec("highdicom") is None:
+        raise StartError("DICOM results need the package highdicom: install requirements-batch.txt")
+    if not options.no_report and find_spec("jinja2") is None:
+        logger.warning("There is no report without the package jinja2: install requirements-batch.txt")
+    for name in ("workers", "threads", "time_limit", "memory_limit"):
+        if getattr(options, name) < 0:
+            raise StartError(f"--{name.replace('_', '-')} must not be negative, as {getattr(options, name)} is")
+
+
+def count_failures(failures: Sequence[str]) -> str:
+    """One sentence for all that failed."""
+    if len(failures) == 1:
+        return failures[0]
+    return f"{len(failures)} cases failed, the first: {failures[0]}"
+
+
+def _choice(options: argparse.Namespace) -> Choice:
+    """Which series are wanted. Raises StartError for a list or an expression that cannot be used."""
+    try:
+        uids = frozenset(options.series) | (read_uids(options.series_list) if options.series_list else frozenset())
+        expression = options.series_description
+        return Choice(uids, re.compile(expression) if expression else None, options.all_series)
+    except re.error as error:
+        raise StartError(f"--series-description {options.series_description} is no expression: {error}") from None
+    except ValueError as error:
+        raise StartError(str(error)) from None
+
+
+def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settings:
+    return Settings(
+        output=str(options.output.resolve()),
+        bundle=str(bundle.resolve()),
+        device=options.device,
+        precision=options.precision,
+        mirror=options.mirror,
+        threads=options.threads or (1 if options.scheduler else max(1, available_cpus() // workers)),
+        truth=None if options.truth is None else str(options.truth.resolve()),
+        private=options.case_names == "hash",
+        options=Options(
+            format=options.format,
+            sr=options.sr,
+            probability=options.probability,
+            preview=not options.no_preview,
+            page=not options.no_report and find_spec("jinja2") is not None,
+        ),
+    )
+
+
+def _workers(options: argparse.Namespace) -> int:
+    """Cases at a time: half of a case is work for one CPU alone, and the other half's network keeps a few busy."""
+    cpus = available_cpus()
+    return options.workers or max(min(2, cpus), cpus // 2)
+
+
+def _pool(options: argparse.Namespace, settings: Settings, workers: int, stop: threading.Event) -> Pool:
+    limits = Limits(options.time_limit, options.memory_limit)
+    if options.scheduler:
+        from lnq.batch.cluster import ClusterPool
+
+        return ClusterPool(settings, limits, options.scheduler, stop)
+    return LocalPool(settings, limits, workers, stop)
+
+
+@contextmanager
+def _signals(stop: threading.Event, told: list[int]) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop`, and are noted in `told`."""
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        told.append(number)
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _silence(wanted: bool) -> Iterator[None]:
+    """Keep what libraries say from the terminal."""
+    handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler] if wanted else []
+    for handler in handlers:
+        handler.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_nothing)
+
+
+def _nothing(_record: logging.LogRecord) -> bool:
+    return False
+
+
+@contextmanager
+def _log_file(path: Path | None) -> Iterator[None]:
+    """Messages go to a file too. Raises StartError where it cannot be written."""
+    if path is None:
+        yield
+        return
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise StartError(f"The log file {path} cannot be written: {error.strerror}") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _progress(total: int, options: argparse.Namespace) -> Iterator[Callable[[Entry, bool], None]]:
+    """What is told of each case: lines and a bar with the time left, lines of JSON, or nothing."""
+    if options.quiet or options.json:
+
+        def say(entry: Entry, new: bool) -> None:
+            _log(entry, new)
+            if options.json:
+                print(json.dumps(entry), flush=True)
+
+        yield say
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
+    times = (bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn())
+    # lines on a terminal go above the bar; a pipe gets them as they are
+    console = Console(stderr=True)
+    with bars.Progress(*columns, *times, console=console, redirect_stdout=sys.stdout.isatty()) as progress:
+        task = progress.add_task("Segmenting", total=total)
+
+        def tell(entry: Entry, new: bool) -> None:
+            _log(entry, new)
+            progress.advance(task)
+            print(describe(entry, new), flush=True)
+
+        yield tell
+
+
+def _log(entry: Entry, new: bool) -> None:
+    """To the log file alone: the terminal has its own lines."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            level = logging.ERROR if entry["status"] == "failed" else logging.INFO
+            record = logger.makeRecord(logger.name, level, "", 0, describe(entry, new), (), None)
+            handler.handle(record)
+
+
+def describe(entry: Entry, new: bool) -> str:
+    """One line for one case, and one for each warning; `new`: of this run."""
+    if entry["status"] in ("failed", "skipped"):
+        outcome = "failed" if entry["status"] == "failed" else "left out"
+        return _one_line(f"{entry['case']}: {outcome}: {entry['error']}")
+    text = f"{entry['case']}: done in {entry['seconds']:.1f} s" if new else f"{entry['case']}: an earlier run did it"
+    text += f", {entry['nodes'] or 'no'} node{'' if entry['nodes'] == 1 else 's'} found"
+    if entry.get("dice") is not None:
+        distance = "none" if entry["assd_mm"] is None else f"{entry['assd_mm']:.2f} mm"
+        text += f", Dice {entry['dice']:.3f}, ASSD {distance}"
+    return "\n".join(map(_one_line, [text, *(f"  warning: {w}" for w in entry["warnings"])]))
+
+
+def _one_line(text: str) -> str:
+    """Without the line breaks that a file's name may hold."""
+    return " ".join(text.splitlines())

@@ -1,0 +1,162 @@
+"""Worker processes from outside: a case that takes too long or too much memory, or crashes, ends alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import IO, Any
+
+from lnq.archive.case import Case
+from lnq.archive.open import case_to_plain
+from lnq.batch.case import WORK_FOLDER, Settings, failed_entry
+from lnq.errors import StartError, Stopped
+from lnq.results.node_table import Entry
+
+_ROOT = Path(__file__).resolve().parents[2]
+_POLL_SECONDS = 0.1
+_START_SECONDS = 300.0  # a GPU's libraries from a slow disk take a while
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one case may take; 0: no limit."""
+
+    seconds: float = 0.0
+    memory_gb: float = 0.0  # of the worker process, model included
+
+
+class Worker:
+    """One worker process, started when first needed and again after it was ended."""
+
+    def __init__(self, settings: Settings, limits: Limits, stopping: Callable[[], bool] = lambda: False) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._stopping = stopping
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Any = None
+        self._closing = threading.Lock()
+        self.versions: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Start the process and have it load the model. Raises StartError where it cannot, Stopped when told to."""
+        ours, theirs = Pipe()
+        command = [sys.executable, "-m", "lnq.batch.worker_process", str(theirs.fileno())]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(theirs.fileno(),),
+            cwd=_ROOT,
+            start_new_session=True,  # a terminal's Ctrl-C reaches the run alone, which then ends its workers
+        )
+        theirs.close()
+        self._connection = ours
+        target = _drop_lines if self._settings.private else _log_lines  # what it says may hold paths
+        threading.Thread(target=target, args=(self._process.stdout,), daemon=True).start()
+        self._send(dataclasses.asdict(self._settings))
+        answer, problem = self._wait(Limits(_START_SECONDS))
+        if answer is None:
+            self.close()
+            raise StartError(f"The worker process could not start: it {problem}")
+        if "problem" in answer:
+            self.close()
+            raise StartError(answer["problem"])
+        self.versions = answer["versions"]
+
+    def run(self, case: Case) -> Entry:
+        """Have a case done; returns its line of the manifest. Raises Stopped when told to, StartError as `start`."""
+        if self._process is None:
+            self.start()
+        begun = time.perf_counter()
+        self._send(case_to_plain(case))
+        entry, problem = self._wait(self._limits)
+        if entry is not None:
+            return entry
+        self.close()
+        sentence = f"{case.path.name} could not be segmented: it {problem}"
+        entry = failed_entry(case, self._settings, sentence)
+        return entry | {"seconds": round(time.perf_counter() - begun, 2), "versions": self.versions}
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._connection.send_bytes(json.dumps(message).encode())
+        except OSError:  # the process has ended: _wait says so
+            return
+
+    def _wait(self, limits: Limits) -> tuple[dict[str, Any] | None, str]:
+        """The answer, or None and what happened instead, as a sentence's end."""
+        process = self._process
+        if process is None:  # the run has ended
+            raise Stopped
+        end = time.monotonic() + (limits.seconds or float("inf"))
+        while True:
+            if self._stopping():
+                self.close()
+                raise Stopped
+            try:
+                if self._connection.poll(_POLL_SECONDS):
+                    return json.loads(self._connection.recv_bytes()), ""
+            except (EOFError, OSError):
+                return None, _ending(process.wait())
+            if time.monotonic() > end:
+                return None, f"took longer than {limits.seconds:g} s"
+            if limits.memory_gb and resident_gb(process.pid) > limits.memory_gb:
+                return None, f"took more than {limits.memory_gb:g} GB of memory"
+
+    def close(self) -> None:
+        """End the process at once, and remove what it was working on. Any thread may call this."""
+        with self._closing:
+            if self._process is None:
+                return
+            process, self._process = self._process, None
+            process.kill()
+            process.wait()
+            shutil.rmtree(scratch_folder(self._settings.output, process.pid), ignore_errors=True)
+
+
+def scratch_folder(output: str, pid: int) -> Path:
+    """Where a worker process of this machine prepares its results."""
+    return Path(output) / WORK_FOLDER / f"{os.uname().nodename}-{pid}"
+
+
+def resident_gb(pid: int) -> float:
+    """Memory in use by a process, in 1e9 bytes; 0 where that is not known."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def _ending(status: int) -> str:
+    """What a process that has ended without an answer died of."""
+    if status == -signal.SIGKILL:
+        return "was killed, for memory as a rule"
+    if status < 0:
+        return f"crashed ({signal.Signals(-status).name})"
+    return f"ended its process with status {status}"
+
+
+def _drop_lines(stream: IO[bytes]) -> None:
+    for _ in stream:
+        pass
+
+
+def _log_lines(stream: IO[bytes]) -> None:
+    for line in stream:
+        logger.warning(line.decode(errors="replace").rstrip())

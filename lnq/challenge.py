@@ -1,0 +1,180 @@
+"""The grand-challenge interface: CTs in /input, one mask for each in /output.
+
+evalutils' SegmentationAlgorithm gives the frame: load, validate, process the cases, save. Its loading skips
+unreadable files, reads every image twice and refuses equal ones; its saving keeps the input's extension and
+leaves no results.json after an error. So these steps are redefined here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalutils import SegmentationAlgorithm
+from evalutils.io import ImageLoader
+from pandas import DataFrame
+
+from lnq.archive.case import Case, attempt, name_cases, read_case, segment_case
+from lnq.dicom.read import is_dicom_file
+from lnq.errors import StartError
+from lnq.files import prepare_output, write_text
+from lnq.image.itk import write_volume
+from lnq.image.names import EXTENSIONS, VOXEL_FILES, stem
+from lnq.image.volume import Volume
+
+if TYPE_CHECKING:
+    from lnq.inference.backends import Model
+
+INPUT = Path("/input")
+OUTPUT = Path("/output")
+INPUT_SLUG = "mediastinal-ct"
+SOCKETS = "inputs.json"  # today's platform lists there what it mounted; the platform of 2023 had none
+OUTPUT_SLUG = "mediastinal-lymph-node-segmentation"
+RESULTS = "results.json"
+
+logger = logging.getLogger(__name__)
+
+
+class CTLoader(ImageLoader):
+    """Reads and checks a CT at its case's turn: one bad file does not keep the others from their masks."""
+
+    @staticmethod
+    def load_image(fname: Path) -> Volume:
+        return read_case(fname)
+
+
+class LymphNodeAlgorithm(SegmentationAlgorithm):
+    """Segments every CT of the input folder; `failures` holds one sentence for each that could not be."""
+
+    def __init__(self, cases: list[Case], model: Model, output: Path) -> None:
+        super().__init__(
+            file_loaders={"input_image": CTLoader()},
+            validators={},
+            output_path=output / "images" / OUTPUT_SLUG,
+            output_file=output / RESULTS,
+        )
+        self.failures: list[str] = []
+        self._inputs = cases
+        self._model = model
+
+    def load(self) -> None:
+        self._cases = {"input_image": DataFrame([{"name": c.name, "path": c.path} for c in self._inputs])}
+
+    def process_cases(self, file_loader_key: str | None = None) -> None:
+        self._case_results = []
+        cases = self._cases[file_loader_key or self._index_key]
+        try:
+            for index, case in cases.iterrows():
+                self._case_results.append(self.process_case(idx=index, case=case))
+                self.save()  # a killed container leaves what was done
+        except BaseException:  # a signal
+            left = cases["path"][len(self._case_results) :]
+            self._case_results += [_result(path, "Stopped before this CT was segmented") for path in left]
+            self.save()
+            raise
+
+    def process_case(self, *, idx: int, case: Any) -> dict[str, Any]:
+        result = _result(case["path"])
+        error = attempt(case["path"], lambda: self._segment_into(result, case["name"], case["path"]))
+        if error:
+            logger.error("%s", error)
+            self.failures.append(error)
+            result["error_messages"].append(error)
+        return result
+
+    def _segment_into(self, result: dict[str, Any], name: str, path: Path) -> None:
+        volume = self._file_loaders["input_image"].load_image(path)
+        mask, result["warnings"] = self.predict(input_image=volume)
+        for warning in result["warnings"]:
+            logger.warning("%s: %s", path.name, warning)
+        self._output_path.mkdir(parents=True, exist_ok=True)
+        write_volume(mask, self._output_path / f"{name}.mha")
+        result["outputs"].append({"type": "metaio_image", "filename": f"{name}.mha"})
+        logger.info("%s: segmented, %d voxels marked", path.name, int(mask.array.sum()))
+
+    def predict(self, *, input_image: Volume) -> tuple[Volume, list[str]]:
+        """The mask, on the CT's own grid, and the warnings."""
+        segmentation, warnings = segment_case(input_image, self._model)
+        return segmentation.mask, warnings
+
+    def save(self) -> None:
+        _write_results(Path(self._output_file), self._case_results)
+
+
+def run_container(load_model: Callable[[], Model], source: Path = INPUT, output: Path = OUTPUT) -> list[str]:
+    """Segment every CT that is mounted below `source`; one sentence for each that failed.
+
+    results.json says the same, whatever happens. Whatever kept it from starting is raised.
+    """
+    prepare_output(output)
+    cases: list[Case] = []
+    try:
+        folder = input_folder(source)
+        cases = find_inputs(folder)
+        if not cases:
+            raise StartError(f"No CT found in {folder}: one image file is needed there")
+        model = load_model()
+    except BaseException as error:
+        sentence = str(error) or "Stopped before the model was loaded"
+        _write_results(output / RESULTS, [_result(c.path, sentence) for c in cases] or [_result(None, sentence)])
+        raise
+    algorithm = LymphNodeAlgorithm(cases, model, output)
+    algorithm.process()
+    return algorithm.failures
+
+
+def input_folder(source: Path) -> Path:
+    """Where the CT lies: at the socket of `source`/inputs.json, or where there is no such file, in the usual place.
+
+    Raises StartError where the file is no list of sockets, or has none of this algorithm's.
+    """
+    path = source / SOCKETS
+    if not path.is_file():
+        return source / "images" / INPUT_SLUG
+    try:
+        sockets = {value["socket"]["slug"]: value["socket"]["relative_path"] for value in json.loads(path.read_bytes())}
+        place = {slug: Path(relative) for slug, relative in sockets.items()}
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise StartError(f"{path} is no list of sockets with slug and relative_path: {error!r}") from None
+    if INPUT_SLUG not in place:
+        raise StartError(f"{path} has no socket {INPUT_SLUG}, only {', '.join(sorted(map(str, place))) or 'none'}")
+    if place[INPUT_SLUG].is_absolute() or ".." in place[INPUT_SLUG].parts:
+        raise StartError(f"{path} sends socket {INPUT_SLUG} out of {source}, to {place[INPUT_SLUG]}")
+    return source / place[INPUT_SLUG]
+
+
+def find_inputs(folder: Path) -> list[Case]:
+    """Every file below `folder` but hidden ones and the voxel files of a header beside them.
+
+    The files of a DICOM series are one case: their folder.
+    """
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    images = {p for p in files if p.name.lower().endswith(EXTENSIONS)}
+    headers = {p.with_name(stem(p)) for p in images}
+    found: dict[Path, None] = {}
+    for path in files:
+        if path not in images and is_dicom_file(path):
+            found[path.parent] = None
+        elif not _is_voxel_file(path, headers):
+            found[path] = None
+    return name_cases(Case("", path) for path in found)
+
+
+def _is_voxel_file(path: Path, headers: set[Path]) -> bool:
+    """Whether a file belongs to a header beside it; `headers` are the images' paths without extension."""
+    name = path.name.lower()
+    return any(name.endswith(e) and path.with_name(path.name[: -len(e)]) in headers for e in VOXEL_FILES)
+
+
+def _result(path: Path | None, *errors: str) -> dict[str, Any]:
+    """An entry of results.json for an input of which nothing more is known."""
+    inputs = [] if path is None else [{"type": "metaio_image", "filename": path.name}]
+    return {"outputs": [], "inputs": inputs, "error_messages": list(errors), "warnings": []}
+
+
+def _write_results(path: Path, results: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(results, indent=2) + "\n")

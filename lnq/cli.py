@@ -1,0 +1,169 @@
+"""The command `lnq`: `batch`, `info`, and without either the grand-challenge container.
+
+Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 143 terminated, 141 nobody reads
+the output any more. The last line on stderr is one sentence that says which and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from lnq import __version__
+from lnq.batch import command as batch_command
+from lnq.errors import BROKEN_PIPE, DONE, INTERRUPTED, NOT_STARTED, SOME_FAILED, TERMINATED, BundleError, StartError
+from lnq.inference.bundle import default_bundle
+from lnq.inference.spec import MIRRORINGS, ModelSpec
+
+if TYPE_CHECKING:
+    from lnq.inference.backends import Model
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def terminate(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM's handler: a container's first process has none of its own, and would not end."""
+    raise Terminated
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "lnq") -> int:
+    """Run a command line; returns the exit status."""
+    options = parser(program).parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be in no encoding at all
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("lnq").setLevel(logging.INFO)
+    try:
+        status, sentence = options.command(options)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # rich makes the one into the other
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the buffer still holds
+        status, sentence = BROKEN_PIPE, "Stopped: what read the output has ended; finished cases are kept"
+    except (StartError, BundleError) as error:
+        status, sentence = NOT_STARTED, str(error)
+    except Exception as error:
+        logging.exception("Unforeseen error")
+        status, sentence = NOT_STARTED, f"Stopped by an unforeseen {type(error).__name__}: {error}"
+    except (KeyboardInterrupt, Terminated) as stop:
+        status = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+        sentence = "Stopped by a signal: finished cases are kept"
+    with suppress(BrokenPipeError):  # the status still tells
+        print(" ".join(sentence.splitlines()), file=sys.stderr, flush=True)  # a file name may hold line breaks
+    return status
+
+
+def parser(program: str = "lnq") -> argparse.ArgumentParser:
+    """The command line. Without a command it is the container's."""
+    top = argparse.ArgumentParser(
+        prog=program,
+        description="Segment mediastinal lymph nodes in chest CTs. Without a command: every CT in "
+        "INPUT/images/mediastinal-ct, as a grand-challenge container does.",
+    )
+    top.add_argument("--input", type=Path, default=Path("/input"), help="the container's input (default: /input)")
+    top.add_argument("--output", type=Path, default=Path("/output"), help="the container's output (default: /output)")
+    _add_model_options(top, None, "auto", "f32", None)
+    top.add_argument("--version", action="version", version=f"lnq {__version__}")
+    top.set_defaults(command=container)
+    commands = top.add_subparsers(metavar="COMMAND")
+
+    batch_ = commands.add_parser("batch", help="segment files and DICOM folders")
+    batch_command.add_options(batch_)
+    _add_model_options(batch_, *[argparse.SUPPRESS] * 4)
+    batch_.set_defaults(command=batch)
+
+    info_ = commands.add_parser("info", help="bundle, backend, device and versions")
+    _add_model_options(info_, *[argparse.SUPPRESS] * 4)
+    info_.set_defaults(command=info)
+    return top
+
+
+def _add_model_options(
+    parser: argparse.ArgumentParser, model: str | None, device: str, precision: str, mirror: str | None
+) -> None:
+    """With their defaults: a command has none of its own, or it would hide what stands before the command."""
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", default=model, help="model bundle (default: the shipped one)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=device)
+    parser.add_argument(
+        "--precision",
+        choices=("f32", "int8"),
+        default=precision,
+        help="int8: the bundle's 8-bit network, faster, on a CPU alone (default: f32)",
+    )
+    parser.add_argument(
+        "--mirror",
+        type=int,
+        choices=MIRRORINGS,
+        default=mirror,
+        help="average over so many flips of each window, at so many times the network's time; 1: each is run once, "
+        "every other one mirrored; 0: none is mirrored (default: the bundle's)",
+    )
+
+
+def container(options: argparse.Namespace) -> tuple[int, str]:
+    """Segment what grand-challenge mounted."""
+    from lnq.challenge import run_container
+
+    failures = run_container(lambda: _load(options), options.input, options.output)
+    if failures:
+        return SOME_FAILED, batch_command.count_failures(failures)
+    return DONE, f"All done: masks and results.json are in {options.output}"
+
+
+def batch(options: argparse.Namespace) -> tuple[int, str]:
+    """Segment many cases into one folder."""
+    return batch_command.run(options, _bundle(options))
+
+
+def info(options: argparse.Namespace) -> tuple[int, str]:
+    """What would segment, and with which versions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    bundle = _bundle(options)
+    spec, model = ModelSpec.load(bundle), _load(options)
+    print(f"lnq         {__version__}, Python {sys.version.split()[0]}")
+    print(f"bundle      {bundle}")
+    for name, digest in spec.sha256.items():
+        print(f"            {name} sha256 {digest[:16]}")
+    print(f"network     channels {spec.network.channels}, patch {spec.patch}, spacing {spec.spacing_mm} mm")
+    print(f"threshold   {spec.threshold}, of a node's highest probability {spec.peak_threshold}")
+    print(f"windows     {spec.window_step:g} of a patch apart, mirror {model.spec.mirror}")
+    print(f"backend     {model.backend} on {model.device}{', int8' if model.precision == 'int8' else ''}")
+    for package in ("numpy", "scipy", "SimpleITK", "pydicom", "openvino", "torch", "evalutils"):
+        try:
+            print(f"{package:<11} {version(package)}")
+        except PackageNotFoundError:
+            print(f"{package:<11} not installed")
+    return DONE, "The model bundle is complete and loads"
+
+
+def _bundle(options: argparse.Namespace) -> Path:
+    """The bundle asked for, else the mounted or the shipped one."""
+    return default_bundle() if options.model is None else options.model
+
+
+def _load(options: argparse.Namespace) -> Model:
+    from lnq.inference.backends import load_model
+
+    try:
+        return load_model(_bundle(options), options.device, precision=options.precision, mirror=options.mirror)
+    except ValueError as error:
+        raise StartError(str(error)) from None
+
+
+def run(program: str = "lnq") -> int:
+    """The command as a process of its own, which SIGTERM ends in good order; returns the exit status."""
+    signal.signal(signal.SIGTERM, terminate)
+    return main(program=program)

@@ -1,0 +1,1 @@
+"""CT objects in: which series there are, and one of them read."""

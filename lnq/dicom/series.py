@@ -1,0 +1,224 @@
+"""DICOM series: gathered from files that lie anywhere, and the axial CT of each study chosen by rules.
+
+A series is left out, with the reason, unless it is an axial CT of enough slices; of those that remain in a study one is
+segmented. What is chosen can be named instead.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from lnq.dicom.read import count_of
+from lnq.image.headers.layout import printable
+
+HEADER_TAGS = (
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "Modality",
+    "ImageType",
+    "SeriesDescription",
+    "SeriesNumber",
+    "ContrastBolusAgent",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "NumberOfFrames",
+    "Rows",  # comes after all the others: a header that has it was not cut off
+)
+LEAST_SLICES = 10
+_AXIAL_COSINE = 0.9  # of the slices' normal with the patient's long axis: up to 26 degrees of tilt
+_USUAL_MM = 3.0  # slice distance of the training data
+_SAME_LENGTH = 0.9  # scans of at least this part of the longest one count as equally long
+
+
+@dataclass
+class Series:
+    """The objects of one series, each once, scout views apart from the others."""
+
+    uid: str
+    study_uid: str
+    folder: Path  # that holds all of its files; an archive's path for those within
+    header: pydicom.Dataset  # of its first object
+    archive: bool = False
+    places: list[str] = field(default_factory=list)  # the files' paths, or their names in the archive
+    positions_mm: list[tuple[float, ...]] = field(default_factory=list)  # ImagePositionPatient of those that have one
+
+    @property
+    def study(self) -> str:
+        """What its study is known by: the UID, or else the folder."""
+        return self.study_uid or str(self.folder)
+
+    def text(self, tag: str) -> str:
+        """A tag's value as text, blank where it is missing."""
+        return str(self.header.get(tag) or "")
+
+    def normal(self) -> np.ndarray | None:
+        """[3], unit: the slices' normal in patient coordinates; None without a usable orientation."""
+        try:
+            cosines = np.array(self.header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+        except (AttributeError, TypeError, ValueError):
+            return None
+        normal = np.cross(*cosines)
+        length = float(np.linalg.norm(normal))
+        return normal / length if length > 0.5 else None
+
+    def slice_distance_mm(self) -> float:
+        """Median distance of neighbouring slices, 0 where positions are missing."""
+        normal = self.normal()
+        if normal is None or len(self.positions_mm) < 2:
+            return 0.0
+        return float(np.median(np.diff(np.sort(np.array(self.positions_mm) @ normal))))
+
+    def length_mm(self) -> float:
+        """Of the scan along its normal, 0 where it is not known."""
+        return self.slice_distance_mm() * len(self.places)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which series are segmented; without any of these one suitable series per study."""
+
+    uids: frozenset[str] = frozenset()  # exactly these
+    description: re.Pattern[str] | None = None  # those whose SeriesDescription it occurs in
+    every: bool = False  # all suitable ones
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the user names the series: then the rules are not asked."""
+        return bool(self.uids) or self.description is not None
+
+
+ONE_PER_STUDY = Choice()
+
+
+def read_uids(path: Path) -> frozenset[str]:
+    """The column `series_uid` of a CSV file. Raises ValueError where there is none."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"The list of series {path} cannot be read: {error}") from None
+    uids = frozenset((row.get("series_uid") or "").strip() for row in rows) - {""}
+    if not uids:
+        raise ValueError(f"The list of series {path} must have a column series_uid with at least one entry")
+    return uids
+
+
+def unsuitable(series: Series) -> str | None:
+    """Why a series is no CT to segment, as a sentence's end; None where it is one."""
+    modality = series.text("Modality")
+    if modality != "CT":
+        return f"it holds {printable(modality, 20)} images, no CT"
+    if is_scout(series.header):
+        return "its only CT images are scout views"
+    if "SECONDARY" in series.text("ImageType").upper():
+        return "it is a secondary capture or a reformatted series (ImageType SECONDARY)"
+    normal = series.normal()
+    if normal is not None and abs(normal[2]) < _AXIAL_COSINE:
+        return "its slices are not axial"
+    if len(series.places) < LEAST_SLICES and count_of(series.header, "NumberOfFrames") == 1:
+        return f"it has {len(series.places)} slices, fewer than {LEAST_SLICES}"
+    return None
+
+
+def choose(candidates: Sequence[Series]) -> Series:
+    """The one of a study's suitable series that is segmented.
+
+    In this order: of the longest scans (to a tenth), with contrast medium before without, the one whose slice distance
+    is nearest to 3 mm (by factor), with most slices, of the lowest number and UID.
+    """
+    longest = max(s.length_mm() for s in candidates)
+    long = [s for s in candidates if s.length_mm() >= _SAME_LENGTH * longest]
+    return min(long, key=_rank)
+
+
+def _rank(series: Series) -> tuple[bool, float, int, int, str]:
+    distance = series.slice_distance_mm()
+    factor = abs(np.log(distance / _USUAL_MM)) if distance > 0 else np.inf
+    number = series.text("SeriesNumber")
+    return (
+        not series.text("ContrastBolusAgent"),
+        round(float(factor), 2),
+        -len(series.places),
+        int(number) if number.lstrip("-").isdigit() else 0,
+        series.uid,
+    )
+
+
+def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], list[tuple[Series, str]]]:
+    """The series to segment, and the others with the reason, each in the given order.
+
+    A study in which nothing is suitable keeps all of its series among the others.
+    """
+    gathered = list(gathered)
+    reasons: dict[int, str] = {}
+    if choice.by_name:
+        for index, series in enumerate(gathered):
+            description = series.text("SeriesDescription")
+            named = series.uid in choice.uids or (choice.description and choice.description.search(description))
+            if not named:
+                reasons[index] = "it is not among the series asked for"
+    else:
+        reasons = {i: reason for i, series in enumerate(gathered) if (reason := unsuitable(series))}
+        studies: dict[str, list[int]] = {}
+        for index, series in enumerate(gathered):
+            if index not in reasons:
+                studies.setdefault(series.study, []).append(index)
+        for indices in studies.values() if not choice.every else ():
+            best = choose([gathered[i] for i in indices])
+            for index in indices:
+                if gathered[index] is not best:
+                    reasons[index] = f"series {printable(best.uid, 64)} of the same study was chosen"
+    chosen = [series for i, series in enumerate(gathered) if i not in reasons]
+    return chosen, [(gathered[i], reason) for i, reason in reasons.items()]
+
+
+class Gatherer:
+    """Collects objects into series; the same object met twice counts once."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str, bool], Series] = {}
+        self._seen: set[str] = set()
+
+    def add(self, header: pydicom.Dataset, place: str, folder: Path, archive: bool = False) -> None:
+        """Add one object with its header (of HEADER_TAGS); `folder`: the file's own, or the archive."""
+        sop, uid = str(header.SOPInstanceUID), str(header.SeriesInstanceUID)
+        if sop in self._seen:
+            return
+        self._seen.add(sop)
+        key = (uid, str(folder) if archive else "", is_scout(header))
+        series = self._series.get(key)
+        if series is None:
+            study = str(header.get("StudyInstanceUID") or "")
+            series = self._series[key] = Series(uid, study, folder, header, archive)
+        series.places.append(place)
+        series.folder = common_folder(series.folder, folder)
+        try:
+            x, y, z = (float(v) for v in header.ImagePositionPatient)
+        except (AttributeError, TypeError, ValueError):
+            return
+        if np.isfinite([x, y, z]).all():
+            series.positions_mm.append((x, y, z))
+
+    def all(self) -> list[Series]:
+        """The series, in the order in which they were met."""
+        return list(self._series.values())
+
+
+def is_scout(header: pydicom.Dataset) -> bool:
+    """Whether an image is a localizer."""
+    return "LOCALIZER" in str(header.get("ImageType") or "").upper()
+
+
+def common_folder(one: Path, other: Path) -> Path:
+    """The deepest folder that holds both."""
+    if one == other or one in other.parents:
+        return one
+    return next(parent for parent in one.parents if parent == other or parent in other.parents)

@@ -1,0 +1,154 @@
+"""Whether a DICOM file's elements lie within it. GDCM allocates whatever length a damaged element claims."""
+
+from __future__ import annotations
+
+import io
+import struct
+from itertools import pairwise
+from pathlib import Path
+
+from lnq.errors import Damaged
+
+_PREAMBLE = 132  # bytes, the last four are "DICM"
+_ELEMENT = 8  # bytes at least
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # have lengths of 4 bytes, the others of 2
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_UNDEFINED = 0xFFFFFFFF  # length of what ends with a delimiter
+_ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
+_TRANSFER_SYNTAX, _PIXELS = (0x0002, 0x0010), (0x7FE0, 0x0010)
+_IMPLICIT_VR, _BIG_ENDIAN, _DEFLATED = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"
+_RLE = b"1.2.840.10008.1.2.5"
+_COMPRESSED = (b"1.2.840.10008.1.2.4.", _RLE)  # the former are JPEG's kinds
+_DEEPEST = 20  # sequences within each other
+
+Tag = tuple[int, int]
+
+
+def pixel_bytes(path: Path) -> int | None:
+    """Length of a file's pixel data; None where they are compressed by JPEG, whose decoders look at it themselves.
+
+    Raises Damaged where an element runs beyond the file's end, or where there are no pixels or other ones than the
+    file's transfer syntax says.
+    """
+    try:
+        with path.open("rb") as file:
+            return _pixel_bytes(_Walk(file, path.stat().st_size))
+    except struct.error:
+        raise Damaged("it is cut off") from None
+
+
+def _pixel_bytes(walk: _Walk) -> int | None:
+    walk.to_end()
+    if walk.pixels is None:
+        raise Damaged("it holds no pixels")
+    if (walk.pixels == _UNDEFINED) != walk.syntax.startswith(_COMPRESSED):
+        raise Damaged("it holds pixels in another form than it says")
+    if walk.syntax == _RLE:
+        return _rle_bytes(walk.frame())
+    return None if walk.pixels == _UNDEFINED else walk.pixels
+
+
+def _rle_bytes(frame: bytes) -> int:
+    """What a frame of run lengths unpacks to (PS3.5, annex G)."""
+    count, *offsets = struct.unpack("<16I", frame[:64])
+    if not 1 <= count <= len(offsets) or sorted({64, *offsets[:count]}) != offsets[:count]:
+        raise Damaged("it holds damaged pixels")
+    return sum(_segment_bytes(frame[a:b]) for a, b in pairwise([*offsets[:count], len(frame)]))
+
+
+def _segment_bytes(segment: bytes) -> int:
+    place = found = 0
+    while place < len(segment) - 1:
+        control = segment[place]
+        if control < 128:  # so many bytes and one more follow
+            found += min(control + 1, len(segment) - place - 1)
+            place += control + 2
+        else:  # a byte to repeat follows, but for 128
+            found += 257 - control if control > 128 else 0
+            place += 2 if control > 128 else 1
+    return found
+
+
+class _Walk:
+    """Goes through a file from element to element, into sequences and past values."""
+
+    def __init__(self, file: io.BufferedReader, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._order = "<"
+        self._explicit = True
+        self.syntax = b""
+        self.pixels: int | None = None  # their length
+        self._fragments: list[tuple[int, int]] = []  # of compressed pixels: place and length
+
+    def to_end(self) -> None:
+        self._file.seek(_PREAMBLE)
+        while self._file.peek(2)[:2] == b"\2\0":  # what describes the file itself
+            tag, _, length = self._header()
+            value = self._file.read(min(length, self._left()))
+            self.syntax = value.rstrip(b"\0 ") if tag == _TRANSFER_SYNTAX else self.syntax
+        if not self.syntax:
+            raise Damaged("it does not say how it is written")
+        if self.syntax == _DEFLATED:
+            raise Damaged("it is deflated, which is not supported")
+        self._explicit = self.syntax != _IMPLICIT_VR
+        self._order = ">" if self.syntax == _BIG_ENDIAN else "<"
+        while self._left() >= _ELEMENT:  # fewer bytes at the end are padding
+            self._element(depth=0)
+
+    def frame(self) -> bytes:
+        """The compressed pixels; before them is a table of where frames begin."""
+        parts = []
+        for place, length in self._fragments[1:]:
+            self._file.seek(place)
+            parts.append(self._file.read(length))
+        return b"".join(parts)
+
+    def _left(self) -> int:
+        return self._size - self._file.tell()
+
+    def _header(self) -> tuple[Tag, bytes, int]:
+        """Tag, VR (blank where there is none) and length of the element that follows."""
+        group, number = struct.unpack(self._order + "HH", self._file.read(4))
+        vr = self._file.read(2)
+        if group == 0xFFFE or not self._explicit or not vr.isalpha():
+            (length,) = struct.unpack(self._order + "I", vr + self._file.read(2))
+            vr = b""
+        elif vr in _LONG_VRS:
+            (length,) = struct.unpack(self._order + "2xI", self._file.read(6))
+        elif vr in _SHORT_VRS:
+            (length,) = struct.unpack(self._order + "H", self._file.read(2))
+        else:
+            raise Damaged("it is damaged")
+        if length != _UNDEFINED and length > self._left():
+            raise Damaged("it is cut off or damaged")
+        return (group, number), vr, length
+
+    def _element(self, depth: int) -> Tag:
+        tag, vr, length = self._header()
+        if depth > _DEEPEST or (depth == 0 and tag[0] == 0xFFFE):  # a delimiter of nothing
+            raise Damaged("it is damaged")
+        if tag == _PIXELS and depth == 0:
+            self.pixels = length
+        if vr == b"SQ" or length == _UNDEFINED:
+            self._items(length, depth, fragments=tag == _PIXELS, explicit=self._explicit and vr != b"UN")
+        else:
+            self._file.seek(length, 1)
+        return tag
+
+    def _items(self, length: int, depth: int, fragments: bool, explicit: bool) -> None:
+        """Past a sequence's items, or the fragments of compressed pixels; those of unknown VR have none themselves."""
+        end = self._size if length == _UNDEFINED else self._file.tell() + length
+        outside, self._explicit = self._explicit, explicit
+        while self._file.tell() < end or length == _UNDEFINED:
+            tag, _, item = self._header()
+            if tag == _SEQUENCE_END:
+                break
+            if fragments:
+                self._fragments.append((self._file.tell(), item))
+                self._file.seek(item, 1)
+                continue
+            item_end = end if item == _UNDEFINED else self._file.tell() + item
+            while self._file.tell() < item_end and self._element(depth + 1) != _ITEM_END:
+                pass
+        self._explicit = outside

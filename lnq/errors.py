@@ -1,0 +1,100 @@
+"""What a user is told when something fails: messages, every exception that carries one, and the exit statuses.
+
+A message keeps the names in it apart from its words. Where it is written or printed the caller decides whether they are
+shown: a file's name may be a patient's.
+"""
+
+from __future__ import annotations
+
+import os
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DONE, SOME_FAILED, NOT_STARTED = 0, 1, 2
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # as a shell gives for SIGINT, SIGPIPE and SIGTERM
+
+WITHHELD = "(not shown)"
+_SUBJECT = "subject"  # the field for what the sentence is about: the case
+
+
+class Message:
+    """A sentence, or a part of one, with fields in braces for what it speaks of.
+
+    `template` holds fixed words alone. Texts and paths among `values` are names: of files, or what a file's header
+    says. Numbers tell of nobody. A value may be a message itself, or an exception with one.
+    """
+
+    def __init__(self, template: str, **values: str | float | Path | Message | MessageError) -> None:
+        self.template = template
+        self.values = values
+
+    def __str__(self) -> str:
+        return self._filled({key: str(value) if _is_name(value) else value for key, value in self.values.items()})
+
+    def without_names(self, subject: str) -> str:
+        """The sentence about `subject`, which tells nothing of a patient, and with no other name in it."""
+
+        def shown(key: str, value: Any) -> Any:
+            if key == _SUBJECT:
+                return subject
+            inner = value.message if isinstance(value, MessageError) else value
+            if isinstance(inner, Message):
+                return inner.without_names(subject)
+            return WITHHELD if _is_name(inner) else inner
+
+        return self._filled({key: shown(key, value) for key, value in self.values.items()})
+
+    def _filled(self, values: Mapping[str, Any]) -> str:
+        if not values:
+            return self.template
+        return string.Formatter().vformat(self.template, (), values)
+
+
+def _is_name(value: object) -> bool:
+    return not isinstance(value, (int, float, Message, MessageError))
+
+
+class MessageError(Exception):
+    """An exception whose text is a message; its arguments are those of `Message`."""
+
+    def __init__(self, template: str, **values: str | float | Path | Message | MessageError) -> None:
+        self.message = Message(template, **values)
+        super().__init__(str(self.message))
+
+
+class ImageError(MessageError, ValueError):
+    """The image cannot be segmented. Its message is one sentence for the user."""
+
+
+class Damaged(MessageError, ValueError):
+    """What is wrong with a file's bytes, as the end of a sentence ("it is truncated ...")."""
+
+
+class BundleError(Exception):
+    """A model bundle that cannot be used; the message is one sentence for the user."""
+
+
+class StartError(Exception):
+    """Nothing could start; the message is one sentence for the user, about what that user has typed."""
+
+
+class Stopped(Exception):
+    """The run was told to stop."""
+
+
+def reason_of(error: BaseException, subject: str) -> Message:
+    """One sentence that says why the case called `subject` could not be segmented."""
+    if isinstance(error, ImageError):
+        return error.message
+    if isinstance(error, MemoryError):
+        return Message("{subject} could not be segmented: there is not enough memory for it", subject=subject)
+    if isinstance(error, OSError):
+        reason: Message | str = Message(os.strerror(error.errno)) if error.errno else str(error)
+        if not error.filename:
+            return Message("{subject} could not be segmented: {reason}", subject=subject, reason=reason)
+        place = os.fsdecode(error.filename)
+        return Message("{subject} could not be segmented: {reason}: {place}", subject=subject, reason=reason, place=place)
+    kind, text = Message(type(error).__name__), str(error).replace("\n", " ")
+    return Message("{subject} could not be segmented: {kind}: {text}", subject=subject, kind=kind, text=text)

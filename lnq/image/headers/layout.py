@@ -1,0 +1,77 @@
+"""Where an image file's voxels lie and how many its header claims, and what all readers of headers need."""
+
+import os
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from lnq.errors import Damaged
+
+LONGEST_HEADER = 1 << 20  # bytes
+NO_IMAGE = "it is no medical image, or of a format that is not known"
+NO_SPACING = "its header gives no voxel spacing"
+BAD_SPACING = "its voxel spacing is zero, negative or not a number"
+NO_ROTATION = "its orientation matrix is no rotation"
+BAD_HEADER = "its header is truncated or damaged"
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Of an image file, by its header."""
+
+    reader: str  # ITK's name of the format
+    voxels: int
+    path: Path  # the file that holds them
+    offset: int  # byte of it where they begin, packed or not
+    size: int  # bytes from there on, unpacked
+    packing: str = "raw"  # or gzip or zlib
+
+
+def printable(text: str, most: int = 60) -> str:
+    """A header's text fit for a sentence: on one line, and no longer than `most`."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= most else f"{shown[:most]}..."
+
+
+def whole_number(text: str, field: str, least: int) -> int:
+    """A field's whole number. Raises Damaged for one below `least` and for what readers could understand otherwise."""
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
+        raise Damaged(f"its header gives {printable(text, 20)!r} for {field}")
+    return int(text)
+
+
+def check_numbers(text: str, field: str, count: int) -> None:
+    """Raise Damaged unless a field holds so many numbers."""
+    words = text.split()
+    if len(words) != count or not all(map(_NUMBER.fullmatch, words)) or "inf" in map(str, map(float, words)):
+        raise Damaged(f"its header gives {printable(text, 20)!r} for {field}")
+
+
+def count_voxels(text: str, field: str, dimensions: int) -> int:
+    """The product of a field's sizes, one for each dimension."""
+    sizes = [whole_number(size, field, 1) for size in text.split()]
+    if len(sizes) != dimensions:
+        raise Damaged(f"its header gives {len(sizes)} sizes for {dimensions} dimensions")
+    return prod(sizes)
+
+
+def voxel_file(header: Path, name: str) -> Path:
+    """The file that a header names as its voxels'; it must lie in the header's folder or below it."""
+    if "%" in name or name.startswith("LIST"):
+        raise Damaged("its voxels lie in several files, make it one")
+    if os.path.isabs(name) or ".." in name.split("/"):
+        raise Damaged(f"its header names a voxel file outside its folder, {printable(name)}")
+    path = header.parent / name
+    if not os.path.isfile(path):
+        raise Damaged(f"its voxel file {printable(name)} is missing")
+    return path
+
+
+def check_count(found: int, expected: int) -> None:
+    """Raise Damaged unless as many bytes are there as a header claims."""
+    if found < expected:
+        raise Damaged(f"it is truncated: {found:,} of {expected:,} bytes are there")
+    if found > expected:
+        raise Damaged(f"it holds more than the {expected:,} bytes that its header claims")

@@ -1,0 +1,149 @@
+"""Images read and written through SimpleITK. The only file that knows its x, y, z order: elsewhere it is z, y, x."""
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lnq.errors import Damaged, ImageError
+from lnq.files import replace_atomically
+from lnq.image.headers.integrity import check_file
+from lnq.image.headers.layout import BAD_HEADER, BAD_SPACING, NO_ROTATION, Layout
+from lnq.image.names import WRITABLE
+from lnq.image.volume import Volume, make_affine
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+_LONGEST_PATH = 1000  # characters; ITK's readers write their errors into arrays that hold twice as many
+_ROTATION_TOLERANCE = 1e-3  # of the products of direction columns; headers with 4 decimals still pass
+
+
+def read_volume(path: Path | str) -> Volume:
+    """Read a 3-D image of one number per voxel: .mha, .mhd, .nrrd, .nhdr, .nii or .nii.gz.
+
+    Integer files give int16 where all values fit (8-bit unsigned ones stay uint8), everything else float32.
+    Raises ImageError for a file that is missing, truncated, damaged, no image, 2-D, 4-D, RGB or sheared, holds more
+    than its header says, or names a voxel file that does not lie in its folder.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path.name}: there is no such file")
+    problem = name_problem(path)
+    if problem:
+        raise ImageError(f"{path.name} cannot be read: {problem}")
+    try:
+        layout = check_file(path)
+    except Damaged as damage:
+        raise ImageError(f"{path.name} cannot be read: {damage}") from None
+    image = _read_itk(path, layout)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    if not np.abs(direction.T @ direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
+        raise ImageError(f"{path.name} cannot be used: {NO_ROTATION}")
+    return from_sitk(image)
+
+
+def name_problem(path: Path) -> str | None:
+    """What is wrong with a path that ITK would end the whole program over, as the end of a sentence, or None."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "its path is not valid UTF-8, rename it"
+    if len(str(path)) > _LONGEST_PATH:
+        return f"its path is longer than {_LONGEST_PATH:,} characters"
+    return None
+
+
+def _read_itk(path: Path, layout: Layout) -> "sitk.Image":
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(layout.reader)  # else ITK takes whatever format the contents look like
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        _check_information(path.name, reader, layout)
+        return reader.Execute()
+    except RuntimeError as error:
+        raise ImageError(f"{path.name} cannot be read: {_itk_reason(str(error))}") from error
+
+
+def _check_information(name: str, reader: "sitk.ImageFileReader", layout: Layout) -> None:
+    import SimpleITK as sitk
+
+    if reader.GetNumberOfComponents() > 1:
+        raise ImageError(f"{name} cannot be used: it is a colour or vector image, a CT has one value per voxel")
+    dimension = reader.GetDimension()
+    if dimension != 3:
+        raise ImageError(f"{name} cannot be used: it has {dimension} dimensions, a CT volume has 3")
+    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise ImageError(f"{name} cannot be used: its voxels are complex numbers, not HU")
+    if math.prod(reader.GetSize()) != layout.voxels:  # ITK understood the header otherwise
+        raise ImageError(f"{name} cannot be read: {BAD_HEADER}")
+    if not all(spacing > 0 for spacing in reader.GetSpacing()):  # ITK would mirror the image
+        raise ImageError(f"{name} cannot be read: {BAD_SPACING}")
+
+
+def _itk_reason(message: str) -> str:
+    """The sentence for an ITK error, whose own text is many lines of file names and addresses."""
+    for sign, reason in (
+        ("Bad direction", NO_ROTATION),
+        ("Zero-valued spacing", BAD_SPACING),
+        ("Failed to allocate", "there is not enough memory for it"),
+    ):
+        if sign in message:
+            return reason
+    return "it is truncated, damaged or no medical image"
+
+
+def from_sitk(image: "sitk.Image") -> Volume:
+    """A 3-D SimpleITK image as a Volume."""
+    import SimpleITK as sitk
+
+    direction = np.array(image.GetDirection()).reshape(3, 3)[:, ::-1]  # columns x, y, z -> z, y, x
+    affine = make_affine(image.GetSpacing()[::-1], image.GetOrigin(), direction)
+    return Volume(_compact(sitk.GetArrayFromImage(image)), affine)
+
+
+def to_sitk(volume: Volume) -> "sitk.Image":
+    """The volume as a SimpleITK image of the same geometry; bool becomes uint8."""
+    import SimpleITK as sitk
+
+    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin([float(v) for v in volume.affine[:3, 3]])
+    image.SetDirection([float(v) for v in volume.direction[:, ::-1].ravel()])
+    return image
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    if array.dtype in (np.uint8, np.int16):
+        return array
+    if np.issubdtype(array.dtype, np.integer):
+        limits = np.iinfo(np.int16)
+        if array.size and limits.min <= array.min() and array.max() <= limits.max:
+            return array.astype(np.int16)
+    return array.astype(np.float32, copy=False)
+
+
+def write_volume(volume: Volume, path: Path | str, compress: bool = True) -> None:
+    """Write to .mha, .nrrd, .nii or .nii.gz; the file appears complete or not at all.
+
+    The geometry is exact to 1e-9, but for NIfTI, which holds it in float32. Raises ValueError for another
+    format and OSError where it cannot be written.
+    """
+    import SimpleITK as sitk
+
+    path = Path(path)
+    if not path.name.lower().endswith(WRITABLE):
+        raise ValueError(f"A volume is written as one of {', '.join(WRITABLE)}, not as {path.name}")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path.parent} does not exist or cannot be written to")
+    with replace_atomically(path) as part:
+        try:
+            sitk.WriteImage(to_sitk(volume), str(part), useCompression=compress)
+        except RuntimeError as error:
+            raise OSError(f"{path} could not be written; is the disk full?") from error

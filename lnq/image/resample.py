@@ -1,0 +1,157 @@
+"""Reorient and resample volumes; each step keeps what undoing it needs.
+
+All resampling between grids with parallel axes is separable: one small weight matrix per axis, linear where
+the target is as fine as the source or finer, the mean over the target voxel's extent where it is coarser.
+"""
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from lnq.image.volume import Box, Volume, make_affine
+
+_ALL = (slice(None), slice(None), slice(None))
+_PARALLEL = 1e-4  # cosine up to which two axes count as perpendicular
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How an array was brought to LPS: `axes[i]` is the source of LPS axis i, `flips` reverse LPS axes."""
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    @property
+    def _steps(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Original axes -> z to Superior, y to Posterior, x to Left; a view."""
+        return array.transpose(self.axes)[self._steps]
+
+    def undo(self, array: np.ndarray) -> np.ndarray:
+        """LPS axes -> original axes; a view."""
+        return array[self._steps].transpose(np.argsort(self.axes))
+
+
+def reorient_to_lps(volume: Volume) -> tuple[Volume, Orientation]:
+    """Permute and flip to the nearest LPS axes. An oblique volume stays oblique: nothing is interpolated."""
+    direction = volume.direction[::-1]  # rows S, P, L: what z, y, x should point to
+    axes = max(permutations(range(3)), key=lambda p: sum(abs(direction[i, a]) for i, a in enumerate(p)))
+    flips = tuple(bool(direction[i, a] < 0) for i, a in enumerate(axes))
+    orientation = Orientation(axes, flips)  # type: ignore[arg-type]
+    affine = volume.affine[:, [*axes, 3]]  # a copy
+    for i, flip in enumerate(flips):
+        if flip:
+            affine[:3, 3] += affine[:3, i] * (volume.shape[axes[i]] - 1)
+            affine[:3, i] *= -1
+    return Volume(orientation.apply(volume.array), affine), orientation
+
+
+def resample_image(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
+    """The volume at another spacing, float32, from the same outer corner on; extent kept to half a voxel."""
+    old, new = np.array(volume.spacing_mm), np.array(spacing_mm, dtype=np.float64)
+    shape = np.maximum(1, np.round(np.array(volume.shape) * old / new)).astype(int)
+    scale = new / old
+    offset = (scale - 1) / 2  # where the first new voxel's centre lies, in old voxels
+    weights = [axis_weights(shape[i], volume.shape[i], scale[i], offset[i]) for i in range(3)]
+    origin = volume.affine[:3, 3] + volume.affine[:3, :3] @ offset
+    return Volume(_separable(volume.array, weights), make_affine(spacing_mm, origin, volume.direction))
+
+
+def resample_label_to(label: Volume, grid: Volume) -> Volume:
+    """Where the label (any voxel > 0) covers at least half: uint8 on `grid`, by physical position.
+
+    Linear on the indicator, cut at 0.5. The two grids may have any geometry; outside the label's is
+    background.
+    """
+    indicator = label.with_array(label.array > 0)
+    covered = _resample_to(indicator, grid, outside_zero=True)
+    return grid.with_array((covered >= 0.5).astype(np.uint8))
+
+
+def resample_array_to(array: np.ndarray, source: Volume, target: Volume, box: Box = _ALL) -> np.ndarray:
+    """A float array on the grid of `source`, brought to that of `target`; beyond the edge, the edge's.
+
+    Only what lies in `box` of the target is computed, the rest is 0.
+    """
+    out = np.zeros(target.shape, np.float32)
+    out[box] = _resample_to(source.with_array(array), target.crop(box), outside_zero=False)
+    return out
+
+
+def axis_weights(n_out: int, n_in: int, scale: float, offset: float, outside_zero: bool = False) -> np.ndarray:
+    """Weights [n_out, n_in] along one axis, float32: output voxel i has its centre at `offset + scale * i`.
+
+    `scale` is the output voxel's size in input voxels: up to 1 linear interpolation, above the overlap with
+    each input voxel. Beyond the input's edge: the edge's value, or 0 with `outside_zero`.
+    """
+    centre = offset + scale * np.arange(n_out)[:, None]
+    index = np.arange(n_in)[None, :]
+    if scale <= 1:
+        weights = np.clip(1 - np.abs(np.clip(centre, 0, n_in - 1) - index), 0, 1)
+        if outside_zero:
+            weights *= (centre >= -0.5) & (centre <= n_in - 0.5)
+    else:
+        low = np.maximum(centre - scale / 2, index - 0.5)
+        high = np.minimum(centre + scale / 2, index + 0.5)
+        weights = np.clip(high - low, 0, None) / scale
+        total = weights.sum(axis=1)
+        if not outside_zero:
+            nearest = np.clip(np.round(centre[:, 0]), 0, n_in - 1).astype(int)
+            weights[total == 0, nearest[total == 0]] = 1
+            weights /= weights.sum(axis=1, keepdims=True)
+    return weights.astype(np.float32)
+
+
+def _separable(array: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
+    """Apply one weight matrix per axis, slice by slice, so that no full-size float copy of the input is
+    made."""
+    kept = [w.shape[0] == w.shape[1] and np.array_equal(w, np.eye(len(w))) for w in weights]
+    along_z, along_y, along_x = (csr_array(w) for w in weights)  # some entries per row: no work for a BLAS
+    planes = np.empty((array.shape[0], along_y.shape[0], along_x.shape[0]), np.float32)
+    for z in range(len(planes)):
+        plane = array[z].astype(np.float32)
+        if not kept[1]:
+            plane = along_y @ plane
+        planes[z] = plane if kept[2] else (along_x @ np.ascontiguousarray(plane.T)).T
+    if kept[0]:
+        return planes
+    return (along_z @ planes.reshape(len(planes), -1)).reshape(-1, *planes.shape[1:])
+
+
+def _resample_to(volume: Volume, grid: Volume, outside_zero: bool) -> np.ndarray:
+    to_source = np.linalg.inv(volume.affine) @ grid.affine  # target index -> source index
+    matrix, offset = to_source[:3, :3], to_source[:3, 3]
+    used = [int(np.argmax(np.abs(matrix[i]))) for i in range(3)]  # the target axis that runs along source axis i
+    rest = matrix.copy()
+    rest[range(3), used] = 0
+    if sorted(used) != [0, 1, 2] or np.abs(rest).max() > _PARALLEL:
+        return _oblique(volume.array, matrix, offset, grid.shape, outside_zero)
+    return _parallel(volume, grid, matrix, offset, used, outside_zero)
+
+
+def _parallel(
+    volume: Volume, grid: Volume, matrix: np.ndarray, offset: np.ndarray, used: list[int], outside_zero: bool
+) -> np.ndarray:
+    weights = []
+    for i, axis in enumerate(used):
+        scale, start, n_out = matrix[i, axis], offset[i], grid.shape[axis]
+        if scale < 0:  # the target runs backwards: weights are made forwards and turned
+            start += scale * (n_out - 1)
+        forward = axis_weights(n_out, volume.shape[i], abs(scale), start, outside_zero)
+        weights.append(forward[::-1] if scale < 0 else forward)
+    return np.ascontiguousarray(_separable(volume.array, weights).transpose(np.argsort(used)))
+
+
+def _oblique(
+    array: np.ndarray, matrix: np.ndarray, offset: np.ndarray, shape: tuple[int, int, int], outside_zero: bool
+) -> np.ndarray:
+    """Linear interpolation between grids that are rotated against each other."""
+    from scipy import ndimage
+
+    mode = "grid-constant" if outside_zero else "nearest"
+    source = array.astype(np.float32)
+    return ndimage.affine_transform(source, matrix, offset, shape, np.float32, order=1, mode=mode)

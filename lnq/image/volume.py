@@ -1,0 +1,85 @@
+"""An array with its geometry: a CT, a mask, a probability.
+
+Arrays are [Z, Y, X] and positions are (L, P, S) in mm, DICOM's and ITK's patient axes, which grow to the patient's
+Left, Posterior and Superior.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Box = tuple[slice, slice, slice]  # z, y, x, of step 1
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An array [Z, Y, X]; `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> centre (L, P, S, 1) in mm."""
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3:
+            raise ValueError(f"A volume's array must be [Z, Y, X], not of shape {self.array.shape}")
+        if self.affine.shape != (4, 4):
+            raise ValueError(f"A volume's affine must be [4, 4], not of shape {self.affine.shape}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.array.shape  # type: ignore[return-value]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        z, y, x = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        return float(np.prod(self.spacing_mm))
+
+    @property
+    def direction(self) -> np.ndarray:
+        """[3, 3], unit columns z, y, x: where in (L, P, S) each array axis points (NaN if spacing is 0)."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.affine[:3, :3] / np.array(self.spacing_mm)
+
+    def with_array(self, array: np.ndarray) -> "Volume":
+        """The same geometry for another array; its shape must agree."""
+        if array.shape != self.shape:
+            raise ValueError(f"The array's shape {array.shape} does not fit the volume's {self.shape}")
+        return Volume(array, self.affine)
+
+    def crop(self, box: Box) -> "Volume":
+        """The part within `box` (slices of step 1), as a view, at its place in the patient."""
+        ranges = [s.indices(n) for s, n in zip(box, self.shape, strict=True)]
+        if any(step != 1 for _, _, step in ranges):
+            raise ValueError(f"A volume can only be cropped by slices of step 1, not {box}")
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [start for start, _, _ in ranges]
+        return Volume(self.array[box], affine)
+
+
+def bounding_box(mask: np.ndarray, margin: tuple[int, int, int] = (0, 0, 0)) -> Box:
+    """The smallest box around a mask's (bool [Z, Y, X]) voxels, grown by so many voxels per axis where the array has
+    them; empty for an empty mask."""
+    box = []
+    for axis, (size, grown) in enumerate(zip(mask.shape, margin, strict=True)):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        ends = (max(0, used[0] - grown), min(size, used[-1] + 1 + grown)) if used.size else (0, 0)
+        box.append(slice(*map(int, ends)))
+    return box[0], box[1], box[2]
+
+
+def make_affine(
+    spacing_mm: Sequence[float],
+    origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
+    direction: np.ndarray | None = None,
+) -> np.ndarray:
+    """Affine of a grid: spacing (z, y, x), (L, P, S) of voxel 0, unit columns z, y, x (default LPS)."""
+    if direction is None:
+        direction = np.eye(3)[::-1]  # z -> S, y -> P, x -> L
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(direction, dtype=np.float64) * np.asarray(spacing_mm, dtype=np.float64)
+    affine[:3, 3] = origin_mm
+    return affine

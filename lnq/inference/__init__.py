@@ -1,0 +1,1 @@
+"""A model bundle and the network in it, run over an image by overlapping windows."""

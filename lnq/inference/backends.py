@@ -1,0 +1,182 @@
+"""A model bundle -> a network that runs: by OpenVINO on CPUs, by torch on GPUs. Either is imported only when
+used."""
+
+import dataclasses
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from lnq.errors import BundleError
+from lnq.inference.sliding_window import Predict, sliding_window
+from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, ModelSpec
+
+DEVICES = ("auto", "cpu", "cuda", "cpu-torch")  # the last runs the GPU's code on a CPU
+PRECISIONS = ("f32", "int8")  # of OpenVINO; a GPU computes in its own
+_MAX_THREADS = 64  # the challenge's platform allows 256 processes and threads in all
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without one of these nobody needs to wait for torch's import
+
+
+SlidingWindow = Callable[
+    [np.ndarray, tuple[int, int, int], float, int, np.ndarray | None], tuple[np.ndarray, list[str]]
+]
+"""(image, patch, step, mirror, region) -> probability, and sentences for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network ready to run. `predict`: float32 [B, 1, Z, Y, X] -> logits float32 [B, 2, Z, Y, X]."""
+
+    spec: ModelSpec
+    predict: Predict
+    backend: str  # "openvino" or "torch"
+    device: str  # "cpu", or the GPU's name
+    bundle: Path
+    precision: str = "f32"  # one of PRECISIONS
+    own_sliding_window: SlidingWindow | None = None  # where the network's device does more than predict
+
+    def probability(self, image: np.ndarray, region: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
+        """Probability of node, float32 [Z, Y, X], of a normalised image [Z, Y, X], by overlapping windows over `region`
+        (bool, by default all of it); and what the user is to be told of how it was done."""
+        spec = self.spec
+        if self.own_sliding_window is not None:
+            return self.own_sliding_window(image, spec.patch, spec.window_step, spec.mirror, region)
+        return sliding_window(image, self.predict, spec.patch, spec.window_step, spec.mirror, region), []
+
+
+def load_model(
+    bundle: Path | str,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "f32",
+    mirror: int | None = None,
+) -> Model:
+    """Load a bundle; `auto` takes a GPU where torch finds one, else the CPU.
+
+    `threads`: CPU threads, by default as many as this process may use. `precision`: int8 runs the bundle's 8-bit
+    network, on a CPU alone. `mirror`: instead of the specification's. Raises BundleError for a missing, altered or too
+    new bundle and for one without an 8-bit network where that is asked for, ValueError for a device that is not there
+    or that has no such precision, and for another mirroring.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"Precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if device not in DEVICES:
+        raise ValueError(f"Device must be one of {', '.join(DEVICES)}, not {device!r}")
+    bundle = Path(bundle)
+    spec = ModelSpec.load(bundle)
+    if mirror is not None:
+        spec = dataclasses.replace(spec, mirror=mirror)
+    threads = threads or min(available_cpus(), _MAX_THREADS)
+    if device == "cuda" and not _has_gpu():
+        raise ValueError("A GPU was asked for, but there is none that PyTorch can use")
+    if precision == "int8":
+        if device not in ("auto", "cpu") or find_spec("openvino") is None:
+            raise ValueError("Precision int8 is for the CPU, with OpenVINO installed")
+        return _load_openvino(bundle, spec, threads, precision)
+    if device == "cuda" or (device == "auto" and _has_gpu()):
+        return _load_torch(bundle, spec, "cuda", threads)
+    if device == "cpu-torch" or find_spec("openvino") is None:
+        return _load_torch(bundle, spec, "cpu", threads)
+    return _load_openvino(bundle, spec, threads)
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use: its affinity, and the quota of its container (cgroup v2 or v1)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(count, _cgroup_cpus())))
+
+
+def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float:
+    try:
+        if (root / "cpu.max").is_file():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+            period = (root / "cpu/cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError):  # no quota: no file, "max" or -1
+        return math.inf
+
+
+def _has_gpu() -> bool:
+    if find_spec("torch") is None or not any(Path(driver).exists() for driver in _GPU_DRIVERS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str = "f32") -> Model:
+    path = spec.verified_file(bundle, ONNX_NAME) if precision == "f32" else _int8_file(bundle, spec)
+    # Importing openvino reports home through this package; without it a stub takes its place.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results; CPUs without instructions for it are far slower
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,  # all threads on one window
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    try:
+        network = core.read_model(path)
+        network.reshape([1, spec.network.in_channels, *spec.patch])  # fixed sizes: less memory, faster kernels
+        request = core.compile_model(network, "CPU", settings).create_infer_request()
+    except RuntimeError as error:
+        raise BundleError(f"{path} is no network that OpenVINO can run") from error
+
+    def predict(patches: np.ndarray) -> np.ndarray:
+        outputs = []
+        for patch in patches:
+            request.infer([patch[None]])
+            outputs.append(request.get_output_tensor().data.copy())  # [1, C, Z, Y, X]
+        return np.concatenate(outputs)
+
+    return Model(spec, predict, "openvino", "cpu", bundle, precision)
+
+
+def _int8_file(bundle: Path, spec: ModelSpec) -> Path:
+    """The 8-bit network, both of its files verified."""
+    if INT8_NAME not in spec.sha256:
+        raise BundleError(
+            f"The model bundle in {bundle} has no 8-bit network: leave out --precision int8, or add one with "
+            "training.quantise"
+        )
+    spec.verified_file(bundle, INT8_WEIGHTS_NAME)
+    return spec.verified_file(bundle, INT8_NAME)
+
+
+def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Model:
+    path = spec.verified_file(bundle, WEIGHTS_NAME)
+    import torch
+    from safetensors.torch import load_file
+
+    from lnq.inference.gpu_windows import DeviceWindows
+    from lnq.inference.network import SegmentationNet
+
+    network = SegmentationNet(spec.network)
+    try:
+        network.load_state_dict(load_file(path))
+    except (RuntimeError, ValueError) as error:
+        raise BundleError(f"The weights of {path} do not fit the network of its specification") from error
+    if device == "cpu":
+        torch.set_num_threads(threads)
+        runner = DeviceWindows(network, device)
+        return Model(spec, runner.predict, "torch", "cpu", bundle, own_sliding_window=runner.sliding_window)
+    # bfloat16 has single precision's range; only what computes with it natively is fast at it
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    precisions = [torch.float16, *([torch.bfloat16] if native else []), torch.float32]
+
+    def on_cpu() -> Predict:
+        return load_model(bundle, "cpu", threads).predict
+
+    runner = DeviceWindows(network, device, precisions, on_cpu)
+    return Model(
+        spec, runner.predict, "torch", torch.cuda.get_device_name(), bundle, own_sliding_window=runner.sliding_window
+    )

@@ -1,0 +1,177 @@
+"""What a shipped model needs to be run: `model/spec.json` as a frozen dataclass, and the check of its weight files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lnq.errors import BundleError
+from lnq.files import file_sha256, write_text
+from lnq.plain import from_plain
+
+FORMAT_VERSION = 2  # 1 had no peak_threshold and no mirror
+SPEC_NAME = "spec.json"
+WEIGHTS_NAME = "weights.safetensors"  # for torch
+ONNX_NAME = "model.onnx"  # for the CPU runtime
+INT8_NAME, INT8_WEIGHTS_NAME = "model-int8.xml", "model-int8.bin"  # for it too, where the bundle has an 8-bit network
+
+MIRRORINGS = (0, 1, 2, 4, 8)  # how often a window is run, each time mirrored otherwise; 0: once, as it is
+
+Triple = tuple[float, float, float]
+IntTriple = tuple[int, int, int]
+
+
+def _check_numbers(name: str, values: Any, count: int) -> None:
+    """Raise ValueError where `values`, as JSON gave them, are not so many finite numbers."""
+    numbers = isinstance(values, (tuple, list)) and all(isinstance(v, (int, float)) for v in values)
+    if not numbers or len(values) != count or not all(map(math.isfinite, values)):
+        raise ValueError(f"{name} must be finite numbers, {count} of them, not {values!r}")
+
+
+def check_mirror(mirror: Any) -> None:
+    """Raise ValueError where it is none of MIRRORINGS."""
+    if type(mirror) is not int or mirror not in MIRRORINGS:  # True and 1.0 are equal to 1
+        raise ValueError(f"Mirroring must be one of {', '.join(map(str, MIRRORINGS))}, not {mirror!r}")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Shape of the encoder and of one decoder (METHOD section 3), one entry per level, finest first."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    kernels: tuple[IntTriple, ...] = ((1, 3, 3), *((3, 3, 3),) * 5)
+    strides: tuple[IntTriple, ...] = ((1, 2, 2), *((2, 2, 2),) * 4)  # between level i and i + 1
+    dropout: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 0.0)  # element-wise, in the encoder's blocks
+    in_channels: int = 1
+    classes: int = 2
+
+    def __post_init__(self) -> None:
+        levels = len(self.channels)
+        if not (len(self.kernels) == len(self.dropout) == levels and len(self.strides) == levels - 1):
+            raise ValueError(
+                f"A network of {levels} channel counts needs {levels} kernels and dropout rates and {levels - 1} "
+                f"strides, not {len(self.kernels)}, {len(self.dropout)} and {len(self.strides)}"
+            )
+
+    @property
+    def divisor(self) -> IntTriple:
+        """What a patch's size must be a multiple of, per axis (z, y, x)."""
+        product = [1, 1, 1]
+        for stride in self.strides:
+            product = [p * s for p, s in zip(product, stride, strict=True)]
+        return (product[0], product[1], product[2])
+
+
+@dataclass(frozen=True)
+class CropSpec:
+    """How the lungs' box and the mediastinal region are taken (METHOD sections 2 and 7)."""
+
+    margin_mm: float = 10.0  # around the lungs' bounding box
+    region_margin_mm: float = 15.0  # by which the space between the lungs is widened
+    use_region: bool = True  # report no node outside the mediastinal region
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """`zscore`: zero mean and unit variance per volume. `ct`: clip to `clip_hu`, subtract `mean`, divide by `std`."""
+
+    kind: str = "zscore"
+    clip_hu: tuple[float, float] | None = None
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("zscore", "ct"):
+            raise ValueError(f"Normalisation must be 'zscore' or 'ct', not {self.kind!r}")
+        if self.kind == "ct" and (self.clip_hu is None or not self.std > 0):
+            raise ValueError("Normalisation 'ct' needs clip_hu and a positive std")
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """Rules in physical units (METHOD section 7). The defaults are the paper's."""
+
+    border_mm: Triple = (9.0, 2.4, 2.4)  # 3 voxels of 3.0 x 0.8 x 0.8 mm; z, y, x
+    hu_range: tuple[float, float] = (-54.0, 235.5)
+    min_volume_mm3: float = 175.0
+
+    def __post_init__(self) -> None:
+        _check_numbers("border_mm", self.border_mm, 3)
+        _check_numbers("hu_range", self.hu_range, 2)
+        _check_numbers("min_volume_mm3", (self.min_volume_mm3,), 1)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The contents of `spec.json`. Sizes and spacings are in z, y, x order."""
+
+    network: NetworkSpec
+    patch: IntTriple
+    spacing_mm: Triple
+    normalisation: Normalisation
+    threshold: float = 0.5  # on the probability
+    peak_threshold: float = 0.0  # on the highest probability within a node: fainter ones are dropped
+    crop: CropSpec = CropSpec()
+    postprocess: PostProcessing = PostProcessing()
+    window_step: float = 0.5  # fraction of the patch between two windows
+    mirror: int = 0  # flips that each window is averaged over, one of MIRRORINGS
+    provenance: dict[str, Any] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _check_numbers("patch", self.patch, 3)
+        _check_numbers("spacing_mm", self.spacing_mm, 3)
+        if min(self.patch) <= 0 or min(self.spacing_mm) <= 0:
+            raise ValueError(f"Patch and spacing must be positive, not {self.patch} and {self.spacing_mm}")
+        if any(p % d for p, d in zip(self.patch, self.network.divisor, strict=True)):
+            raise ValueError(f"Patch must be a multiple of {self.network.divisor}, not {self.patch}")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"Threshold must lie between 0 and 1, not {self.threshold}")
+        if not 0 <= self.peak_threshold < 1:
+            raise ValueError(f"Peak threshold must be at least 0 and below 1, not {self.peak_threshold}")
+        if not 0 < self.window_step <= 1:
+            raise ValueError(f"Window step must be above 0 and at most 1, not {self.window_step}")
+        check_mirror(self.mirror)
+
+    @staticmethod
+    def load(bundle: Path) -> ModelSpec:
+        """Read `bundle/spec.json`. Raises BundleError where it is missing, too new or not a valid specification."""
+        path = Path(bundle) / SPEC_NAME
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise BundleError(f"No model bundle in {bundle}: {SPEC_NAME} is missing") from None
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} cannot be read: {error}") from None
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if not isinstance(version, int):
+            raise BundleError(f"{path} is not a model specification: it has no format_version")
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"The model bundle has format version {version}, this program reads up to {FORMAT_VERSION}: update it"
+            )
+        try:
+            return from_plain(ModelSpec, data)
+        except (TypeError, ValueError, KeyError) as error:
+            raise BundleError(f"{path} is not a valid model specification: {error}") from None
+
+    def save(self, bundle: Path) -> None:
+        """Write `bundle/spec.json` atomically."""
+        plain = dataclasses.asdict(self) | {"format_version": FORMAT_VERSION}
+        write_text(Path(bundle) / SPEC_NAME, json.dumps(plain, indent=2) + "\n")
+
+    def verified_file(self, bundle: Path, name: str) -> Path:
+        """Path of a weight file whose SHA-256 is the specification's. Raises BundleError otherwise."""
+        path = Path(bundle) / name
+        if name not in self.sha256:
+            raise BundleError(f"The model bundle in {bundle} does not list {name}: export the model again")
+        if not path.is_file():
+            raise BundleError(f"The model bundle in {bundle} is incomplete: {name} is missing")
+        if file_sha256(path) != self.sha256[name]:
+            raise BundleError(f"{path} was altered: its SHA-256 is not the one in {SPEC_NAME}")
+        return path

@@ -1,0 +1,1 @@
+"""From a thresholded probability to nodes: rules, measurements, scores."""

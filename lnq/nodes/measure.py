@@ -1,0 +1,145 @@
+"""Measure the nodes of a mask: size as radiologists take it, density, and where they lie."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
+
+from lnq.image.volume import Volume
+
+SHORT_AXES_MM = (10.0, 15.0)  # RECIST 1.1: from 10 mm on a node is pathological, from 15 mm on a target lesion
+_MIDDLE_MM = 10.0  # to each side of the midline
+_CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
+
+Side = Literal["left", "right", "middle"]  # the patient's
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: a 26-connected component of the mask.
+
+    Short and long axis are those of the axial slice in which the short axis is largest, between parallel lines on the
+    convex outline; the diameter is the longest straight line within the convex outline in 3-D. Axial is the plane of
+    the array's axes that lie nearest to it: that of the slices, also where a scan is oblique.
+    """
+
+    number: int  # from 1, from the head downwards
+    volume_mm3: float
+    short_axis_mm: float
+    long_axis_mm: float
+    diameter_mm: float
+    short_axis_class: str  # see SHORT_AXES_MM
+    mean_hu: float
+    mean_probability: float
+    centroid_lps_mm: tuple[float, float, float]
+    side: Side | None  # None without a midline: fewer than two lungs
+    above_carina_mm: float | None  # below it negative; None where the carina was not found
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """What places are told by."""
+
+    midline_l_mm: float | None  # L coordinate of the carina, or else of the middle between the lungs' upper halves
+    carina_lps_mm: tuple[float, float, float] | None
+
+
+def measure_nodes(
+    mask: Volume, hu: np.ndarray, probability: np.ndarray, landmarks: Landmarks
+) -> tuple[list[Node], np.ndarray]:
+    """Every node of a mask in LPS axes (uint8 [Z, Y, X]), from the head downwards, and where each is.
+
+    `hu` and `probability` (float32) lie on the mask's grid. The second result, int16 [Z, Y, X], holds each node's
+    number in its voxels.
+    """
+    labels, count = ndimage.label(mask.array, _CORNERS)
+    found = []
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        node = labels[box] == label
+        found.append(_measure(node, mask.crop(box), hu[box][node], probability[box][node], landmarks))
+    order = sorted(range(count), key=lambda index: -found[index].centroid_lps_mm[2])
+    numbers = np.zeros(count + 1, np.int16)
+    numbers[np.array(order, int) + 1] = np.arange(1, count + 1)
+    nodes = [dataclasses.replace(found[index], number=number) for number, index in enumerate(order, start=1)]
+    return nodes, numbers[labels]
+
+
+def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.ndarray, landmarks: Landmarks) -> Node:
+    """One node, bool on `grid`, with the HU and probabilities of its voxels; its number is still to come."""
+    short, long = axes_mm(node, grid.spacing_mm)
+    left, posterior, superior = (grid.affine @ [*np.argwhere(node).mean(axis=0), 1.0])[:3]
+    carina = landmarks.carina_lps_mm
+    return Node(
+        number=0,
+        volume_mm3=float(np.count_nonzero(node)) * grid.voxel_volume_mm3,
+        short_axis_mm=short,
+        long_axis_mm=long,
+        diameter_mm=diameter_mm(node, grid.spacing_mm),
+        short_axis_class=_short_axis_class(short),
+        mean_hu=float(hu.mean(dtype=np.float64)),
+        mean_probability=float(probability.mean(dtype=np.float64)),
+        centroid_lps_mm=(float(left), float(posterior), float(superior)),
+        side=_side(left, landmarks.midline_l_mm),
+        above_carina_mm=None if carina is None else float(superior - carina[2]),
+    )
+
+
+def _short_axis_class(short_axis_mm: float) -> str:
+    """Of the axis as it is reported, to 0.1 mm."""
+    pathological, target = SHORT_AXES_MM
+    short_axis_mm = round(short_axis_mm, 1)
+    if short_axis_mm < pathological:
+        return f"below {pathological:g} mm"
+    return f"{pathological:g} to {target:g} mm" if short_axis_mm < target else f"{target:g} mm and more"
+
+
+def _side(left_mm: float, midline_mm: float | None) -> Side | None:
+    if midline_mm is None:
+        return None
+    offset = left_mm - midline_mm
+    return "middle" if abs(offset) <= _MIDDLE_MM else "left" if offset > 0 else "right"
+
+
+def axes_mm(node: np.ndarray, spacing_mm: Sequence[float]) -> tuple[float, float]:
+    """Short and long axis of one node, bool [Z, Y, X] in LPS, of the axial slice with the largest short axis.
+
+    Short: the narrowest distance of two parallel lines with the slice's pixels between them; long: the widest. Both 0
+    for an empty mask.
+    """
+    slices = np.flatnonzero(node.any(axis=(1, 2)))
+    return max((_slice_axes_mm(node[z], spacing_mm[1:]) for z in slices), default=(0.0, 0.0))
+
+
+def _slice_axes_mm(pixels: np.ndarray, spacing_mm: Sequence[float]) -> tuple[float, float]:
+    hull = _outline(pixels, spacing_mm)
+    corners = hull.points[hull.vertices]
+    distance = corners @ hull.equations[:, :2].T + hull.equations[:, 2]  # [corners, sides], <= 0
+    return float(-distance.min(axis=0).max()), float(pdist(corners).max())
+
+
+def diameter_mm(node: np.ndarray, spacing_mm: Sequence[float]) -> float:
+    """The longest straight line from surface to surface of one node, bool [Z, Y, X]; 0 for an empty mask."""
+    if not node.any():
+        return 0.0
+    hull = _outline(node, spacing_mm)
+    return float(pdist(hull.points[hull.vertices]).max())
+
+
+def _outline(voxels: np.ndarray, spacing_mm: Sequence[float]) -> ConvexHull:
+    """Convex hull, in mm, of the centres of the pixels' edges or the voxels' faces.
+
+    Through the voxels' centres the outline would be too narrow by a voxel, through their corners too wide in the
+    diagonals.
+    """
+    half = np.eye(voxels.ndim) / 2
+    faces = np.concatenate([half, -half])
+    border = voxels & ~ndimage.binary_erosion(voxels)
+    points = (np.argwhere(border)[:, None] + faces).reshape(-1, voxels.ndim)
+    return ConvexHull(points * np.asarray(spacing_mm))

@@ -1,0 +1,82 @@
+"""How good a mask is: Dice and ASSD as the LNQ organisers compute them, and detection per node (METHOD
+section 8)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from lnq.image.itk import to_sitk
+from lnq.image.volume import Volume, bounding_box
+from lnq.nodes.measure import axes_mm
+
+FOUND_FRACTION = 0.2  # of a node's voxels that must be marked
+_CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """One node of the truth, and whether the prediction found it."""
+
+    label: int
+    short_axis_mm: float
+    volume_mm3: float
+    found: bool
+
+
+def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """2 |A and B| / (|A| + |B|) of the voxels above 0, as SimpleITK's LabelOverlapMeasures; 1 where both are
+    empty."""
+    a, b = prediction > 0, truth > 0
+    total = np.count_nonzero(a) + np.count_nonzero(b)
+    return 2 * np.count_nonzero(a & b) / total if total else 1.0
+
+
+def assd_mm(prediction: Volume, truth: Volume) -> float:
+    """Average symmetric surface distance: half of the mean distance from the prediction's contour to the
+    truth's plus half of the reverse mean. 0 where both are empty, NaN where one is: the caller replaces
+    it."""
+    if prediction.shape != truth.shape:
+        raise ValueError(f"Prediction and truth must be of one shape, not {prediction.shape} and {truth.shape}")
+    a, b = prediction.array > 0, truth.array > 0
+    if not a.any() and not b.any():
+        return 0.0
+    if not a.any() or not b.any():
+        return float("nan")
+    box = bounding_box(a | b, margin=(1, 1, 1))  # a contour at the array's end would be none
+    grid = truth.crop(box)
+    a_volume, b_volume = grid.with_array(a[box]), grid.with_array(b[box])
+    return (_mean_distance_mm(a_volume, b_volume) + _mean_distance_mm(b_volume, a_volume)) / 2
+
+
+def _mean_distance_mm(from_mask: Volume, to_mask: Volume) -> float:
+    import SimpleITK as sitk
+
+    from_contour, to_contour = (sitk.LabelContour(to_sitk(mask)) for mask in (from_mask, to_mask))
+    distance = sitk.SignedMaurerDistanceMap(to_contour, squaredDistance=False, useImageSpacing=True)
+    at_contour = sitk.GetArrayFromImage(distance)[sitk.GetArrayFromImage(from_contour) > 0]
+    return float(np.abs(at_contour).mean(dtype=np.float64))
+
+
+def node_detection(prediction: np.ndarray, instances: np.ndarray, spacing_mm: Sequence[float]) -> list[NodeResult]:
+    """Every node of `instances` (labels from 1) in the order of labels; found if a fifth of its voxels are
+    marked."""
+    results = []
+    for label, box in enumerate(ndimage.find_objects(instances), start=1):
+        if box is None:
+            continue
+        node = instances[box] == label
+        voxels = np.count_nonzero(node)
+        marked = np.count_nonzero(node & (prediction[box] > 0))
+        volume = voxels * float(np.prod(spacing_mm))
+        found = bool(marked >= FOUND_FRACTION * voxels)
+        results.append(NodeResult(label, axes_mm(node, spacing_mm)[0], volume, found))
+    return results
+
+
+def false_components(prediction: np.ndarray, instances: np.ndarray) -> int:
+    """How many 26-connected components of the prediction share no voxel with a node."""
+    labels, count = ndimage.label(prediction > 0, _CORNERS)
+    touching = np.unique(labels[(instances > 0) & (labels > 0)])
+    return count - len(touching)

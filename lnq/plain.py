@@ -1,0 +1,72 @@
+"""The one way between dataclasses and plain data, as JSON holds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
+
+_KIND = "kind"
+
+
+def to_plain(value: Any) -> Any:
+    """Plain data of a dataclass, and of what it holds: paths become texts."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_plain(cls: type[Made], data: Mapping[str, Any]) -> Made:
+    """Undo `to_plain`, also after JSON. Raises ValueError for an unknown entry, TypeError for a missing one."""
+    types_of = _types(cls)
+    unknown = sorted(set(data) - types_of.keys())
+    if unknown:
+        raise ValueError(f"unknown entry {unknown[0]!r}")
+    return cls(**{name: _as(types_of[name], value) for name, value in data.items()})
+
+
+def to_tagged(value: Any) -> dict[str, Any]:
+    """Plain data of a dataclass that is one of several, with the name of its class."""
+    return {_KIND: type(value).__name__, **to_plain(value)}
+
+
+def from_tagged(classes: Sequence[type[Any]], data: Mapping[str, Any]) -> Any:
+    """Undo `to_tagged`. Raises KeyError for the name of none of the classes."""
+    by_name = {cls.__name__: cls for cls in classes}
+    return from_plain(by_name[data[_KIND]], {name: value for name, value in data.items() if name != _KIND})
+
+
+@cache
+def _types(cls: type[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
+
+
+def _as(wanted: Any, value: Any) -> Any:
+    """A plain value as a field's type has it: dataclasses within others, lists as tuples, texts as paths."""
+    if value is None:
+        return None
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        return _as(next(kind for kind in typing.get_args(wanted) if kind is not types.NoneType), value)
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        return from_plain(wanted, value)
+    if wanted is Path:
+        return Path(value)
+    if isinstance(value, (list, tuple)):
+        inner = typing.get_args(wanted)
+        kinds = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else list(inner)
+        if len(kinds) != len(value):  # the class itself says what is wrong
+            kinds = [Any] * len(value)
+        make = list if typing.get_origin(wanted) is list else tuple
+        return make(_as(kind, item) for kind, item in zip(kinds, value, strict=True))
+    return value

@@ -1,0 +1,1 @@
+"""Pages that show a case and a run in a browser, offline."""

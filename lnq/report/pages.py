@@ -1,0 +1,249 @@
+"""Pages that show what a run did: one for all cases, and one per case with a viewer and its nodes.
+
+They work from the disk, without a server or a network. Each is one file, but for the links and pictures of the first.
+All text in them is taken as hostile: Jinja escapes it, and a policy in the page lets no script run but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from lnq.files import replace_atomically
+from lnq.image.volume import Volume
+from lnq.nodes.measure import SHORT_AXES_MM
+from lnq.report.niivue import niivue_code
+from lnq.report.scan import HU_PER_LEVEL, Box, Scan, make_scan
+from lnq.report.tables import (
+    NODE_COLUMNS,
+    CaseRow,
+    all_versions,
+    case_rows,
+    duration,
+    figures,
+    node_rows,
+    number,
+    size_of,
+    sizes,
+    summary,
+    versions_text,
+)
+from lnq.results.node_table import NODES_CSV, Entry, Row
+from lnq.results.preview import FILE_NAME as PREVIEW
+from lnq.results.preview import WINDOW_HU
+
+if TYPE_CHECKING:
+    import jinja2
+
+PAGE = "report.html"
+MOST_BYTES = 5_000_000  # of a case's page
+
+_MOST_VOXELS, _FEWEST_VOXELS = 4_000_000, 100_000  # of the CT in it; noise takes about 0.5 byte each, 0.7 as text
+_MOST_ROWS = 2000  # of its table: what has more nodes has none
+_CASE_SCRIPTS = ("sort.js", "scan.js", "marks.js", "canvas_viewer.js", "niivue_viewer.js", "case.js")
+_WINDOWS_HU = ((-160, 240), (-85, 165), (-35, 115))  # width 400, 250 and 150 around 40
+
+
+def write_case_page(
+    path: Path,
+    entry: Entry,
+    rows: Sequence[Row],
+    volume: Volume,
+    labels: Volume,
+    box: Box | None = None,
+    title: str | None = None,
+) -> None:
+    """Write a case's page, at most `MOST_BYTES` long, to `path` in the case's folder.
+
+    `entry` is its line of the manifest, `rows` are those of its table, `labels` (integers) hold each node's number, on
+    the grid of `volume`, the CT in HU. `box`, in LPS axes, is what is shown of it; by default what is around the nodes.
+    The mask, table and preview that lie in the folder already are linked. Raises ImportError without jinja2, ValueError
+    where the labels' shape is not the volume's, and OSError where the page cannot be written.
+    """
+    context = _case_context(path.parent, entry, rows) | {"title": entry["case"] if title is None else title}
+    most_voxels, page = _MOST_VOXELS, b""
+    while not page or len(page) > MOST_BYTES:
+        is_shown = most_voxels >= _FEWEST_VOXELS
+        scan = _scan_context(make_scan(volume, labels, box, most_voxels), rows) if is_shown else _NO_SCAN
+        page = _render("case.html", ("page.css", "case.css"), _CASE_SCRIPTS, context | scan)
+        if not is_shown:
+            break
+        most_voxels = int(0.8 * most_voxels)
+    _write(path, page)
+
+
+def write_index(
+    output: Path, entries: Sequence[Entry], rows: Sequence[Row], title: str = "Mediastinal lymph nodes: a run's results"
+) -> None:
+    """Write `output/report.html`: what became of the cases, with the failed ones on top.
+
+    `entries` are the manifest's lines, `rows` those of the nodes' table. Links and pictures are of what lies in the
+    cases' folders already. Raises ImportError without jinja2 and OSError where the page cannot be written.
+    """
+    cases, columns = case_rows(entries, rows)
+    for case in cases:
+        if case.status == "done":  # of one that failed, what lies there is of an earlier run
+            case.page = _address(output, case.name, PAGE)
+            case.picture = _address(output, case.name, PREVIEW)
+    with_status = {status: [case for case in cases if case.status == status] for status in ("failed", "skipped")}
+    titles = {"failed": "Failed", "skipped": "Skipped"}
+    context = {
+        "title": title,
+        "figures": figures(cases),
+        "troubles": [
+            {"status": status, "title": f"{titles[status]} ({len(found)})", "cases": found}
+            for status, found in with_status.items()
+            if found
+        ],
+        "cases": cases,
+        "columns": columns,
+        "kinds": _kinds(cases),
+        "has_pictures": any(case.picture for case in cases),
+        "versions": all_versions(entries),
+    }
+    _write(output / PAGE, _render("index.html", ("page.css", "index.css"), ("sort.js", "index.js"), context))
+
+
+def _case_context(folder: Path, entry: Entry, rows: Sequence[Row]) -> dict[str, Any]:
+    """What a case's page says besides the pictures."""
+    return {
+        "summary": summary(entry, rows),
+        "warnings": entry.get("warnings") or [],
+        "columns": NODE_COLUMNS,
+        "rows": node_rows(rows[:_MOST_ROWS]),
+        "rows_left_out": max(0, len(rows) - _MOST_ROWS),
+        "sizes": sizes(),
+        "windows": _WINDOWS_HU,
+        "versions": versions_text(entry),
+        "seconds": duration(entry.get("seconds")),
+        "links": _links(folder, entry),
+        "picture": os.path.isfile(folder / PREVIEW),
+        "niivue": niivue_code(),
+    }
+
+
+def _scan_context(scan: Scan, rows: Sequence[Row]) -> dict[str, Any]:
+    """What the viewer is given, and what the page says about it."""
+    size = {row.get("number"): size_of(row) for row in rows}
+    about = {
+        "shape": scan.levels.shape,
+        "spacing_mm": scan.levels.spacing_mm,
+        "affine": scan.levels.affine[:3].round(4).tolist(),
+        "window_hu": WINDOW_HU,
+        "hu_first": WINDOW_HU[0],
+        "hu_per_level": HU_PER_LEVEL,
+        "nodes": [{**mark, "size": size.get(mark["number"], "small")} for mark in scan.marks()],
+    }
+    low, high = WINDOW_HU
+    note = f"A part of the CT, in steps of {HU_PER_LEVEL:g} HU from {number(low)} to {number(high)} HU"
+    z, y, x = (f"{mm:.3g}" for mm in scan.levels.spacing_mm)
+    voxels = f"{x} × {y} × {z} mm"
+    if scan.is_coarser:
+        z, y, x = (f"{mm:.3g}" for mm in scan.ct_spacing_mm)
+        note += f", made coarser: voxels of {voxels} instead of {x} × {y} × {z} mm; nodes were measured in the CT."
+    else:
+        note += f", voxels of {voxels} as in the CT."
+    return {
+        "about": about,
+        "levels": base64.b64encode(scan.packed_levels()).decode(),
+        "labels": base64.b64encode(scan.packed_labels()).decode(),
+        "scan_note": note,
+    }
+
+
+_NO_SCAN = {
+    "about": None,
+    "levels": "",
+    "labels": "",
+    "scan_note": "The CT is too large for this page: open it and the mask in a viewer of your own.",
+}
+
+
+def _links(folder: Path, entry: Entry) -> list[tuple[str, str]]:
+    """Name and address of the case's other files."""
+    names = [Path(str(entry.get("mask") or "")).name, NODES_CSV, PREVIEW]
+    return [(name, quote(os.fsencode(name))) for name in names if name and os.path.isfile(folder / name)]
+
+
+def _address(output: Path, case: str, name: str) -> str | None:
+    """Of a file in a case's folder; None where there is none, or the case's name leads elsewhere."""
+    is_inside = case not in ("", ".", "..") and "/" not in case
+    return f"{quote(os.fsencode(case))}/{name}" if is_inside and os.path.isfile(output / case / name) else None
+
+
+def _kinds(cases: Sequence[CaseRow]) -> list[tuple[str, str, int]]:
+    """What the table can be filtered by, with the number of cases."""
+    texts = {
+        "failed": "failed",
+        "skipped": "skipped",
+        "done": "done",
+        "warnings": "with warnings",
+        "medium": f"with a node ≥ {SHORT_AXES_MM[0]:g} mm",
+        "large": f"with a node ≥ {SHORT_AXES_MM[1]:g} mm",
+        "none": "done, without nodes",
+    }
+    counts = {kind: sum(kind in case.kinds.split() for case in cases) for kind in texts}
+    return [("all", "all", len(cases)), *((kind, text, counts[kind]) for kind, text in texts.items())]
+
+
+def _render(template: str, styles: Sequence[str], scripts: Sequence[str], context: dict[str, Any]) -> bytes:
+    """A page with its styles and scripts in it, and a policy that allows these alone."""
+    from markupsafe import Markup
+
+    style, script = _joined(styles), _joined(scripts)
+    policy = {
+        "default-src": "'none'",
+        "script-src": f"{_hash(script)} blob:",  # blob: NiiVue, unpacked from the page
+        "style-src": _hash(style),
+        "img-src": "'self' file: data: blob:",
+        "connect-src": "data: blob:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    text = (
+        _templates()
+        .get_template(template)
+        .render(
+            context,
+            style=Markup(style),
+            script=Markup(script),
+            policy="; ".join(f"{name} {value}" for name, value in policy.items()),
+        )
+    )
+    return text.encode("utf-8", "backslashreplace")  # a file's name may be in no encoding at all
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lnq.report", "assets"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["signed"] = number
+    return environment
+
+
+@functools.cache
+def _joined(names: Sequence[str]) -> str:
+    folder = Path(__file__).with_name("assets")
+    return "".join((folder / name).read_text("utf-8") for name in names)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _write(path: Path, page: bytes) -> None:
+    with replace_atomically(path) as part:
+        part.write_bytes(page)

@@ -1,0 +1,157 @@
+"""What a page's viewer is given of a CT: a part of it in grey levels, coarse enough to be sent along, and its nodes."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from lnq.anatomy.crop import Crop
+from lnq.image.resample import reorient_to_lps, resample_image, resample_label_to
+from lnq.image.volume import Box, Volume, bounding_box
+from lnq.results.preview import WINDOW_HU, marked_box
+
+HU_PER_LEVEL = 2.0  # finer than a CT's noise, and a fifth smaller than one level per 256th of the window
+
+_COARSENED_MM = (2.0, 1.0, 1.0)  # too many voxels: in this ratio (z, y, x), no axis finer than the CT's own
+_UINT8, _INT16 = 2, 4  # NIfTI-1 data types
+_SCANNER, _MM = 1, 2  # NIfTI-1 codes: coordinates of the scanner, in mm
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A part of a CT and its nodes on one grid in RAS axes, NIfTI's: z to Superior, y to Anterior, x to Right."""
+
+    levels: Volume  # uint8: 0 is the lower end of the window
+    labels: Volume  # int16: each node's number, 0 elsewhere
+    ct_spacing_mm: tuple[float, float, float]  # of the CT it was made from
+
+    @property
+    def is_coarser(self) -> bool:
+        return not np.allclose(self.levels.spacing_mm, self.ct_spacing_mm, rtol=1e-3)
+
+    def marks(self) -> list[dict[str, Any]]:
+        """Per node its number, its box and a voxel (z, y, x) within it, near the middle of its largest axial slice."""
+        array = self.labels.array
+        found = enumerate(ndimage.find_objects(array), start=1)
+        return [_mark(number, array[box] == number, box) for number, box in found if box is not None]
+
+    def packed_levels(self) -> bytes:
+        """The CT as a compressed NIfTI-1 file, in HU, cut off at the window's ends."""
+        return gzip.compress(nifti(self.levels, HU_PER_LEVEL, WINDOW_HU[0]), 6, mtime=0)
+
+    def packed_labels(self) -> bytes:
+        """The nodes as a compressed NIfTI-1 file."""
+        return gzip.compress(nifti(self.labels), 6, mtime=0)
+
+
+def make_scan(volume: Volume, labels: Volume, box: Box | None, most_voxels: int) -> Scan:
+    """The part of a CT in HU within `box`, and the nodes' numbers (any integers) on the same grid.
+
+    `box` is one of the CT in LPS axes; by default it is that around the nodes, or the whole CT where there are none. A
+    part of more than `most_voxels` becomes coarser, the slices first; nodes too small for that keep a voxel.
+    """
+    if labels.shape != volume.shape:
+        raise ValueError(f"The labels' shape {labels.shape} is not the CT's {volume.shape}")
+    image, numbers = reorient_to_lps(volume)[0], reorient_to_lps(labels)[0]
+    if box is None:
+        box = marked_box(numbers.array > 0, image)
+    image, numbers = image.crop(box), numbers.crop(box)
+    spacing_mm = coarsened_mm(image, most_voxels)
+    coarse = image if spacing_mm == image.spacing_mm else resample_image(image, spacing_mm)
+    levels = coarse.with_array(_grey_levels(coarse.array))
+    return Scan(_to_ras(levels), _to_ras(_labels_on(numbers, coarse)), image.spacing_mm)
+
+
+def region_box(crop: Crop) -> Box:
+    """The box, in LPS axes of the whole CT, around the region in which nodes may be reported."""
+    found = bounding_box(crop.region)
+    z, y, x = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(crop.box, found, strict=True))
+    return z, y, x
+
+
+def coarsened_mm(image: Volume, most_voxels: int) -> tuple[float, float, float]:
+    """The finest spacing at which the image has at most `most_voxels`; its own where that will do."""
+    own = np.array(image.spacing_mm)
+    extent = own * image.shape
+    factor, spacing = 0.1, own
+    while np.prod(np.maximum(1, np.round(extent / spacing))) > most_voxels:
+        spacing = np.maximum(own, factor * np.array(_COARSENED_MM))
+        factor *= 1.02
+    z, y, x = spacing
+    return float(z), float(y), float(x)
+
+
+def nifti(volume: Volume, slope: float = 1.0, intercept: float = 0.0) -> bytes:
+    """A NIfTI-1 file of a uint8 or int16 volume in RAS axes: 352 bytes of header, then the voxels."""
+    code = {np.dtype(np.uint8): _UINT8, np.dtype(np.int16): _INT16}[volume.array.dtype]
+    array = volume.array.astype(volume.array.dtype.newbyteorder("<"), copy=False)
+    lps_to_ras = np.diag([-1.0, -1.0, 1.0])
+    rows = (lps_to_ras @ volume.affine[:3])[:, [2, 1, 0, 3]]  # columns z, y, x -> x, y, z
+    header = struct.pack(
+        "<i36x8h3f4h8f3fh2B4f2i80x24x2h6f12f16x4s4x",
+        *(348, 3, *array.shape[::-1], 1, 1, 1, 1),
+        *(0, 0, 0, 0, code, 8 * array.itemsize, 0),
+        *(1, *volume.spacing_mm[::-1], 0, 0, 0, 0),
+        *(352, slope, intercept, 0, 0, _MM, 0, 0, 0, 0, 0, 0),
+        *(0, _SCANNER, *(0,) * 6, *rows.ravel()),
+        b"n+1",
+    )
+    return header + array.tobytes()
+
+
+def _mark(number: int, node: np.ndarray, box: Box) -> dict[str, Any]:
+    z = int(node.sum(axis=(1, 2)).argmax())
+    y, x = _middle(node[z])
+    start = [s.start for s in box]
+    voxel = [int(first + index) for first, index in zip(start, (z, y, x), strict=True)]
+    return {"number": number, "voxel": voxel, "first": start, "last": [s.stop - 1 for s in box]}
+
+
+def _grey_levels(hu: np.ndarray) -> np.ndarray:
+    low, high = WINDOW_HU
+    return np.round((np.clip(hu, low, high) - low) / HU_PER_LEVEL).astype(np.uint8)
+
+
+def _labels_on(numbers: Volume, grid: Volume) -> Volume:
+    """Node numbers on a coarser grid of the same extent: where a node covers at least half of a voxel.
+
+    Of a node that covers half of no voxel, the voxel around its middle is kept.
+    """
+    if numbers.shape == grid.shape:
+        return grid.with_array(numbers.array.astype(np.int16))
+    ratio = np.array(numbers.spacing_mm) / grid.spacing_mm
+    labels = np.zeros(grid.shape, np.int16)
+    for number, box in enumerate(ndimage.find_objects(numbers.array), start=1):
+        if box is None:
+            continue
+        node = numbers.crop(box)
+        node = node.with_array(node.array == number)
+        first = [int(s.start * r) for s, r in zip(box, ratio, strict=True)]
+        last = [int(np.ceil(s.stop * r)) for s, r in zip(box, ratio, strict=True)]
+        z, y, x = (slice(a, b) for a, b in zip(first, last, strict=True))
+        covered = resample_label_to(node, grid.crop((z, y, x))).array > 0
+        labels[z, y, x][covered] = number
+        if not covered.any():
+            middle = ([s.start for s in box] + _middle(node.array) + 0.5) * ratio
+            labels[tuple(np.minimum(middle, np.array(grid.shape) - 1).astype(int))] = number
+    return grid.with_array(labels)
+
+
+def _middle(node: np.ndarray) -> np.ndarray:
+    """Index of the node's voxel or pixel that is nearest to its centroid."""
+    inside = np.argwhere(node)
+    return inside[((inside - inside.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+
+
+def _to_ras(volume_lps: Volume) -> Volume:
+    """z, y, x to S, P, L -> to S, A, R."""
+    _, y, x = (n - 1 for n in volume_lps.shape)
+    affine = volume_lps.affine.copy()
+    affine[:3, 3] += affine[:3, 1] * y + affine[:3, 2] * x
+    affine[:3, 1:3] *= -1
+    return Volume(np.ascontiguousarray(volume_lps.array[:, ::-1, ::-1]), affine)

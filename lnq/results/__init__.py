@@ -1,0 +1,1 @@
+"""What is written of a segmented case: tables, pictures, DICOM objects."""

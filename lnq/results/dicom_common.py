@@ -1,0 +1,129 @@
+"""What the DICOM objects made of one case share: who made them of which series, their UIDs, dates and codes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.sr.coding import Code
+
+from lnq.files import replace_atomically
+from lnq.image.volume import Volume
+from lnq.nodes.measure import Node
+from lnq.results.dicom_reference import SourceSeries, hashed_uid, read_source
+
+LYMPH_NODE = Code("59441001", "SCT", "Lymph node")
+TISSUE = Code("85756007", "SCT", "Tissue")  # the category of lymph nodes: context groups 7150 and 7166
+MEDIASTINUM = Code("72410000", "SCT", "Mediastinum")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+COLOUR_RGB = (68, 172, 100)  # 3D Slicer's of lymph nodes
+
+_SERIES_NUMBERS = {"SEG": 9101, "SR": 9102, "RTSTRUCT": 9103}
+_TEXT = re.compile(r"[ -\[\]-~]{1,64}")  # printable ASCII without backslash, as many characters as a header holds
+
+
+@dataclass(frozen=True)
+class Maker:
+    """The program that marked the nodes, as objects name it. Raises ValueError for what no header can hold."""
+
+    name: str
+    version: str
+    weights_sha256: str
+
+    def __post_init__(self) -> None:
+        for field, text in (("name", self.name), ("version", self.version)):
+            if not _TEXT.fullmatch(text):
+                raise ValueError(f"A maker's {field} must be 1 to 64 ASCII characters, no backslash, not {text!r}")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
+            raise ValueError(f"A maker's weights_sha256 must be 64 hex digits, not {self.weights_sha256!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Who made what of which series.
+
+    UIDs are hashes of the series, the maker and the labels: the same of the same, another for another mask.
+    """
+
+    source: SourceSeries
+    maker: Maker
+    labels_sha256: str
+
+    def series_uid(self, modality: str) -> str:
+        return self._uid("series", modality)
+
+    def instance_uid(self, modality: str, content: str = "") -> str:
+        """`content` is what the object says besides what follows from the labels."""
+        return self._uid("instance", modality, self.labels_sha256, content)
+
+    def tracking_uid(self, number: int) -> str:
+        return self._uid("node", self.labels_sha256, str(number))
+
+    def device_uid(self) -> str:
+        """Of the program with these weights, whatever the series."""
+        return hashed_uid("device", *_words(self.maker))
+
+    def _uid(self, *words: str) -> str:
+        slices = self.source.slices
+        of_slices = [header.SOPInstanceUID for header in slices]
+        return hashed_uid(*words, *_words(self.maker), slices[0].SeriesInstanceUID, *of_slices)
+
+
+def tracking_id(number: int) -> str:
+    """A node's name in all objects."""
+    return f"Lymph node {number}"
+
+
+def _words(maker: Maker) -> tuple[str, str, str]:
+    return maker.name, maker.version, maker.weights_sha256
+
+
+def read_origin(labels: Volume, nodes: Sequence[Node], slices: Sequence[Path], maker: Maker) -> Origin:
+    """What the objects of a case share; arguments as `lnq.results.write_seg.write_seg` takes them.
+
+    Raises ValueError where labels and nodes do not fit together, and what `read_source` does.
+    """
+    held, wanted = np.unique(labels.array[labels.array != 0]).tolist(), [node.number for node in nodes]
+    if not held == wanted == list(range(1, len(nodes) + 1)):
+        raise ValueError(f"Nodes must be numbered from 1 and the labels hold each number: {wanted} and {held}")
+    digest = hashlib.sha256(np.ascontiguousarray(labels.array, "<i2").data).hexdigest()
+    return Origin(read_source(labels, slices), maker, digest)
+
+
+def complete(dataset: pydicom.Dataset, origin: Origin, modality: str) -> None:
+    """Put patient, study, equipment, series and dates into an object: nothing in it is of the hour it was made."""
+    maker = origin.maker
+    with pydicom.config.disable_value_validation():
+        dataset.update(origin.source.study)
+    dataset.Modality = modality
+    dataset.SeriesInstanceUID = origin.series_uid(modality)
+    dataset.SeriesNumber = _SERIES_NUMBERS[modality]
+    dataset.SeriesDescription = f"Lymph nodes by {maker.name} {maker.version}"[:64]
+    dataset.InstanceNumber = 1
+    dataset.Manufacturer = dataset.ManufacturerModelName = maker.name
+    dataset.SoftwareVersions = maker.version
+    dataset.DeviceSerialNumber = maker.weights_sha256
+    for name in ("Series", "InstanceCreation", *(["Content"] if "ContentDate" in dataset else [])):
+        setattr(dataset, f"{name}Date", origin.source.date)
+        setattr(dataset, f"{name}Time", origin.source.time)
+    dataset.ContentQualification = "RESEARCH"  # no product for patients' care
+    for equipment in dataset.get("ContributingEquipmentSequence", ()):
+        equipment.pop("ContributionDateTime", None)  # that of the library's call
+
+
+def save(dataset: pydicom.Dataset, path: Path) -> None:
+    """Write an object atomically. Raises OSError, saying which file could not be written."""
+    path = Path(path)
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path.parent} does not exist or cannot be written to")
+    with replace_atomically(path) as part, pydicom.config.disable_value_validation():
+        try:
+            dataset.save_as(part, enforce_file_format=True)
+        except OSError as error:
+            raise OSError(f"{path} could not be written; is the disk full?") from error

@@ -1,0 +1,87 @@
+"""The nodes of a DICOM series as a DICOM SEG object, one segment each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lnq.image.volume import Volume
+from lnq.nodes.measure import Node
+from lnq.results.dicom_common import (
+    ARTIFICIAL_INTELLIGENCE,
+    COLOUR_RGB,
+    LYMPH_NODE,
+    MEDIASTINUM,
+    TISSUE,
+    Maker,
+    Origin,
+    complete,
+    read_origin,
+    save,
+    tracking_id,
+)
+
+if TYPE_CHECKING:
+    import highdicom
+
+
+def write_seg(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[Path], maker: Maker) -> None:
+    """Write a BINARY segmentation of the nodes; of none, one segment without a marked pixel on every slice.
+
+    `labels`, integers [Z, Y, X] on the CT's own grid, holds each node's number in its voxels; `slices` are the CT's
+    DICOM files in the order of its first axis. Slices without a node have no frame. The same arguments give the same
+    bytes. Raises ValueError, ImageError and OSError as `read_origin` and `save` do.
+    """
+    import highdicom
+
+    origin = read_origin(labels, nodes, slices, maker)
+    first = origin.source.slices[0]
+    measures = highdicom.PixelMeasuresSequence(first.PixelSpacing, first.SliceThickness, labels.spacing_mm[0])
+    numbers = [node.number for node in nodes] or [1]
+    segmentation = highdicom.seg.Segmentation(
+        source_images=origin.source.slices,
+        pixel_array=labels.array.astype(np.uint16),
+        segmentation_type="BINARY",
+        segment_descriptions=[_segment(number, bool(nodes), origin) for number in numbers],
+        series_instance_uid=origin.series_uid("SEG"),
+        series_number=1,
+        sop_instance_uid=origin.instance_uid("SEG"),
+        instance_number=1,
+        manufacturer=maker.name,
+        manufacturer_model_name=maker.name,
+        software_versions=maker.version,
+        device_serial_number=maker.weights_sha256,
+        pixel_measures=measures,
+        omit_empty_frames=bool(nodes),
+        content_label="LYMPH_NODES",
+        content_description="Mediastinal lymph nodes" if nodes else "No mediastinal lymph node was found",
+        specific_character_set=None,
+    )
+    complete(segmentation, origin, "SEG")
+    dimensions = origin.instance_uid("SEG", "dimensions")
+    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
+    save(segmentation, path)
+
+
+def _segment(number: int, found: bool, origin: Origin) -> highdicom.seg.SegmentDescription:
+    import highdicom
+
+    maker = origin.maker
+    return highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=tracking_id(number) if found else "No lymph node",
+        segmented_property_category=TISSUE,
+        segmented_property_type=LYMPH_NODE,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            maker.name, ARTIFICIAL_INTELLIGENCE, maker.version, parameters={"weights_sha256": maker.weights_sha256}
+        ),
+        tracking_uid=origin.tracking_uid(number) if found else None,
+        tracking_id=tracking_id(number) if found else None,
+        anatomic_regions=[MEDIASTINUM],
+        display_color=highdicom.color.CIELabColor.from_rgb(*COLOUR_RGB),
+    )

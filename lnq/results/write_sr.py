@@ -1,0 +1,168 @@
+"""The measured nodes of a DICOM series as a structured report (TID 1500, Measurement Report)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+from pydicom.sr.coding import Code
+from pydicom.uid import SegmentationStorage
+
+from lnq.image.volume import Volume
+from lnq.nodes.measure import Node
+from lnq.results.dicom_common import (
+    ARTIFICIAL_INTELLIGENCE,
+    LYMPH_NODE,
+    MEDIASTINUM,
+    TISSUE,
+    Maker,
+    Origin,
+    complete,
+    read_origin,
+    save,
+    tracking_id,
+)
+from lnq.results.node_table import Row, rows_of
+
+if TYPE_CHECKING:
+    import highdicom
+
+_MM = Code("mm", "UCUM", "mm")
+_MM3 = Code("mm3", "UCUM", "cubic millimeter")
+_HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+_ONE = Code("1", "UCUM", "no units")
+_MEAN = Code("373098007", "SCT", "Mean")
+_VOXEL_SUM = Code("126030", "DCM", "Sum of segmented voxel method for volume")
+_MEASUREMENTS = (  # column of the table, name, unit, method, derivation
+    ("volume_mm3", Code("118565006", "SCT", "Volume"), _MM3, _VOXEL_SUM, None),
+    ("short_axis_mm", Code("103340004", "SCT", "Short axis"), _MM, None, None),
+    ("long_axis_mm", Code("103339001", "SCT", "Long axis"), _MM, None, None),
+    # of a mesh of marching cubes: its outermost points are the centres of voxels' faces, between which Node measures
+    ("diameter_mm", Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh"), _MM, None, None),
+    ("mean_hu", Code("112031", "DCM", "Attenuation Coefficient"), _HU, None, _MEAN),
+    ("mean_probability", Code("110854", "DCM", "Fractional Probabilistic Segmentation"), _ONE, None, _MEAN),
+)
+_TITLE = Code("126000", "DCM", "Imaging Measurement Report")
+_ENGLISH = Code("en-US", "RFC5646", "English (United States)")
+_PROCEDURE = Code("121058", "DCM", "Procedure reported")
+_CENTER = Code("111010", "DCM", "Center")
+_LATERALITY = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
+_DEVICE = Code("121007", "DCM", "Device")
+_CT = Code("25045-6", "LN", "CT unspecified body region")
+_QUALITATIVE = Code("C0034375", "UMLS", "Qualitative Evaluations")
+_SUMMARY = Code("111017", "DCM", "CAD Processing and Findings Summary")
+_WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded; without findings")
+_COMMENT = Code("121106", "DCM", "Comment")
+
+
+def write_sr(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[Path], maker: Maker) -> None:
+    """Write the nodes' measurements, rounded as in `nodes.csv`; of no node, a report that says so.
+
+    Each node is one group (TID 1411), with the segment of the SEG object that `write_seg` makes of the same arguments,
+    whether that is written or not, and its centroid (SCOORD3D "Center", which the template does not know but allows).
+    Arguments and errors are those of `write_seg`. The same arguments give the same bytes.
+    """
+    import highdicom
+
+    origin = read_origin(labels, nodes, slices, maker)
+    rows = rows_of("", nodes)
+    report = highdicom.sr.Comprehensive3DSR(
+        evidence=[*origin.source.slices, _segmentation(origin)],
+        content=_report(origin, rows),
+        series_instance_uid=origin.series_uid("SR"),
+        series_number=1,
+        sop_instance_uid=origin.instance_uid("SR", json.dumps(rows)),
+        instance_number=1,
+        manufacturer=maker.name,
+        is_complete=True,
+        specific_character_set=None,
+    )
+    complete(report, origin, "SR")
+    save(report, path)
+
+
+def _segmentation(origin: Origin) -> pydicom.Dataset:
+    """What a reference to the SEG object needs."""
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID = SegmentationStorage
+    dataset.SOPInstanceUID = origin.instance_uid("SEG")
+    dataset.SeriesInstanceUID = origin.series_uid("SEG")
+    dataset.StudyInstanceUID = origin.source.study.StudyInstanceUID
+    return dataset
+
+
+def _report(origin: Origin, rows: Sequence[Row]) -> pydicom.Dataset:
+    """The root of the report's content."""
+    from highdicom import sr
+
+    maker = origin.maker
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=origin.device_uid(), name=maker.name, model_name=maker.name, serial_number=maker.weights_sha256
+    )
+    observer = sr.ObservationContext(observer_device_context=sr.ObserverContext(_concept(_DEVICE), device))
+    if rows:
+        return sr.MeasurementReport(observer, _CT, [_group(origin, row) for row in rows])[0]
+    root = sr.ContainerContentItem(_TITLE, template_id="1500")
+    root.ContentSequence = sr.ContentSequence(
+        [
+            *sr.LanguageOfContentItemAndDescendants(_concept(_ENGLISH)),
+            *observer,
+            sr.CodeContentItem(_PROCEDURE, _CT, "HAS CONCEPT MOD"),
+            _nothing_found(maker),
+        ]
+    )
+    return root
+
+
+def _concept(code: Code) -> highdicom.sr.CodedConcept:
+    from highdicom import sr
+
+    return sr.CodedConcept.from_code(code)
+
+
+def _nothing_found(maker: Maker) -> highdicom.sr.ContainerContentItem:
+    """TID 1500 has no group without a finding: its qualitative evaluations tell of none."""
+    from highdicom import sr
+
+    container = sr.ContainerContentItem(_QUALITATIVE, relationship_type="CONTAINS")
+    container.ContentSequence = sr.ContentSequence(
+        [
+            sr.CodeContentItem(_SUMMARY, _WITHOUT_FINDINGS, "CONTAINS"),
+            sr.TextContentItem(_COMMENT, f"{maker.name} {maker.version} found no mediastinal lymph node", "CONTAINS"),
+        ]
+    )
+    return container
+
+
+def _group(origin: Origin, row: Row) -> highdicom.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    from highdicom import sr
+
+    maker, number, first = origin.maker, row["number"], origin.source.slices[0]
+    segmentation = _segmentation(origin)
+    group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(origin.tracking_uid(number), tracking_id(number)),
+        referenced_segment=sr.ReferencedSegment(
+            segmentation.SOPClassUID,
+            segmentation.SOPInstanceUID,
+            number,
+            source_series=sr.SourceSeriesForSegmentation(first.SeriesInstanceUID),
+        ),
+        finding_category=TISSUE,
+        finding_type=LYMPH_NODE,
+        finding_sites=[sr.FindingSite(MEDIASTINUM, _LATERALITY.get(row["side"]))],
+        algorithm_id=sr.AlgorithmIdentification(
+            maker.name, maker.version, [f"weights_sha256={maker.weights_sha256}"], ARTIFICIAL_INTELLIGENCE
+        ),
+        measurements=[
+            sr.Measurement(name, row[column], unit, method=method, derivation=derivation)
+            for column, name, unit, method, derivation in _MEASUREMENTS
+        ],
+    )
+    centre = np.array([[row["l_mm"], row["p_mm"], row["s_mm"]]])
+    point = sr.Scoord3DContentItem(_CENTER, "POINT", centre, first.FrameOfReferenceUID, relationship_type="CONTAINS")
+    group[0].ContentSequence.append(point)
+    return group

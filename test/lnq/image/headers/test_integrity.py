@@ -1,0 +1,92 @@
+"""Files whose names, formats or contents ITK should not be given."""
+
+import gzip
+import os
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import pytest
+
+from lnq.dicom.read import read_dicom_series
+from lnq.errors import Damaged, ImageError
+from lnq.image.headers.integrity import check_file
+from lnq.image.itk import read_volume, write_volume
+from lnq.image.names import stem
+from lnq.image.volume import Volume
+
+
+@pytest.mark.parametrize(("name", "other"), [("ct.mha", "ct.nii"), ("ct.nii", "ct.nrrd"), ("ct.nrrd", "ct.mha")])
+def test_a_file_of_another_format_than_its_name_says_is_refused(tmp_path, thorax, name, other):
+    write_volume(thorax, tmp_path / name)
+    (tmp_path / name).rename(tmp_path / other)
+    with pytest.raises(ImageError, match="it is no medical image, or of a format that is not known"):
+        read_volume(tmp_path / other)
+
+
+@pytest.mark.parametrize("name", ["ct.mha", "ct.nii", "ct.nrrd", "ct.dcm", "ct"])
+def test_a_dicom_file_is_no_image_file(tmp_path, thorax, write_dicom, name):
+    path = next(write_dicom(thorax, tmp_path / "series").iterdir()).rename(tmp_path / name)
+    with pytest.raises(ImageError, match="it is no medical image, or of a format that is not known"):
+        read_volume(path)
+
+
+def bomb(volume: Volume, path: Path) -> None:
+    """A file of half a MB that unpacks to 512 MB."""
+    write_volume(volume, path)
+    data = path.read_bytes()
+    if path.suffix == ".mha":
+        head, voxels = data.split(b"LOCAL\n")
+        packed = zlib.compress(bytes(2**29))
+        head = head.replace(f"CompressedDataSize = {len(voxels)}".encode(), b"CompressedDataSize = %d" % len(packed))
+        path.write_bytes(head + b"LOCAL\n" + packed)
+    else:
+        head = data.partition(b"\n\n")[0] + b"\n\n" if path.suffix == ".nrrd" else data
+        path.write_bytes(head + gzip.compress(bytes(2**24)) * 32)
+
+
+@pytest.mark.parametrize("name", ["ct.mha", "ct.nrrd", "ct.nii.gz"])
+def test_voxels_that_unpack_to_more_than_claimed_take_no_memory(tmp_path, thorax, name):
+    bomb(thorax, tmp_path / name)
+    tracemalloc.start()
+    with pytest.raises(Damaged, match="^it holds more than the 344,... bytes that its header claims$"):
+        check_file(tmp_path / name)
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    tracemalloc.stop()
+
+
+def test_nothing_may_follow_compressed_voxels(tmp_path, thorax):
+    path = tmp_path / "ct.mha"
+    write_volume(thorax, path)
+    head, voxels = path.read_bytes().split(b"LOCAL\n", 1)
+    size = f"CompressedDataSize = {len(voxels)}".encode()
+    path.write_bytes(
+        head.replace(size, b"CompressedDataSize = %d" % (len(voxels) + 4)) + b"LOCAL\n" + voxels + bytes(4)
+    )
+    with pytest.raises(ImageError, match="something follows its compressed voxels"):
+        read_volume(path)
+
+
+def test_a_file_name_in_no_encoding_is_refused(tmp_path, thorax):
+    write_volume(thorax, tmp_path / "ct.mha")
+    path = (tmp_path / "ct.mha").rename(tmp_path / os.fsdecode(b"caf\xe9.mha"))
+    with pytest.raises(ImageError, match="its path is not valid UTF-8"):
+        read_volume(path)
+
+
+def test_a_dicom_folder_in_no_encoding_is_refused(tmp_path, thorax, write_dicom):
+    with pytest.raises(ImageError, match="its path is not valid UTF-8"):
+        read_dicom_series(write_dicom(thorax, tmp_path / os.fsdecode(b"caf\xe9")))
+
+
+def test_a_path_that_itk_has_no_room_for_is_refused(tmp_path, thorax):
+    folder = tmp_path.joinpath(*["x" * 200] * 5)
+    folder.mkdir(parents=True)
+    write_volume(thorax, folder / "ct.nrrd")
+    with pytest.raises(ImageError, match="its path is longer than 1,000 characters"):
+        read_volume(folder / "ct.nrrd")
+
+
+@pytest.mark.parametrize("name", ["..mha", "...mha", ".mha"])
+def test_a_name_of_dots_leads_to_no_other_folder(tmp_path, name):
+    assert stem(tmp_path / name) == name

@@ -1,0 +1,124 @@
+"""NRRD files that end the program within ITK, or that ITK reads with a geometry of its own invention."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lnq.errors import ImageError
+from lnq.image.headers.integrity import check_file
+from lnq.image.itk import read_volume, to_sitk, write_volume
+from lnq.image.volume import Volume
+
+
+@pytest.fixture
+def path(tmp_path: Path, thorax: Volume) -> Path:
+    """An uncompressed file."""
+    write_volume(thorax, tmp_path / "ct.nrrd", compress=False)
+    return tmp_path / "ct.nrrd"
+
+
+@pytest.fixture(params=[False, True])
+def pair(tmp_path: Path, thorax: Volume, request: pytest.FixtureRequest) -> Path:
+    """A header whose voxels lie beside it, packed by gzip or not."""
+    import SimpleITK as sitk
+
+    sitk.WriteImage(to_sitk(thorax), str(tmp_path / "ct.nhdr"), useCompression=request.param)
+    return tmp_path / "ct.nhdr"
+
+
+def replace(path: Path, field: str, line: str) -> Path:
+    """Replace the line of a field, `field: value`."""
+    header, rest = path.read_bytes()[:1000], path.read_bytes()[1000:]
+    assert re.search(rb"^" + field.encode() + rb": ", header, flags=re.MULTILINE)
+    pattern = rb"^" + field.encode() + rb": .*$"
+    path.write_bytes(re.sub(pattern, lambda _: line.encode(), header, flags=re.MULTILINE) + rest)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ImageError) as error:
+        read_volume(path)
+    return str(error.value).removeprefix(f"{path.name} cannot be read: ")
+
+
+@pytest.mark.parametrize("directions", ["none none none", "(5, 0, 0) none none", "(5,0,0) (0,nan,0) (0,0,5)"])
+def test_an_axis_without_spacing_is_refused(path, directions):
+    assert refusal(replace(path, "space directions", f"space directions: {directions}")) == (
+        "its header gives no voxel spacing"
+    )
+
+
+@pytest.mark.parametrize("directions", ["(5,0,0)(0,5,0)(0,0,5)", "(5, 0, 0) (0, 5, 0) (0, 0, 5)"])
+def test_vectors_may_hold_blanks_or_have_none_between_them(path, directions):
+    assert check_file(replace(path, "space directions", f"space directions: {directions}")).voxels == 48 * 56 * 64
+
+
+def without_space(path: Path, spacings: str) -> Path:
+    head, voxels = path.read_bytes().split(b"\n\n", 1)
+    head = re.sub(rb"space directions: .*", b"spacings: " + spacings.encode(), head)
+    head = re.sub(rb"space( origin)?: .*\n", b"", head + b"\n")
+    path.write_bytes(head + b"\n" + voxels)
+    return path
+
+
+def test_spacings_alone_are_read(path):
+    assert read_volume(without_space(path, "1.5 2 2.5")).spacing_mm == (2.5, 2.0, 1.5)
+
+
+def test_negative_spacings_are_refused(path):
+    assert refusal(without_space(path, "-1.5 2 2.5")) == "its voxel spacing is zero, negative or not a number"
+
+
+def test_header_of_its_own_is_read_with_its_voxels(pair, thorax):
+    np.testing.assert_array_equal(read_volume(pair).array, thorax.array)
+
+
+@pytest.mark.parametrize("pair", [False], indirect=True)
+def test_a_part_of_the_voxel_file_may_be_skipped(pair, thorax):
+    voxels = pair.with_suffix(".raw")
+    voxels.write_bytes(bytes(512) + voxels.read_bytes())
+    assert refusal(pair) == "it holds more than the 344,064 bytes that its header claims"
+    replace(pair, "encoding", "encoding: raw\nbyte skip: 512")
+    np.testing.assert_array_equal(read_volume(pair).array, thorax.array)
+
+
+def test_a_packed_voxel_file_is_not_skipped_into(pair):
+    skip = "byte skip: 512" if pair.with_suffix(".raw.gz").exists() else "line skip: 1"
+    assert refusal(replace(pair, "space origin", skip)) == "its header skips a part of its voxels"
+
+
+@pytest.mark.parametrize("name", ["../ct.raw", "/dev/zero", "below/../../ct.raw"])
+def test_voxels_of_another_folder_are_not_read(pair, name):
+    assert refusal(replace(pair, "data file", f"data file: {name}")) == (
+        f"its header names a voxel file outside its folder, {name}"
+    )
+    assert refusal(replace(pair, "data file", "datafile: other.raw")) == "its voxel file other.raw is missing"
+
+
+@pytest.mark.parametrize(
+    ("field", "line", "problem"),
+    [
+        ("sizes", "sizes: 100000 100000 100000", "it is truncated: 344,064 of 2,000,000,000,000,000 bytes are there"),
+        ("sizes", "sizes: 64 55 48", "it holds more than the 337,920 bytes that its header claims"),
+        ("sizes", "sizes: 64 56", "its header gives 2 sizes for 3 dimensions"),
+        ("type", "type: block", "its voxels are of type 'block', which is not known"),
+        ("encoding", "encoding: ascii", "its voxels are neither raw nor packed by gzip"),
+        ("encoding", "encoding: raw\nsizes: 1 1 1", "its header gives sizes twice"),
+        ("encoding", "encoding: raw\nData File: LIST", "its voxels lie in several files, make it one"),
+        ("encoding", "encoding: raw\nno field", "its header is truncated or damaged"),
+    ],
+)
+def test_header_that_leaves_something_open_is_refused(path, field, line, problem):
+    assert refusal(replace(path, field, line)) == problem
+
+
+@pytest.mark.parametrize("line", ["y" * 5000, "nothing: " + "y" * 5000, "space: " + "y" * 5000])
+def test_a_line_that_itk_has_no_room_for_is_refused(path, line):
+    assert refusal(replace(path, "space", line)) == "its header is truncated or damaged"
+
+
+def test_notes_may_be_long(path):
+    replace(path, "encoding", f"encoding: raw\n# {'y' * 5000}\nkey:={'y' * 5000}: y")
+    assert read_volume(path).shape == (48, 56, 64)

@@ -1,0 +1,171 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.apart import predict_apart
+from helpers.paths import ROOT
+
+from lnq.errors import BundleError
+from lnq.files import file_sha256
+from lnq.inference import backends
+from lnq.inference.backends import available_cpus, load_model
+from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, ModelSpec
+
+
+@pytest.fixture
+def copied(tiny_bundle, tmp_path) -> Path:
+    """A bundle that a test may spoil."""
+    for file in tiny_bundle.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def patches(bundle: Path, count: int) -> np.ndarray:
+    patch = ModelSpec.load(bundle).patch
+    return np.random.default_rng(0).normal(size=(count, 1, *patch)).astype(np.float32)
+
+
+def test_openvino_and_torch_agree(tiny_bundle):
+    cpu, torch_cpu = load_model(tiny_bundle, "cpu", threads=1), load_model(tiny_bundle, "cpu-torch", threads=1)
+    assert (cpu.backend, cpu.device) == ("openvino", "cpu")
+    assert (torch_cpu.backend, torch_cpu.device) == ("torch", "cpu")
+    batch = patches(tiny_bundle, 2)
+    a, b = cpu.predict(batch), torch_cpu.predict(batch)
+    assert a.shape == b.shape == (2, 2, *batch.shape[2:])
+    assert a.dtype == b.dtype == np.float32
+    assert np.abs(a - b).max() < 1e-3
+
+
+def test_windows_of_a_batch_do_not_influence_each_other(tiny_bundle):
+    model = load_model(tiny_bundle, "cpu", threads=1)
+    batch = patches(tiny_bundle, 2)
+    together = model.predict(batch)
+    np.testing.assert_array_equal(model.predict(batch[1:]), together[1:])
+    np.testing.assert_array_equal(model.predict(batch[:1]), together[:1])  # and results are not overwritten
+
+
+@pytest.mark.parametrize(("device", "name"), [("cpu", ONNX_NAME), ("cpu-torch", WEIGHTS_NAME)])
+def test_altered_weights_are_refused(copied, device, name):
+    (copied / name).write_bytes((copied / name).read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match=f"{name} was altered: its SHA-256 is not the one in spec.json"):
+        load_model(copied, device)
+
+
+def test_missing_weights_are_refused(copied):
+    (copied / ONNX_NAME).unlink()
+    with pytest.raises(BundleError, match="is incomplete: model.onnx is missing"):
+        load_model(copied, "cpu")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu-torch"])
+def test_weights_of_another_network_are_refused(copied, device):
+    data = json.loads((copied / "spec.json").read_text())
+    data["network"]["channels"] = [4, 6]
+    if device == "cpu":
+        data["network"]["in_channels"] = 3
+    (copied / "spec.json").write_text(json.dumps(data))
+    with pytest.raises(BundleError, match="do not fit the network|no network that OpenVINO can run"):
+        load_model(copied, device)
+
+
+@pytest.fixture
+def with_int8(copied) -> Path:
+    """A bundle that lists an 8-bit network; a stand-in that computes in float."""
+    openvino = pytest.importorskip("openvino")
+    network = openvino.Core().read_model(copied / ONNX_NAME)
+    openvino.save_model(network, copied / INT8_NAME, compress_to_fp16=False)
+    sums = {name: file_sha256(copied / name) for name in (INT8_NAME, INT8_WEIGHTS_NAME)}
+    spec = ModelSpec.load(copied)
+    dataclasses.replace(spec, sha256=spec.sha256 | sums).save(copied)
+    return copied
+
+
+def test_the_8_bit_network_is_run_where_asked_for(with_int8, tmp_path):
+    plain = load_model(with_int8, "cpu", 1)
+    assert plain.precision == "f32"
+    batch = patches(with_int8, 2)
+    wanted = plain.predict(batch)
+    (with_int8 / ONNX_NAME).unlink()  # it is not the other file that is run
+    found, what = predict_apart(with_int8, "int8", batch, tmp_path)
+    assert what == "openvino cpu int8"
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def test_a_bundle_without_an_8_bit_network_is_said(tiny_bundle):
+    with pytest.raises(BundleError, match="has no 8-bit network: leave out --precision int8, or add one"):
+        load_model(tiny_bundle, "cpu", precision="int8")
+
+
+@pytest.mark.parametrize("name", [INT8_NAME, INT8_WEIGHTS_NAME])
+def test_an_altered_8_bit_network_is_refused(with_int8, name):
+    (with_int8 / name).write_bytes((with_int8 / name).read_bytes() + b"x")
+    with pytest.raises(BundleError, match=f"{name} was altered"):
+        load_model(with_int8, "cpu", precision="int8")
+    load_model(with_int8, "cpu")
+
+
+def test_8_bit_is_for_the_cpu(with_int8):
+    with pytest.raises(ValueError, match="Precision int8 is for the CPU, with OpenVINO installed"):
+        load_model(with_int8, "cpu-torch", precision="int8")
+    with pytest.raises(ValueError, match="one of f32, int8, not 'int4'"):
+        load_model(with_int8, "cpu", precision="int4")
+
+
+def test_an_unknown_device_is_refused(tiny_bundle):
+    with pytest.raises(ValueError, match="one of auto, cpu, cuda, cpu-torch, not 'tpu'"):
+        load_model(tiny_bundle, "tpu")
+
+
+def test_a_gpu_that_is_not_there_is_said(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(backends, "_GPU_DRIVERS", ())
+    with pytest.raises(ValueError, match="A GPU was asked for, but there is none that PyTorch can use"):
+        load_model(tiny_bundle, "cuda")
+    assert load_model(tiny_bundle, "auto").device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, np.inf),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, np.inf),
+        ({}, np.inf),
+    ],
+)
+def test_a_container_s_cpu_quota_is_read(tmp_path, files, cpus):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert backends._cgroup_cpus(tmp_path) == cpus
+
+
+def test_a_quota_bounds_the_threads(monkeypatch):
+    monkeypatch.setattr(backends, "_cgroup_cpus", lambda: 0.5)
+    assert available_cpus() == 1
+    monkeypatch.setattr(backends, "_cgroup_cpus", lambda: np.inf)
+    assert 1 <= available_cpus() <= (os.cpu_count() or 1)
+
+
+def test_a_cpu_run_imports_no_torch_and_sends_nothing(tiny_bundle, tmp_path):
+    code = f"""
+import socket, sys
+def refuse(*args, **kwargs):
+    raise AssertionError("a connection was opened")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from lnq.inference.backends import load_model
+import lnq.pipeline
+model = load_model({str(tiny_bundle)!r}, "cpu", threads=1)
+assert "torch" not in sys.modules
+assert not [m for m in sys.modules if m.startswith("openvino_telemetry.")]
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    for name in ("CI", "TF_BUILD", "JENKINS_URL"):  # where the telemetry would keep quiet by itself
+        environment.pop(name, None)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
+    assert not (tmp_path / "intel").exists()

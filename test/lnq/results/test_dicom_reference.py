@@ -1,0 +1,84 @@
+"""What is wrong with a series that objects shall refer to; what is right, the objects' own tests read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from lnq.errors import ImageError
+from lnq.image.volume import Volume
+from lnq.results.dicom_reference import read_source
+
+
+def error_of(series, **changes) -> str:
+    with pytest.raises((ImageError, ValueError)) as caught:
+        read_source(**({"labels": series.labels, "slices": series.slices} | changes))
+    return str(caught.value)
+
+
+def edit(path: Path, **tags):
+    """Set these tags of a file, or take out those that are None."""
+    header = pydicom.dcmread(path)
+    for tag, value in tags.items():
+        if value is None:
+            delattr(header, tag)
+        else:
+            setattr(header, tag, value)
+    header.save_as(path)
+
+
+def test_directions_that_differ_by_rounding_are_one(make_series):
+    series = make_series("oblique")
+    cosines = pydicom.dcmread(series.slices[3]).ImageOrientationPatient
+    edit(series.slices[3], ImageOrientationPatient=[f"{float(c):.4f}" for c in cosines])
+    source = read_source(series.labels, series.slices)
+    assert all(header.ImageOrientationPatient == source.slices[0].ImageOrientationPatient for header in source.slices)
+
+
+def test_labels_and_slices_must_be_as_many(series):
+    said = error_of(series, slices=series.slices[:-1])
+    assert said == "The labels have 7 slices, the series has 6 files"
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"SOPInstanceUID": None}, "its slice 0005.dcm has no SOPInstanceUID"),
+        ({"StudyInstanceUID": ""}, "its slice 0005.dcm has no StudyInstanceUID"),
+        ({"StudyInstanceUID": "1.2"}, "its slices are of different studies"),
+        ({"SeriesInstanceUID": "1.2"}, "its slices are of different series"),
+        ({"FrameOfReferenceUID": "1.2"}, "its slices are of different frames of reference"),
+        ({"SOPClassUID": "1.2"}, "its slice 0005.dcm is of SOP class 1.2, not a CT image of one slice"),
+        ({"Rows": 8}, "its slice 0005.dcm has 8 x 13 pixels, its labels 9 x 13"),
+        ({"Rows": None}, "its slice 0005.dcm has no usable size, position, orientation or spacing"),
+        ({"PixelSpacing": [1, 1, 1]}, "its slice 0005.dcm has no usable size, position, orientation or spacing"),
+        ({"ImagePositionPatient": None}, "its slice 0005.dcm has no usable size, position, orientation or spacing"),
+    ],
+)  # fmt: skip
+def test_slice_that_cannot_be_referred_to_is_named(series, tags, reason):
+    edit(series.slices[2], **tags)
+    assert error_of(series) == f"No DICOM object can refer to ct: {reason}"
+
+
+def test_slices_must_lie_where_the_labels_do(series):
+    start = "No DICOM object can refer to ct: its slice"
+    said = error_of(series, slices=series.slices[::-1])
+    assert said == f"{start}s are not in the order of the labels'"
+    labels = series.labels
+    moved, turned, longer = (labels.affine.copy() for _ in range(3))
+    moved[:3, 3] += labels.affine[:3, 0]
+    turned[:3, 2] *= -1
+    longer[:3, 0] *= 1.2
+    for affine, name, z in ((moved, "0007.dcm", 0), (turned, "0007.dcm", 0), (longer, "0001.dcm", 6)):
+        said = error_of(series, labels=Volume(labels.array, affine))
+        assert said == f"{start} {name} does not lie where slice {z} of the labels does"
+
+
+def test_damaged_or_missing_slice_is_named(series):
+    start = "No DICOM object can refer to ct: its file 0003.dcm is damaged"
+    series.slices[4].write_bytes(b"no DICOM file")
+    assert error_of(series).startswith(start)
+    series.slices[4].unlink()
+    assert error_of(series).startswith(start)

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from lnq.challenge import find_inputs, input_folder, run_container
+from lnq.errors import StartError
+
+
+@pytest.mark.parametrize(("header", "voxels"), [("a.mhd", "a.zraw"), ("a.nhdr", "a.raw.gz"), ("a.b.nhdr", "a.b.raw")])
+def test_header_and_voxel_file_are_one_input(tmp_path, header, voxels):
+    for name in (header, voxels, "other.raw.gz", ".hidden.mha"):
+        (tmp_path / name).write_bytes(b"\0")
+    assert [c.path.name for c in find_inputs(tmp_path)] == [header, "other.raw.gz"]
+
+
+def write_sockets(folder, sockets):
+    """As the platform writes /input/inputs.json, with what else it holds."""
+    values = [
+        {"socket": {"slug": slug, "relative_path": path, "kind": "Image"}, "image": {"name": "ct.mha"}, "file": None}
+        for slug, path in sockets
+    ]
+    (folder / "inputs.json").write_text(json.dumps(values))
+
+
+def test_ct_lies_at_its_socket(tmp_path):
+    write_sockets(tmp_path, [("age", "age.json"), ("mediastinal-ct", "images/elsewhere")])
+    assert input_folder(tmp_path) == tmp_path / "images" / "elsewhere"
+
+
+def test_ct_lies_in_the_usual_place_without_a_list_of_sockets(tmp_path):
+    assert input_folder(tmp_path) == tmp_path / "images" / "mediastinal-ct"
+
+
+@pytest.mark.parametrize(
+    ("sockets", "sentence"),
+    [
+        ([("age", "age.json"), ("ct", "images/ct")], "{} has no socket mediastinal-ct, only age, ct"),
+        ([], "{} has no socket mediastinal-ct, only none"),
+        ([("mediastinal-ct", "../etc")], "{} sends socket mediastinal-ct out of {parent}, to ../etc"),
+        ([("mediastinal-ct", "/etc")], "{} sends socket mediastinal-ct out of {parent}, to /etc"),
+        (
+            [("mediastinal-ct", None)],
+            "{} is no list of sockets with slug and relative_path: "
+            "TypeError('expected str, bytes or os.PathLike object, not NoneType')",
+        ),
+    ],
+)
+def test_list_of_sockets_that_does_not_fit_is_refused(tmp_path, sockets, sentence):
+    write_sockets(tmp_path, sockets)
+    with pytest.raises(StartError) as error:
+        input_folder(tmp_path)
+    assert str(error.value) == sentence.format(tmp_path / "inputs.json", parent=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '[{"socket": 1}]', '[{"socket": {"slug": "x"}}]', "\xff"])
+def test_damaged_list_of_sockets_is_refused_and_results_say_so(tmp_path, text):
+    (tmp_path / "inputs.json").write_text(text, encoding="latin-1")
+    with pytest.raises(StartError, match="inputs.json is no list of sockets with slug and relative_path: ") as error:
+        run_container(lambda: pytest.fail("not to be loaded"), tmp_path, tmp_path / "out")
+    assert "\n" not in str(error.value)
+    [entry] = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (entry["inputs"], entry["outputs"], entry["error_messages"]) == ([], [], [str(error.value)])

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.paths import ROOT
+from torch.utils.data import DataLoader
+
+from lnq.inference.normalise import normalise
+from lnq.inference.spec import Normalisation
+from training.config import TINY, Config, Sampling
+from training.data.dataset import FinetuneDataset, PatchSource, PretrainDataset, StepSampler, normalise_patch
+from training.data.prepared import CaseInfo, PreparedCase, case_folders, read_dataset_info, write_case
+
+CT = Normalisation("ct", clip_hu=(-140.0, 120.0), mean=60.0, std=40.0)
+
+
+def cases_of(data: Path, cache: bool = True) -> list[PreparedCase]:
+    return [PreparedCase(folder, cache) for folder in case_folders(data)]
+
+
+def with_region(config: Config, region: bool) -> Config:
+    return dataclasses.replace(config, sampling=Sampling(region=region))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_box_beyond_the_case_is_air_and_background(prepared: Path, cache: bool) -> None:
+    case = cases_of(prepared, cache)[0]
+    whole = case.whole("image")
+    box = case.box("image", (-2, 20, 5), (4, 8, 6))
+    assert (box[:2] == -1024).all() and (box[:, 4:] == -1024).all()
+    assert np.array_equal(box[2:, :4], whole[:2, 20:24, 5:11])
+    assert not case.box("label", (-2, 20, 5), (4, 8, 6)).any()
+    assert (case.box("image", (50, 0, 0), (4, 8, 6)) == -1024).all()
+
+
+@pytest.mark.parametrize("normalisation", [CT, Normalisation("zscore")], ids=["ct", "zscore"])
+def test_patches_are_normalised_as_inference_does(prepared: Path, normalisation: Normalisation) -> None:
+    case = cases_of(prepared)[0]
+    whole = normalise(case.whole("image").astype(np.float32), normalisation)
+    patch = normalise_patch(case.box("image", (1, 2, 3), (4, 8, 6)), case, normalisation)
+    assert np.allclose(patch, whole[1:5, 2:10, 3:9], atol=2e-3)  # the case's statistics are of unrounded HU
+
+
+@pytest.mark.parametrize("kind", [FinetuneDataset, PretrainDataset])
+def test_a_worker_that_is_started_afresh_gives_the_same_samples(
+    prepared: Path, kind: type[FinetuneDataset] | type[PretrainDataset]
+) -> None:
+    dataset = kind(cases_of(prepared), TINY, CT)
+    sent = pickle.loads(pickle.dumps(dataset))  # as a spawned process gets it
+    for name, value in dataset[5].items():
+        assert torch.equal(sent[5][name], value)
+
+
+def large(config: Config, seed: int = 0) -> Config:
+    """Patches that PyTorch shares among threads (above 32,768 voxels), with all kinds of augmentation."""
+    strong = dataclasses.replace(config.augmentation, strong=True, p_rotation=0.5, p_scaling=0.5)
+    return dataclasses.replace(config, patch=(32, 48, 48), augmentation=strong, seed=seed)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """PyTorch computes with two threads, as the training process does; loader workers have one each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dataset", [FinetuneDataset, PretrainDataset])
+@pytest.mark.parametrize("cache", [True, False])
+def test_samples_do_not_depend_on_the_number_of_workers(
+    prepared: Path, dataset: type, cache: bool, two_threads: None
+) -> None:
+    data = dataset(cases_of(prepared, cache), large(TINY), CT)
+
+    def load(count: int) -> list[dict[str, torch.Tensor]]:
+        return list(DataLoader(data, batch_sampler=StepSampler(0, 6, 2), num_workers=count))
+
+    alone = load(0)
+    for workers in (1, 2):
+        for one, other in zip(alone, load(workers), strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("dataset", [FinetuneDataset, PretrainDataset])
+def test_samples_depend_on_the_seed_and_their_number(prepared: Path, dataset: type) -> None:
+    one, other = (dataset(cases_of(prepared), large(TINY, seed), CT) for seed in (0, 1))
+    assert torch.equal(one[3]["image"], one[3]["image"])
+    assert not torch.equal(one[3]["image"], one[4]["image"])
+    assert not torch.equal(one[3]["image"], other[3]["image"])
+
+
+def test_loading_leaves_global_settings_alone(prepared: Path, two_threads: None) -> None:
+    data = FinetuneDataset(cases_of(prepared), TINY, CT)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    for index in range(5):
+        data[index]
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(numpy_before, np.random.get_state()[1])
+    assert torch.get_num_threads() == 2
+
+
+def test_every_third_sample_shows_an_annotated_node(prepared: Path) -> None:
+    plain = dataclasses.replace(TINY.augmentation, p_rotation=0.0, p_scaling=0.0)
+    data = FinetuneDataset(cases_of(prepared), dataclasses.replace(TINY, augmentation=plain), CT)
+    for index in range(2, 60, 3):
+        assert data[index]["label"].any(), index
+
+
+def test_samples_have_shapes_and_types(prepared: Path) -> None:
+    sample = FinetuneDataset(cases_of(prepared), TINY, CT)[0]
+    assert sample["image"].shape == (1, *TINY.patch) and sample["image"].dtype == torch.float32
+    assert sample["label"].shape == TINY.patch and sample["label"].dtype == torch.uint8
+    assert sample["full"].dtype == torch.bool
+    sample = PretrainDataset(cases_of(prepared), TINY, CT)[0]
+    assert sample["image"].shape == sample["clean"].shape == (1, *TINY.patch)
+    assert sample["image"].dtype == sample["clean"].dtype == torch.float32
+
+
+def test_region_samples_are_centred_in_the_region(prepared: Path) -> None:
+    cases = cases_of(prepared)
+    source = PatchSource(cases, dataclasses.replace(with_region(TINY, True), patch=(4, 4, 4)))
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        case, start = source.draw(rng, on_node=False)
+        z, y, x = start + 2
+        assert case.whole("region")[max(0, z - 1) : z + 1, y - 1 : y + 1, x - 1 : x + 1].any()
+
+
+def test_patches_stay_inside_where_the_case_is_large_enough(prepared: Path) -> None:
+    source, rng = PatchSource(cases_of(prepared), TINY), np.random.default_rng(0)
+    for number in range(100):
+        case, start = source.draw(rng, on_node=number % 2 == 0)
+        assert (start >= 0).all() and (start + TINY.patch <= case.info.shape).all()
+
+
+def test_case_smaller_than_the_patch_is_centred(prepared: Path) -> None:
+    config = dataclasses.replace(TINY, patch=(16, 24, 28))  # the cases have 12 x 24 x 20 voxels
+    _, start = PatchSource(cases_of(prepared), config).draw(np.random.default_rng(0), on_node=True)
+    assert start.tolist() == [-2, 0, -4]
+
+
+def test_padding_is_air_of_the_case(prepared: Path) -> None:
+    config = dataclasses.replace(TINY, patch=(16, 24, 28))
+    cases = cases_of(prepared)[:1]
+    info = cases[0].info
+    clean = PretrainDataset(cases, config, Normalisation("zscore"))[0]["clean"]
+    air = (-1024 - info.mean_hu) / info.std_hu
+    assert int((clean - air).abs().lt(1e-4).sum()) == 16 * 24 * 28 - 12 * 24 * 20
+    label = FinetuneDataset(cases, config, Normalisation("zscore"))[2]["label"]
+    assert label.shape == (16, 24, 28) and 0 < int(label.sum()) <= 206  # 75 voxels of node, at most 1.4 fold a side
+
+
+def test_patches_of_lung_and_without_nodes_are_among_the_samples(tmp_path: Path) -> None:
+    """Half of the case is lung of -850 HU; the node and the mediastinal region lie in the other half."""
+    shape, node = (8, 16, 32), np.zeros((8, 16, 32), np.uint8)
+    image = np.full(shape, -850)
+    image[:, :, 16:] = 50
+    node[3:5, 7:9, 25:27] = 1
+    region = np.zeros(shape, np.uint8)
+    region[:, :, 20:] = 1
+    info = CaseInfo("a", False, shape, (4.0, 3.0, 3.0), 0.0, 1.0, ((4, 8, 26),), (288.0,), 0.0)
+    write_case(tmp_path / "a", info, image, node, region, np.argwhere(region))
+    case = PreparedCase(tmp_path / "a")
+
+    def count(config: Config) -> tuple[int, int, int]:
+        """Of 100 patches: those of lung alone, those without lung, and those with node."""
+        source, rng = PatchSource([case], dataclasses.replace(config, patch=(4, 6, 6))), np.random.default_rng(0)
+        starts = [source.draw(rng, on_node=False)[1] for _ in range(100)]
+        hu = [case.box("image", start, (4, 6, 6)) for start in starts]
+        nodes = sum(bool(case.box("label", start, (4, 6, 6)).any()) for start in starts)
+        return sum((h == -850).all() for h in hu), sum((h == 50).all() for h in hu), nodes
+
+    lung, tissue, nodes = count(with_region(TINY, False))
+    # the centre's column is uniform in 0..32: lung alone up to 13, no lung from 19 on, so 41 % each
+    assert lung == pytest.approx(41, abs=15) and tissue == pytest.approx(41, abs=15) and 0 < nodes < 30
+    lung, tissue, nodes = count(with_region(TINY, True))
+    assert lung == 0 and tissue > 80 and 0 < nodes < 100
+
+
+def test_steps_of_several_processes_make_up_those_of_one() -> None:
+    one = list(StepSampler(3, 6, batch=4))
+    parts = [list(StepSampler(3, 6, batch=2, rank=rank, processes=2)) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*parts, strict=True)] == one
+    assert one[0] == [12, 13, 14, 15]
+
+
+def test_unprepared_folder_is_refused(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match="no prepared case"):
+        case_folders(tmp_path)
+    data = make_prepared(tmp_path / "data")
+    (data / "dataset.json").unlink()
+    with pytest.raises(ValueError, match="to its end first"):
+        read_dataset_info(data)
+
+
+def test_damaged_case_is_named(prepared: Path) -> None:
+    (image, label) = (prepared / "case-00" / f"{name}.b2nd" for name in ("image", "label"))
+    image.write_bytes(image.read_bytes()[:200])
+    label.unlink()
+    again = "delete the case's folder and run training.prepare again$"
+    case = PreparedCase(prepared / "case-00")
+    with pytest.raises(ValueError, match=f"case-00/image.b2nd cannot be read .*: {again}"):
+        case.whole("image")
+    with pytest.raises(ValueError, match=f"case-00/label.b2nd cannot be read .*: {again}"):
+        case.box("label", (0, 0, 0), (2, 2, 2))
+    (prepared / "case-00" / "case.json").write_text("{")
+    with pytest.raises(ValueError, match=f"case-00/case.json is damaged: {again}"):
+        PreparedCase(prepared / "case-00")
+
+
+def test_training_imports_neither_simpleitk_nor_openvino() -> None:
+    program = (
+        "import sys, training.pretrain, training.finetune\n"
+        "loaded = {'SimpleITK', 'openvino', 'pydicom', 'highdicom'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

@@ -1,0 +1,1 @@
+"""Raw cases, prepared cases, and patches drawn from them."""

@@ -1,0 +1,136 @@
+"""Random patches of prepared cases. Sample number `index` is the same whatever the number of loader workers.
+
+It is made by one thread: in sums over a patch, as augmentation takes them, the last bits depend on how many share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from lnq.inference.normalise import normalise
+from lnq.inference.spec import Normalisation
+from training.config import Config
+from training.data.augment import IntensityTransform, apply_spatial, draw_spatial, source_size
+from training.data.corrupt import apply_corruption, draw_corruption
+from training.data.prepared import PreparedCase
+
+Sample = dict[str, Tensor]
+
+
+def normalise_patch(patch_hu: np.ndarray, case: PreparedCase, normalisation: Normalisation) -> np.ndarray:
+    """float32 in normalised units; `zscore` takes the statistics of the whole cropped case, as inference does."""
+    return normalise(patch_hu, normalisation, (case.info.mean_hu, case.info.std_hu))
+
+
+@dataclass(frozen=True)
+class PatchSource:
+    """Chooses where patches lie: on annotated nodes, in the mediastinal region, or anywhere in the crop."""
+
+    cases: Sequence[PreparedCase]
+    config: Config
+
+    def draw(self, rng: np.random.Generator, on_node: bool) -> tuple[PreparedCase, np.ndarray]:
+        """A case and the first voxel (z, y, x) of a patch in it; negative only where the case is smaller."""
+        patch = np.array(self.config.patch)
+        candidates = [c for c in self.cases if c.info.node_centres] if on_node else []
+        if candidates:
+            case = candidates[int(rng.integers(len(candidates)))]
+            nodes = case.info.node_centres
+            reach = self.config.sampling.node_jitter * patch
+            centre = np.array(nodes[int(rng.integers(len(nodes)))]) + rng.uniform(-reach, reach)
+        else:
+            case = self.cases[int(rng.integers(len(self.cases)))]
+            if self.config.sampling.region and len(case.points):
+                centre = case.points[rng.integers(len(case.points))].astype(float)
+            else:
+                centre = rng.uniform(0, case.info.shape)
+        room = np.array(case.info.shape) - patch
+        start = np.clip(np.round(centre - patch / 2), 0, np.maximum(room, 0)).astype(int)
+        return case, np.where(room < 0, room // 2, start)
+
+
+class PretrainDataset(Dataset[Sample]):
+    """Samples `image` (corrupted) and `clean`, both float32 [1, Z, Y, X]."""
+
+    def __init__(self, cases: Sequence[PreparedCase], config: Config, normalisation: Normalisation) -> None:
+        self.source = PatchSource(cases, config)
+        self.normalisation = normalisation
+
+    def __getitem__(self, index: int) -> Sample:
+        config = self.source.config
+        rng = np.random.default_rng([config.seed, 1, index])
+        case, start = self.source.draw(rng, on_node=False)
+        patch = normalise_patch(case.box("image", start, config.patch), case, self.normalisation)
+        corrupted, clean = apply_corruption(patch, draw_corruption(config.patch, rng))
+        return {"image": torch.from_numpy(corrupted)[None], "clean": torch.from_numpy(clean)[None]}
+
+
+class FinetuneDataset(Dataset[Sample]):
+    """Samples `image` float32 [1, Z, Y, X], `label` uint8 [Z, Y, X] and `full` (bool: the background is true)."""
+
+    def __init__(self, cases: Sequence[PreparedCase], config: Config, normalisation: Normalisation) -> None:
+        self.source = PatchSource(cases, config)
+        self.normalisation = normalisation
+        self.change_intensity = IntensityTransform(config.augmentation)
+
+    def __getitem__(self, index: int) -> Sample:
+        config = self.source.config
+        rng = np.random.default_rng([config.seed, 2, index])
+        on_node = index % config.sampling.node_every == config.sampling.node_every - 1
+        case, start = self.source.draw(rng, on_node)
+        spatial = draw_spatial(config.augmentation, case.info.spacing_mm, rng)
+        size = source_size(spatial, config.patch)
+        start = start - (np.array(size) - config.patch) // 2
+        box = normalise_patch(case.box("image", start, size), case, self.normalisation)
+        label = torch.from_numpy(np.ascontiguousarray(case.box("label", start, size)))
+        with one_thread(), global_seed(int(rng.integers(2**32))):
+            image, label = apply_spatial(torch.from_numpy(box), label, spatial, config.patch)
+            image = self.change_intensity(image[None])
+        return {"image": image, "label": label, "full": torch.tensor(case.info.full)}
+
+
+@contextmanager
+def global_seed(seed: int) -> Iterator[None]:
+    """Seed PyTorch's and NumPy's global generators, which batchgeneratorsv2 draws from, and restore them after."""
+    before = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute with one thread, as it does in loader workers, and with as many as before after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class StepSampler(Sampler[list[int]]):
+    """Batches of sample numbers for the steps that remain; each process of several takes its part of a step."""
+
+    def __init__(self, first_step: int, steps: int, batch: int, rank: int = 0, processes: int = 1) -> None:
+        self.steps = range(first_step, steps)
+        self.batch, self.rank, self.processes = batch, rank, processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            first = (step * self.processes + self.rank) * self.batch
+            yield list(range(first, first + self.batch))
+
+    def __len__(self) -> int:
+        return len(self.steps)

@@ -1,0 +1,199 @@
+"""Where raw cases come from: the challenge's file pairs, DICOM with DICOM SEG, or a table of images and labels.
+
+A table is a CSV file with the columns `image`, `label` (files, or DICOM folders, relative to the table) and
+`annotation` ("partial" or "full"), and, where wanted, `case`, `patient` and `split` ("train", "validation", "test").
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from rich.console import Console
+
+from lnq.inference.spec import Triple
+from training.data.splits import Part
+
+if TYPE_CHECKING:
+    from lnq.image.volume import Volume
+
+Annotation = Literal["auto", "full", "partial"]
+
+_SHOWN_VALUES = 5
+_IMAGE_END, _LABEL_END = "-ct.nrrd", "-seg.nrrd"
+
+
+@dataclass(frozen=True)
+class RawCase:
+    """A CT with its label, and what its source says of it."""
+
+    name: str
+    image: Path  # a file or a DICOM folder; for `slices` the folder of the first
+    label: Path  # an image file or a DICOM SEG object
+    full: bool  # all of its nodes are annotated
+    patient: str
+    part: Part
+    slices: tuple[Path, ...] = ()  # the files of a DICOM series, in no order
+    uids: dict[str, str] = field(default_factory=dict)  # of a DICOM series and its SEG object
+    problem: str = ""  # why it cannot be prepared, where its source tells already
+
+    def provenance(self, spacing_mm: Triple) -> dict[str, Any]:
+        """What tells whether a prepared case is still the one of these files. Raises OSError where one is missing."""
+        sizes = {"image_bytes": self.image.stat().st_size} if not self.slices else {"slices": len(self.slices)}
+        sizes |= {"label_bytes": self.label.stat().st_size}
+        names = {"image": self.image.name, "label": self.label.name, "full": self.full}
+        return names | sizes | self.uids | {"spacing_mm": list(spacing_mm)}
+
+
+def find_cases(
+    sources: Sequence[Path], annotation: Annotation = "auto", console: Console | None = None
+) -> list[RawCase]:
+    """All cases of the sources; a name that occurs in two of them gets its folder's before it.
+
+    A source is a folder with the challenge's pairs, a folder with DICOM below it, or a table. `annotation` other than
+    "auto" wins over what the source says. Raises ValueError where a source holds no case, a table is wrong, or two
+    cases would have the same name.
+    """
+    cases: list[RawCase] = []
+    for source in sources:
+        cases += _cases_of(source, annotation, console or Console(quiet=True))
+    names = Counter(case.name for case in cases)
+    cases = [
+        dataclasses.replace(case, name=f"{case.image.parent.name}-{case.name}") if names[case.name] > 1 else case
+        for case in cases
+    ]
+    if len({case.name for case in cases}) < len(cases):
+        raise ValueError("Two cases of one name lie in folders of one name, or a folder was given twice: rename one")
+    return cases
+
+
+def _cases_of(source: Path, annotation: Annotation, console: Console) -> list[RawCase]:
+    if source.suffix.lower() == ".csv":
+        return _read_table(source, annotation)
+    if not source.is_dir():
+        raise ValueError(f"{source} is neither a folder nor a .csv file")
+    found = _challenge_pairs(source, annotation)
+    if not found:
+        from training.data.read_dicom_seg import (
+            find_dicom_cases,  # brings highdicom, which training itself does without
+        )
+
+        found = find_dicom_cases(source, annotation, console)
+    if not found:
+        raise ValueError(f"No file named *{_IMAGE_END} in {source}, and no DICOM SEG object below it")
+    return found
+
+
+def _challenge_pairs(folder: Path, annotation: Annotation) -> list[RawCase]:
+    """`<case>-ct.nrrd` with `<case>-seg.nrrd`; those named val or test are held out, and full unless told otherwise.
+
+    What else is known of a case stands in `<case>-info.json`, as `phantom` writes it: `full`, and `background`, the
+    real CT that nodes were inserted into, which stands for the patient.
+    """
+    files = [path.name for end in (_IMAGE_END, _LABEL_END) for path in folder.glob(f"[!.]*{end}")]
+    cases = []
+    for name in sorted({name.removesuffix(_IMAGE_END).removesuffix(_LABEL_END) for name in files}):
+        part: Part = "validation" if "-val" in name else "test" if "-test" in name else "train"
+        facts, problem = _facts(folder / f"{name}-info.json")
+        full = annotation == "full" or (annotation == "auto" and facts.get("full", part != "train"))
+        image, label = folder / (name + _IMAGE_END), folder / (name + _LABEL_END)
+        case = _file_pair(name, image, label, full, facts.get("background", name), part)
+        cases.append(dataclasses.replace(case, problem=case.problem or problem))
+    return cases
+
+
+def _facts(path: Path) -> tuple[dict[str, Any], str]:
+    """A file's entries, none where there is no such file, and what is wrong with it, or ""."""
+    if not path.is_file():
+        return {}, ""
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError):
+        facts = None
+    if not isinstance(facts, dict):
+        return {}, f"{path.name} is damaged: it holds no JSON object"
+    if not isinstance(facts.get("full", True), bool):
+        return {}, f"{path.name} says neither true nor false for full, but {facts['full']!r}"
+    if not isinstance(facts.get("background", ""), str):
+        return {}, f"{path.name} names no background, but {facts['background']!r}"
+    return facts, ""
+
+
+def _file_pair(name: str, image: Path, label: Path, full: bool, patient: str, part: Part) -> RawCase:
+    missing = next((path for path in (image, label) if not path.exists()), None)
+    return RawCase(name, image, label, full, patient, part, problem=f"{missing.name} is missing" if missing else "")
+
+
+def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
+    """The cases of a table. Raises ValueError with the line of what is wrong in it."""
+    from lnq.image.names import stem
+
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        lacking = {"image", "label", "annotation"} - set(reader.fieldnames or ())
+        if lacking:
+            raise ValueError(f"{table} has no column {' and no column '.join(sorted(lacking))}")
+        rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    cases = []
+    for line, row in enumerate(rows, start=2):
+        image, label = table.parent / row["image"], table.parent / row["label"]
+        name = row.get("case") or stem(image)
+        part = row.get("split") or "train"
+        if not row["image"] or not row["label"]:
+            raise ValueError(f"{table}, line {line}: image or label is not given")
+        if row["annotation"] not in ("partial", "full"):
+            raise ValueError(f"{table}, line {line}: annotation must be partial or full, not {row['annotation']!r}")
+        if part not in get_args(Part):
+            raise ValueError(f"{table}, line {line}: split must be one of {', '.join(get_args(Part))}, not {part!r}")
+        if not re.fullmatch(r"[^./\\][^/\\]*", name):
+            raise ValueError(f"{table}, line {line}: a case becomes a folder's name, which {name!r} cannot be")
+        full = (row["annotation"] if annotation == "auto" else annotation) == "full"
+        cases.append(_file_pair(name, image, label, full, row.get("patient") or name, part))  # type: ignore[arg-type]
+    return cases
+
+
+def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
+    """A case's CT in HU and its label, uint8 or int16, each on its own grid.
+
+    Raises ValueError (or ImageError, which is one) where one of them is damaged, missing, or not what it should be.
+    """
+    from lnq.archive.case import read_case  # brings SimpleITK
+    from lnq.dicom.read import is_dicom_file, read_dicom_files
+    from lnq.image.itk import read_volume
+    from lnq.image.plausible import check_image
+
+    if raw.problem:
+        raise ValueError(raw.problem)
+    if raw.slices:
+        image, _ = read_dicom_files(raw.slices, raw.image.name)
+        check_image(image, raw.image.name)
+    else:
+        image = read_case(raw.image)
+    if is_dicom_file(raw.label):
+        from training.data.read_dicom_seg import read_segmentation
+
+        return image, read_segmentation(raw.label, image)
+    return image, read_volume(raw.label)
+
+
+def check_label(label: Volume, name: str) -> str:
+    """What is unusual about a label, as a sentence, or "". Raises ValueError for one that is empty or no label."""
+    values = np.unique(label.array)
+    if not np.isfinite(values).all() or values[0] < 0 or (values != np.round(values)).any():
+        raise ValueError(f"{name} is no label: its values go from {values[0]:g} to {values[-1]:g}")
+    above = [f"{value:g}" for value in values if value > 0]
+    if not above:
+        raise ValueError(f"{name} marks no voxel")
+    if above == ["1"]:
+        return ""
+    shown = ", ".join(above[:_SHOWN_VALUES]) + (", ..." if len(above) > _SHOWN_VALUES else "")
+    several = f"{len(above)} instances, of values {shown}" if len(above) > 1 else f"value {shown}"
+    return f"{name} has {several}: every value above 0 was taken for node"

@@ -1,0 +1,120 @@
+"""What a run needs of the machine: its processes, memory settings, signals, loader workers, and what it ran on."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Literal
+
+import torch
+
+# Parameters of glibc's mallopt, from malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def tune_cpu_memory() -> None:
+    """Let malloc keep freed memory instead of returning it: 1.8 x faster steps on a CPU. Only glibc has it."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 * 2**20)):
+        mallopt(parameter, value)
+
+
+def process_layout(devices: int) -> tuple[int, int]:
+    """Processes per node and nodes: torchrun's where it started this process, else `devices` on this node alone.
+
+    Raises ValueError where the node has fewer GPUs, or where Slurm started copies that know nothing of each other.
+    """
+    per_node, nodes = devices, 1
+    if torch.distributed.is_torchelastic_launched():
+        per_node = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // per_node
+    elif devices > 1 and "SLURM_JOB_ID" in os.environ:
+        raise ValueError("Under Slurm start several processes with torchrun, not with --devices (docs/training.md)")
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        raise ValueError("srun started several copies of one run: let it start torchrun once per node")
+    gpus = torch.cuda.device_count()
+    if gpus and per_node > gpus:
+        raise ValueError(f"{per_node} processes need as many GPUs, and this node has {gpus}")
+    return per_node, nodes
+
+
+def choose_precision() -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    """What mixed precision suits the device. bf16 on a CPU without AVX-512-BF16 or AMX is hundreds of times slower."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def loader_worker(_worker: int) -> None:
+    """Set up a loader process: one thread, and signals left to the training process, which then ends it."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class StopSignal:
+    """Within this context the first SIGTERM or SIGINT only sets `received`; a second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._before[number] = signal.signal(number, self._receive)
+            except ValueError:  # not the main thread: nothing to catch there
+                break
+        return self
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self.received = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+
+def environment() -> dict[str, str]:
+    """Git commit, versions and machine, for config.json and the model's provenance."""
+    packages = ("torch", "lightning", "numpy", "batchgeneratorsv2", "blosc2")
+    facts = {"commit": git_commit(), "python": platform.python_version(), "machine": platform.machine()}
+    facts |= {name: importlib.metadata.version(name) for name in packages}
+    facts["device"] = (
+        torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    )
+    return facts
+
+
+def git_commit() -> str:
+    """The commit of this source tree, with `+` where files differ from it; "unknown" outside a repository."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

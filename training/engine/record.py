@@ -1,0 +1,139 @@
+"""What a run tells people while it runs: progress bar or log lines, metrics, TensorBoard, a picture, config.json."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor
+
+from lnq.files import replace_atomically, write_text
+from training.engine.checkpoint import cannot_write
+from training.engine.machine import environment
+from training.engine.picture import Panel, draw_progress
+
+_REFRESH_STEPS = 5  # reading the loss waits for the device
+
+
+class Display:
+    """A bar with the loss and the time left on a terminal, one line per epoch otherwise; silent where `shown` is not.
+
+    `total` and `done` count optimiser steps.
+    """
+
+    def __init__(self, name: str, total: int, done: int, shown: bool = True) -> None:
+        self.console = Console(stderr=True, quiet=not shown, soft_wrap=True)
+        self.name = name
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+        )
+        self.task = self.progress.add_task(name, total=total, completed=done, loss="-")
+        self._count = 0
+
+    def __enter__(self) -> Display:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def step(self, epoch: int, epochs: int, loss: Tensor) -> None:
+        """One optimiser step is done."""
+        if self.progress.disable:
+            return
+        self._count += 1
+        if self._count % _REFRESH_STEPS == 1:
+            self.progress.update(self.task, loss=f"{float(loss.detach()):.4f}")
+        self.progress.update(self.task, advance=1, description=f"{self.name} {epoch + 1}/{epochs}")
+
+    def epoch(self, row: dict[str, float], epochs: int) -> None:
+        """An epoch is done; `row` is its record."""
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+        self.console.print(f"{self.name} {int(row['epoch']) + 1}/{epochs}  {numbers}", highlight=False)
+
+    def say(self, sentence: str) -> None:
+        """One line that is no record of an epoch."""
+        self.console.print(sentence, highlight=False)
+
+
+class Record:
+    """What stays of the epochs: metrics.csv, progress.png, and TensorBoard's events under tensorboard/.
+
+    `done` is the number of epochs that a resumed run starts from: events of later ones, from before it was killed,
+    are dropped.
+    """
+
+    def __init__(self, output: Path, name: str, done: int = 0) -> None:
+        self.output, self.name, self.done = output, name, done
+        self._events: Any = None
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._events is not None:
+            with suppress(OSError):  # what is lost was not yet said to be written
+                self._events.close()
+
+    def epoch(self, history: list[dict[str, float]], panels: Sequence[Panel] | None = None) -> None:
+        """Add the last epoch of `history`; draw the picture where there are panels for it, or none but curves.
+
+        Raises OSError with a sentence where something cannot be written.
+        """
+        try:
+            write_metrics(self.output, history)
+            if panels is not None:
+                draw_progress(self.output / "progress.png", self.name, history, panels)
+            self._add_events(history[-1])
+        except OSError as error:
+            raise cannot_write(self.output, error) from error
+
+    def _add_events(self, row: dict[str, float]) -> None:
+        if self._events is None:  # only now, so that a complete run started again leaves no empty file
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(self.output / "tensorboard" / self.name), purge_step=self.done)
+        for name, value in row.items():
+            if name != "epoch":
+                self._events.add_scalar(name, value, int(row["epoch"]))
+        self._events.flush()
+
+
+def write_metrics(output: Path, history: list[dict[str, float]]) -> None:
+    """Write all finished epochs to metrics.csv, atomically."""
+    names = list(dict.fromkeys(name for row in history for name in row))
+    with replace_atomically(output / "metrics.csv") as part, open(part, "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows([row | {"epoch": int(row["epoch"])} for row in history])
+
+
+def write_config(output: Path, name: str, config: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Write the resolved configuration, what the run was given, and what it runs on to config.json."""
+    content = {"stage": name, "config": config, "given": facts, "environment": environment()}
+    write_text(output / "config.json", json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,110 @@
+"""What a run is, what changes while it runs, and both as a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from training.config import Config, Stage, config_from_dict, config_to_dict
+from training.engine.checkpoint import FORMAT_VERSION, Checkpoint, differences, load_checkpoint
+from training.engine.distributed import gather
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run is: its stage's name and settings, where it writes, and what its checkpoint must say."""
+
+    name: str
+    stage: Stage
+    config: Config
+    output: Path
+    facts: dict[str, Any]  # plain values that export needs and that a resumed run must share
+
+    @property
+    def checkpoint(self) -> Path:
+        """The run's one checkpoint file."""
+        return self.output / f"{self.name}.pt"
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.stage.epochs * self.stage.iterations
+
+
+Sum = tuple[Tensor, int]
+"""Sum of a term, and the number of steps that had it."""
+
+
+@dataclass
+class State:
+    """What changes while a run runs."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor] | None  # the averaged weights, where the stage wants them
+    step: int = 0
+    sums: dict[str, Sum] = field(default_factory=dict)  # of the running epoch's terms
+    history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
+
+
+def capture(run: Run, state: State, fabric: Fabric) -> Checkpoint:
+    """Everything that export and a resumed run need, as tensors and plain values. All processes take part."""
+    rng = {"cpu": gather(torch.get_rng_state(), fabric.device)}
+    if fabric.device.type == "cuda":
+        rng["cuda"] = gather(torch.cuda.get_rng_state(fabric.device), fabric.device)
+    return {
+        "format": FORMAT_VERSION,
+        "stage": run.name,
+        "complete": state.step == run.steps,
+        "step": state.step,
+        "config": config_to_dict(run.config),
+        "facts": run.facts,
+        "model": state.network.state_dict(),
+        "average": state.average,
+        "optimizer": state.optimizer.state_dict(),
+        "precision": fabric.strategy.precision.state_dict(),
+        "rng": rng,
+        "sums": {name: (float(total), count) for name, (total, count) in state.sums.items()},
+        "history": state.history,
+    }
+
+
+def resume(run: Run, state: State, fabric: Fabric) -> None:
+    """Load the run's checkpoint into the state. Raises ValueError where its settings are not the run's."""
+    checkpoint = load_checkpoint(run.checkpoint)
+    if checkpoint["format"] < FORMAT_VERSION:
+        raise ValueError(f"{run.checkpoint} is of an older version, which alone can go on with it: give another folder")
+    now = {"config": config_to_dict(run.config), "facts": run.facts}
+    then = {"config": config_to_dict(config_from_dict(checkpoint["config"])), "facts": checkpoint["facts"]}
+    changed = differences(then, now)
+    if changed:
+        raise ValueError(
+            f"{run.output} holds a run with other settings ({', '.join(changed)}): give another output folder"
+        )
+    state.network.load_state_dict(checkpoint["model"])
+    state.optimizer.load_state_dict(checkpoint["optimizer"])
+    fabric.strategy.precision.load_state_dict(checkpoint["precision"])
+    for name, value in (checkpoint["average"] or {}).items():
+        assert state.average is not None
+        state.average[name].copy_(value)
+    state.step, state.history = checkpoint["step"], checkpoint["history"]
+    for name, (total, count) in checkpoint["sums"].items():
+        state.sums[name] = (torch.tensor(total, dtype=torch.float64), count)
+    _restore_generators(checkpoint, fabric)
+
+
+def _restore_generators(checkpoint: Checkpoint, fabric: Fabric) -> None:
+    """This process's random generators as they were; seeded anew where the number of processes or devices changed."""
+    rng, rank = checkpoint["rng"], fabric.global_rank
+    on_gpu = fabric.device.type == "cuda"
+    if len(rng["cpu"]) != fabric.world_size or on_gpu != ("cuda" in rng):
+        torch.manual_seed(checkpoint["config"]["seed"] + rank + 2**20 * checkpoint["step"])
+        return
+    torch.set_rng_state(rng["cpu"][rank])
+    if on_gpu:
+        torch.cuda.set_rng_state(rng["cuda"][rank], fabric.device)

@@ -1,0 +1,1 @@
+"""The method: losses, the training step, the dual-branch network."""

@@ -1,0 +1,1 @@
+"""Masks scored on complete truth, and thresholds chosen on it."""

@@ -1,0 +1,130 @@
+"""Choose a model's threshold, and that of a node's highest probability, on cases with complete truth.
+
+Of each case and threshold only the components are kept: how large each is, its highest probability, and how much of
+which node it covers. All that is to be compared follows from these, for any peak threshold.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lnq.files import replace_atomically
+from lnq.image.volume import Volume
+from lnq.inference.spec import ModelSpec
+from lnq.nodes.metrics import FOUND_FRACTION
+from lnq.nodes.postprocess import components, peaks, postprocess
+from lnq.pipeline import Inferred
+from training.scoring.scores import CaseResult, summary
+
+THRESHOLDS = (*np.round(np.arange(0.05, 0.96, 0.05), 2).tolist(), 0.97, 0.98, 0.99, 0.995)
+PEAK_THRESHOLDS = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
+COLUMNS = ("threshold", "peak_threshold", "mean_dice", "node_f1", "nodes_found", "false_components_per_case")
+
+
+@dataclass(frozen=True, eq=False)
+class Marked:
+    """What a model marks in one case at one threshold."""
+
+    node_voxels: np.ndarray  # int [N], of each node of the truth, also beyond the crop
+    peaks: np.ndarray  # float [C], highest probability of each component
+    overlaps: np.ndarray  # int [C, 1 + N], voxels of each component outside of all nodes, and in each node
+
+
+@dataclass(frozen=True)
+class Tried:
+    """How good a pair of thresholds is, over all cases."""
+
+    threshold: float
+    peak_threshold: float
+    mean_dice: float
+    node_f1: float  # see `training.scoring.scores.node_f1`
+    nodes_found: float  # part of all nodes
+    false_components_per_case: float
+
+
+def mark(inferred: Inferred, instances: Volume, spec: ModelSpec, thresholds: Sequence[float]) -> list[Marked]:
+    """What is marked at each threshold; `instances` holds each node's label on the CT's own grid."""
+    ready = inferred.ready
+    _, compact = np.unique(instances.array, return_inverse=True)
+    if instances.array.min() > 0:
+        compact = compact + 1
+    truth = ready.orientation.apply(compact.reshape(instances.shape))[ready.crop.box]
+    node_voxels = np.bincount(compact.ravel())[1:]
+    found = []
+    for threshold in thresholds:
+        nodes = postprocess(
+            inferred.probability >= threshold, inferred.hu, ready.crop, spec.postprocess, spec.crop.use_region
+        )
+        found.append(_count(nodes, inferred.probability, truth, node_voxels))
+    return found
+
+
+def _count(nodes: np.ndarray, probability: np.ndarray, truth: np.ndarray, node_voxels: np.ndarray) -> Marked:
+    """The components of `nodes` [Z, Y, X], with labels of `truth` from 1."""
+    at = nodes > 0
+    numbers, count = components(at)
+    columns = len(node_voxels) + 1
+    pairs = (numbers - 1) * columns + truth[at]
+    overlaps = np.bincount(pairs, minlength=count * columns).reshape(count, columns)
+    return Marked(node_voxels, peaks(numbers, count, probability[at]), overlaps)
+
+
+def try_cut(cases: Sequence[Marked], threshold: float, peak_threshold: float) -> Tried:
+    """How good a peak threshold is on what is marked at a threshold."""
+    dices, found, nodes, true, components = [], 0, 0, 0, 0
+    for case in cases:
+        kept = case.overlaps[case.peaks >= peak_threshold]
+        total = kept.sum() + case.node_voxels.sum()
+        dices.append(2 * kept[:, 1:].sum() / total if total else 1.0)
+        found += int(np.count_nonzero(kept[:, 1:].sum(axis=0) >= FOUND_FRACTION * case.node_voxels))
+        nodes += len(case.node_voxels)
+        true += int(np.count_nonzero(kept[:, 1:].any(axis=1)))
+        components += len(kept)
+    recall, precision = found / nodes if nodes else 1.0, true / components if components else 0.0
+    f1 = 2 * recall * precision / (recall + precision) if recall * precision else 0.0
+    if not (nodes or components):
+        f1 = 1.0
+    return Tried(threshold, peak_threshold, float(np.mean(dices)), f1, recall, float(components - true) / len(cases))
+
+
+def choose(marked: Sequence[Sequence[Marked]], thresholds: Sequence[float]) -> tuple[Tried, list[Tried]]:
+    """The threshold of best mean Dice and, at it, the peak threshold of best F1; and all that were tried.
+
+    `marked` holds a case's `mark`. Of equal ones the lowest is taken.
+    """
+    by_threshold = [(threshold, [case[index] for case in marked]) for index, threshold in enumerate(thresholds)]
+    tried = [try_cut(cases, threshold, 0.0) for threshold, cases in by_threshold]
+    best = int(np.argmax([t.mean_dice for t in tried]))
+    threshold, cases = by_threshold[best]
+    peaks = [try_cut(cases, threshold, peak) for peak in PEAK_THRESHOLDS if peak == 0 or peak > threshold]
+    return max(peaks, key=lambda t: t.node_f1), [*tried, *peaks[1:]]
+
+
+def write_tried(path: Path, tried: Sequence[Tried]) -> None:
+    """Write the table of what was tried."""
+    with replace_atomically(path) as part, open(part, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(t, name) for name in COLUMNS] for t in tried)
+
+
+def store_cut(bundle: Path, chosen: ModelSpec, results: Sequence[CaseResult]) -> None:
+    """Write the chosen threshold and peak threshold, and the mirroring that they are for, into the bundle's spec.json,
+    with what they were chosen on."""
+    spec = ModelSpec.load(bundle)
+    found = {name: summary(results)[name] for name in ("mean_dice", "node_f1")}
+    by = "best mean Dice, then best F1 of nodes"
+    provenance = spec.provenance | {"threshold": {"by": by, "cases": [r.case for r in results], **found}}
+    dataclasses.replace(
+        spec,
+        threshold=chosen.threshold,
+        peak_threshold=chosen.peak_threshold,
+        mirror=chosen.mirror,
+        provenance=provenance,
+    ).save(bundle)
