@@ -218,7 +218,7 @@ def write(folder: Path, name: str, results: Sequence[Measured], lines: Sequence[
 
 def prepared(volume: Volume, spec: ModelSpec) -> Image:
     """As the pipeline hands it to the network."""
-    ready = pipeline.prepare(volume, spec.spacing_mm, spec.crop.margin_mm, spec.crop.region_margin_mm)
+    ready = pipeline.prepare(volume, spec.spacing_mm, spec.crop)
     return Image(normalise(ready.image.array, spec.normalisation), ready.region)
 
 

@@ -44,7 +44,7 @@ class Patient:
     def load(ct: Path, truth: Path | None, spec: ModelSpec, folder: Path) -> Patient:
         """Read a CT and write the lungs' box of it into `folder`, uncompressed, HU below -1024 cut off."""
         volume = read_case(ct)
-        ready = prepare(volume, spec.spacing_mm, spec.crop.margin_mm, spec.crop.region_margin_mm)
+        ready = prepare(volume, spec.spacing_mm, spec.crop)
         crop = folder / f"{stem(ct)}.nii"
         write_volume(ready.cropped, crop)
         nodes = None if truth is None else read_volume(truth)

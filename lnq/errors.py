@@ -92,9 +92,9 @@ def reason_of(error: BaseException, subject: str) -> Message:
         return Message("{subject} could not be segmented: there is not enough memory for it", subject=subject)
     if isinstance(error, OSError):
         reason: Message | str = Message(os.strerror(error.errno)) if error.errno else str(error)
-        if not error.filename:
-            return Message("{subject} could not be segmented: {reason}", subject=subject, reason=reason)
-        place = os.fsdecode(error.filename)
-        return Message("{subject} could not be segmented: {reason}: {place}", subject=subject, reason=reason, place=place)
-    kind, text = Message(type(error).__name__), str(error).replace("\n", " ")
-    return Message("{subject} could not be segmented: {kind}: {text}", subject=subject, kind=kind, text=text)
+        if error.filename:
+            reason = Message("{reason}: {place}", reason=reason, place=os.fsdecode(error.filename))
+    else:
+        kind, text = Message(type(error).__name__), str(error).replace("\n", " ")
+        reason = Message("{kind}: {text}", kind=kind, text=text)
+    return Message("{subject} could not be segmented: {reason}", subject=subject, reason=reason)

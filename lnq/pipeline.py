@@ -14,7 +14,7 @@ from lnq.image.resample import Orientation, reorient_to_lps, resample_array_to, 
 from lnq.image.volume import Volume, bounding_box
 from lnq.inference.backends import Model
 from lnq.inference.normalise import normalise
-from lnq.inference.spec import ModelSpec
+from lnq.inference.spec import CropSpec, ModelSpec, Triple
 from lnq.nodes.measure import Landmarks, Node, measure_nodes
 from lnq.nodes.postprocess import drop_faint, postprocess
 
@@ -70,15 +70,10 @@ class Segmentation:
         return nodes, self.mask.with_array(_to_input_grid(numbers, ready))
 
 
-def prepare(
-    volume: Volume,
-    target_spacing_mm: tuple[float, float, float],
-    margin_mm: float = 10.0,
-    region_margin_mm: float = 15.0,
-) -> Prepared:
+def prepare(volume: Volume, target_spacing_mm: Triple, spec: CropSpec) -> Prepared:
     """Reorient, crop to the lungs and resample, alike for training and inference (METHOD section 2)."""
     lps, orientation = reorient_to_lps(volume)
-    crop = find_crop(lps, margin_mm, region_margin_mm)
+    crop = find_crop(lps, spec)
     cropped = crop.apply(lps)
     cropped = cropped.with_array(np.maximum(cropped.array, PADDING_HU))
     image = resample_image(cropped, target_spacing_mm)
@@ -100,7 +95,7 @@ def infer(volume: Volume, model: Model) -> Inferred:
     spec = model.spec
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
-        ready = prepare(volume, spec.spacing_mm, spec.crop.margin_mm, spec.crop.region_margin_mm)
+        ready = prepare(volume, spec.spacing_mm, spec.crop)
         image = normalise(ready.image.array, spec.normalisation)
     with _timed(seconds, "network"):
         region = ready.region if spec.crop.use_region else None

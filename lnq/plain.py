@@ -47,7 +47,7 @@ def from_tagged(classes: Sequence[type[Any]], data: Mapping[str, Any]) -> Any:
 
 
 @cache
-def _types(cls: type[Any]) -> dict[str, Any]:
+def _types(cls: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 

@@ -22,6 +22,7 @@ from lnq.errors import ImageError
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
+from lnq.inference.spec import CropSpec
 from phantom.nodes import NodeShape, draw_node, draw_node_hu, draw_short_axis_mm
 
 FAT_HU = (-150.0, -40.0)  # after smoothing
@@ -53,7 +54,7 @@ def study_background(volume: Volume) -> Background:
 
     Raises ImageError where the lungs or the fat between them cannot be found.
     """
-    crop = find_crop(volume, region_margin_mm=0.0)
+    crop = find_crop(volume, CropSpec(region_margin_mm=0.0))
     if crop.lungs_found < 2:
         raise ImageError("nodes can only be inserted into a CT with two lungs")
     smooth = _smooth(volume.array, volume.spacing_mm, 1.2)

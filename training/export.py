@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lnq.files import file_sha256
+from lnq.inference.backends import import_openvino
 from lnq.inference.network import SegmentationNet
 from lnq.inference.spec import (
     INT8_NAME,
@@ -189,10 +190,7 @@ def check_agreement(dual: nn.Module, network: nn.Module, onnx: Path, spec: Model
 
 def onnx_runner(path: Path) -> Any:
     """A function float32 [1, C, Z, Y, X] -> logits that runs the file as inference does, in fp32."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report home
-    import openvino
-
-    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(patch: np.ndarray) -> np.ndarray:
         return model(patch)[0].copy()

@@ -75,7 +75,7 @@ def prepare_case(raw: RawCase, spacing_mm: Triple, folder: Path) -> None:
 
     image, label = read_pair(raw)
     notes = [check_label(label, raw.label.name)]
-    prepared = prepare(image, spacing_mm, margin_mm=CropSpec().margin_mm)
+    prepared = prepare(image, spacing_mm, CropSpec())
     if prepared.crop.lungs_found < 2:
         notes += prepared.crop.warnings
     inside = _inside(label, prepared.cropped)

@@ -26,6 +26,7 @@ from rich.progress import track
 from lnq.files import file_sha256
 from lnq.image.itk import read_volume
 from lnq.image.names import EXTENSIONS, stem
+from lnq.inference.backends import import_openvino
 from lnq.inference.normalise import normalise
 from lnq.inference.sliding_window import sliding_window
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, ModelSpec
@@ -68,7 +69,7 @@ def draw_windows(path: Path, spec: ModelSpec, count: int, generator: np.random.G
         visited.append(patches.astype(np.float32))
         return np.zeros((len(patches), spec.network.classes, *spec.patch), np.float32)
 
-    ready = prepare(read_volume(path), spec.spacing_mm, spec.crop.margin_mm, spec.crop.region_margin_mm)
+    ready = prepare(read_volume(path), spec.spacing_mm, spec.crop)
     image = normalise(ready.image.array, spec.normalisation)
     region = ready.region if spec.crop.use_region else None
     sliding_window(image, record, spec.patch, spec.window_step, region=region)
@@ -82,9 +83,8 @@ def quantise(bundle: Path, samples: Sequence[np.ndarray]) -> ModelSpec:
     Raises BundleError for a bundle that cannot be read, and ValueError where the new network gives no numbers.
     """
     spec = ModelSpec.load(bundle)
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report home
+    openvino = import_openvino()
     import nncf
-    import openvino
 
     network = openvino.Core().read_model(spec.verified_file(bundle, ONNX_NAME))
     network.reshape([1, spec.network.in_channels, *spec.patch])

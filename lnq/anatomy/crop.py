@@ -13,6 +13,7 @@ from scipy import ndimage
 from lnq.anatomy.region import region_between
 from lnq.image.resample import resample_image, resample_label_to
 from lnq.image.volume import Volume
+from lnq.inference.spec import CropSpec
 
 PADDING_HU = -1024  # lower values are filler outside the scanner's field of view
 _COARSE_MM = 4.0
@@ -48,8 +49,8 @@ class Crop:
         return full
 
 
-def find_crop(volume_lps: Volume, margin_mm: float = 10.0, region_margin_mm: float = 15.0) -> Crop:
-    """The lungs' bounding box with a margin, and the mediastinal region.
+def find_crop(volume_lps: Volume, spec: CropSpec) -> Crop:
+    """The lungs' bounding box with the margin of `spec`, and the mediastinal region, widened by its other margin.
 
     With one lung the box reaches across the mediastinum and is the region as well; with none the body's box
     is both.
@@ -72,10 +73,10 @@ def find_crop(volume_lps: Volume, margin_mm: float = 10.0, region_margin_mm: flo
         if found == 1:
             warnings.append("Only one lung was found: the box around it was searched, without the region.")
             where = where | _across(where, body, coarse)
-    box = _box(where, margin_mm, coarse, volume_lps)
+    box = _box(where, spec.margin_mm, coarse, volume_lps)
     region = np.ones([s.stop - s.start for s in box], bool)
     if found == 2:
-        between = region_between(where, coarse.spacing_mm, region_margin_mm)
+        between = region_between(where, coarse.spacing_mm, spec.region_margin_mm)
         if between.any():
             region = resample_label_to(coarse.with_array(between), volume_lps.crop(box)).array.astype(bool)
         else:

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+from lnq.image.components import label
 from lnq.image.volume import bounding_box
 
 _SLIVER_MM = 8.0  # half-width below which a gap between lung and hull is the lung's own uneven outline
@@ -11,7 +12,7 @@ _SPINE_DEPTH_MM, _SPINE_HALF_WIDTH_MM = 25.0, 25.0  # from the lungs' back to be
 _WALL_MM = 5.0  # outside the hull: nodes in front of and behind the lungs' edges, but not the muscle between the ribs
 
 
-def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float = 15.0) -> np.ndarray:
+def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float) -> np.ndarray:
     """Per axial slice the convex hull of both lungs less the lungs, then all widened by `margin_mm` in 3-D.
 
     `lungs`: bool [Z, Y, X] with z along the body. Vessels inside the lungs are closed first; slivers between
@@ -36,7 +37,7 @@ def _region_within(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
         between[z] = _open(hull_z & ~closed, spacing_mm[1:], _SLIVER_MM)
         wall = ndimage.distance_transform_edt(~hull_z, spacing_mm[1:]) <= _WALL_MM
         chest[z] = wall & ~_spine(hull_z, spacing_mm[1:])
-    labels, count = ndimage.label(between, np.ones((3, 3, 3)))
+    labels, count = label(between)
     if count == 0:
         return between
     between = labels == np.bincount(labels.ravel())[1:].argmax() + 1

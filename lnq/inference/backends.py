@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -111,13 +112,17 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str = "f32") -> Model:
-    path = spec.verified_file(bundle, ONNX_NAME) if precision == "f32" else _int8_file(bundle, spec)
-    # Importing openvino reports home through this package; without it a stub takes its place.
+def import_openvino() -> ModuleType:
+    """OpenVINO, which reports home through another package as it is imported: without that a stub takes its place."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    core = openvino.Core()
+    return openvino
+
+
+def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str = "f32") -> Model:
+    path = spec.verified_file(bundle, ONNX_NAME) if precision == "f32" else _int8_file(bundle, spec)
+    core = import_openvino().Core()
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results; CPUs without instructions for it are far slower
         "INFERENCE_NUM_THREADS": threads,

@@ -12,11 +12,11 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
+from lnq.image import components
 from lnq.image.volume import Volume
 
 SHORT_AXES_MM = (10.0, 15.0)  # RECIST 1.1: from 10 mm on a node is pathological, from 15 mm on a target lesion
 _MIDDLE_MM = 10.0  # to each side of the midline
-_CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
 
 Side = Literal["left", "right", "middle"]  # the patient's
 
@@ -59,7 +59,7 @@ def measure_nodes(
     `hu` and `probability` (float32) lie on the mask's grid. The second result, int16 [Z, Y, X], holds each node's
     number in its voxels.
     """
-    labels, count = ndimage.label(mask.array, _CORNERS)
+    labels, count = components.label(mask.array)
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         node = labels[box] == label

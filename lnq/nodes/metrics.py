@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from lnq.image.components import label
 from lnq.image.itk import to_sitk
 from lnq.image.volume import Volume, bounding_box
 from lnq.nodes.measure import axes_mm
 
 FOUND_FRACTION = 0.2  # of a node's voxels that must be marked
-_CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,20 @@ def node_detection(prediction: np.ndarray, instances: np.ndarray, spacing_mm: Se
     """Every node of `instances` (labels from 1) in the order of labels; found if a fifth of its voxels are
     marked."""
     results = []
-    for label, box in enumerate(ndimage.find_objects(instances), start=1):
+    for number, box in enumerate(ndimage.find_objects(instances), start=1):
         if box is None:
             continue
-        node = instances[box] == label
+        node = instances[box] == number
         voxels = np.count_nonzero(node)
         marked = np.count_nonzero(node & (prediction[box] > 0))
         volume = voxels * float(np.prod(spacing_mm))
         found = bool(marked >= FOUND_FRACTION * voxels)
-        results.append(NodeResult(label, axes_mm(node, spacing_mm)[0], volume, found))
+        results.append(NodeResult(number, axes_mm(node, spacing_mm)[0], volume, found))
     return results
 
 
 def false_components(prediction: np.ndarray, instances: np.ndarray) -> int:
     """How many 26-connected components of the prediction share no voxel with a node."""
-    labels, count = ndimage.label(prediction > 0, _CORNERS)
+    labels, count = label(prediction > 0)
     touching = np.unique(labels[(instances > 0) & (labels > 0)])
     return count - len(touching)

@@ -1,13 +1,11 @@
 """From a thresholded probability to nodes: the rules of METHOD section 7, in physical units."""
 
 import numpy as np
-from scipy import ndimage
 
 from lnq.anatomy.crop import Crop
-from lnq.image.volume import Volume, bounding_box
+from lnq.image.components import components
+from lnq.image.volume import Volume
 from lnq.inference.spec import PostProcessing
-
-CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
 
 
 def postprocess(
@@ -59,14 +57,6 @@ def drop_faint(mask: np.ndarray, probability: np.ndarray, peak_threshold: float)
     marked = mask.astype(bool)
     numbers, count = components(marked)
     return mask * _only(marked, peaks(numbers, count, probability[marked])[numbers - 1] >= peak_threshold)
-
-
-def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """The number, from 1, of the component that each voxel of a mask (bool) belongs to, in the voxels' order; and how
-    many there are. Masks are mostly empty: only the box around what is marked is searched."""
-    box = bounding_box(mask)
-    labels, count = ndimage.label(mask[box], CORNERS)
-    return labels[mask[box]], count
 
 
 def peaks(numbers: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:

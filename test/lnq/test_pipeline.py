@@ -167,7 +167,7 @@ def test_a_single_slice_and_a_tiny_volume_are_segmented(thorax, model):
 
 def test_preparing_gives_the_network_s_view(thorax):
     thorax.array[:, :3, :3] = -3000
-    ready = prepare(thorax, (4.0, 3.0, 3.0))
+    ready = prepare(thorax, (4.0, 3.0, 3.0), CropSpec())
     assert ready.image.array.dtype == np.float32
     assert ready.image.array.min() >= -1024
     assert ready.cropped.array.min() >= -1024
@@ -175,7 +175,7 @@ def test_preparing_gives_the_network_s_view(thorax):
     assert ready.region.shape == ready.image.shape
     assert ready.region.dtype == bool
     assert ready.region.mean() == pytest.approx(ready.crop.region.mean(), abs=0.02)
-    wider = prepare(thorax, (4.0, 3.0, 3.0), margin_mm=20.0, region_margin_mm=25.0)
+    wider = prepare(thorax, (4.0, 3.0, 3.0), CropSpec(margin_mm=20.0, region_margin_mm=25.0))
     assert all(w >= n for w, n in zip(wider.cropped.shape, ready.cropped.shape, strict=True))
     assert wider.region.sum() > ready.region.sum()
 

@@ -8,6 +8,7 @@ import pytest
 from lnq.anatomy.airway import find_carina
 from lnq.anatomy.crop import find_crop
 from lnq.image.volume import Volume, make_affine
+from lnq.inference.spec import CropSpec
 from phantom.make import PARTS, make_phantom
 from phantom.patient import draw_patient
 
@@ -89,7 +90,7 @@ def test_the_carina_of_a_phantom_is_found(seed):
     phantom = make_phantom(seed, spacing_mm=(3.0, 1.4, 1.4))
     patient = draw_patient(np.random.default_rng(np.random.SeedSequence(seed).spawn(len(PARTS))[0]), None)
     true = patient.pose.to_image(np.zeros(3))[::-1]
-    crop = find_crop(phantom.ct)
+    crop = find_crop(phantom.ct, CropSpec())
     found = find_carina(crop.apply(phantom.ct), crop.region)
     assert found is not None
     # the airway's axes part at the true point; its lumen some mm below

@@ -3,6 +3,7 @@ import numpy as np
 from lnq.anatomy.region import hull, region_between
 
 SPACING_MM = (5.0, 4.0, 4.0)
+MARGIN_MM = 15.0
 
 
 def two_lungs(gap: int = 12) -> np.ndarray:
@@ -31,7 +32,7 @@ def test_the_hull_of_one_pixel_and_of_nothing():
 
 
 def test_the_region_lies_between_the_lungs_and_reaches_15_mm_further():
-    region = region_between(two_lungs(), SPACING_MM)
+    region = region_between(two_lungs(), SPACING_MM, MARGIN_MM)
     assert region[4:16, 8:23, 24:36].all()
     row = np.flatnonzero(region[10, 20])
     assert (row[0], row[-1]) == (24 - 3, 35 + 3)  # 15 mm are 3 whole voxels of 4 mm
@@ -41,14 +42,14 @@ def test_the_region_lies_between_the_lungs_and_reaches_15_mm_further():
 
 def test_the_spinal_canal_is_no_part_of_it():
     """The lungs end at row 29: 25 mm before that and 25 mm to each side of the middle, at 29.5, in voxels of 4 mm."""
-    region = region_between(two_lungs(gap=20), SPACING_MM)
+    region = region_between(two_lungs(gap=20), SPACING_MM, MARGIN_MM)
     assert not region[:, 23:, 24:36].any()
     assert region[10, 22, 24:36].all()
     assert region[10, 23:30, [23, 36]].all()
 
 
 def test_the_chest_wall_is_no_part_of_it():
-    region = region_between(two_lungs(), SPACING_MM)
+    region = region_between(two_lungs(), SPACING_MM, MARGIN_MM)
     assert not region[:, :, :18].any()
     assert not region[:, :, 42:].any()
 
@@ -56,9 +57,9 @@ def test_the_chest_wall_is_no_part_of_it():
 def test_it_reaches_5_mm_out_of_the_hull_where_the_lungs_are_thin():
     lungs = two_lungs()
     lungs[4:16, 8:30, 15:45] = False  # below the domes: a thin sheet of lung at each flank, at 14 and 45
-    row = np.flatnonzero(region_between(lungs, SPACING_MM)[10, 20])
+    row = np.flatnonzero(region_between(lungs, SPACING_MM, MARGIN_MM)[10, 20])
     assert (row[0], row[-1]) == (14 - 1, 45 + 1)  # 5 mm are one whole voxel of 4 mm
-    column = np.flatnonzero(region_between(lungs, SPACING_MM)[10, :, 30])
+    column = np.flatnonzero(region_between(lungs, SPACING_MM, MARGIN_MM)[10, :, 30])
     assert (column[0], column[-1]) == (8 - 1, 22)  # behind lies the spinal canal
 
 
@@ -66,10 +67,10 @@ def test_vessels_and_a_tumour_at_the_chest_wall_are_no_part_of_it():
     lungs = two_lungs()
     lungs[10, 15:18, 17] = False  # a vessel
     lungs[8:12, 12:20, 14:18] = False  # a mass at the outer side of the right lung
-    region = region_between(lungs, SPACING_MM)
+    region = region_between(lungs, SPACING_MM, MARGIN_MM)
     assert not region[10, 15, 16]
     assert not region[10, 15, 14]
 
 
 def test_no_lungs_no_region():
-    assert not region_between(np.zeros((4, 5, 6), bool), SPACING_MM).any()
+    assert not region_between(np.zeros((4, 5, 6), bool), SPACING_MM, MARGIN_MM).any()
