@@ -17,7 +17,7 @@ from lnq.image.resample import resample_array_to
 from lnq.image.volume import Volume
 from lnq.inference.spec import ModelSpec
 from lnq.nodes.metrics import dice
-from lnq.pipeline import Inferred, Prepared, prepare, to_mask
+from lnq.pipeline import Inferred, Prepared, mark_nodes, prepare
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,5 @@ class Patient:
         hu = self.ready.cropped.with_array(
             resample_array_to(self.ready.image.array, self.ready.image, self.ready.cropped)
         )
-        ruled = to_mask(Inferred(self.ready, probability, hu, {}), self.volume, spec).array > 0
-        return Verdict(difference, dice(own, true), dice(ruled, true))
+        ruled = self.ready.paste(mark_nodes(Inferred(self.ready, probability, hu, {}), spec))
+        return Verdict(difference, dice(own, true), dice(ruled.array, true))

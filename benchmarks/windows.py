@@ -27,7 +27,7 @@ from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import MIRRORINGS, ModelSpec
-from lnq.pipeline import infer, to_mask
+from lnq.pipeline import infer, mark_nodes
 from training.scoring.scores import CaseResult, replace_missing_assd, score, summary
 from training.scoring.truths import find_truths, read_instances
 
@@ -66,7 +66,7 @@ def run_case(case: str, volume: Volume, instances: Volume, model: Model, setting
         spec = dataclasses.replace(model.spec, window_step=step, mirror=mirror)
         inferred = infer(volume, dataclasses.replace(model, spec=spec, predict=predict, own_sliding_window=None))
         seconds = inferred.seconds["network"]
-        result = score(case, to_mask(inferred, volume, spec), instances, seconds)
+        result = score(case, inferred.ready.paste(mark_nodes(inferred, spec)), instances, seconds)
         runs.append(Run(case, (step, mirror), visited, seconds, result))
     return runs
 

@@ -17,13 +17,14 @@ from evalutils import SegmentationAlgorithm
 from evalutils.io import ImageLoader
 from pandas import DataFrame
 
-from lnq.archive.case import Case, attempt, name_cases, read_case, segment_case
+from lnq.archive.case import Case, attempt, name_cases, read_case
 from lnq.dicom.read import is_dicom_file
 from lnq.errors import StartError
 from lnq.files import prepare_output, write_text
 from lnq.image.itk import write_volume
 from lnq.image.names import EXTENSIONS, VOXEL_FILES, stem
 from lnq.image.volume import Volume
+from lnq.pipeline import segment
 
 if TYPE_CHECKING:
     from lnq.inference.backends import Model
@@ -97,8 +98,8 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
 
     def predict(self, *, input_image: Volume) -> tuple[Volume, list[str]]:
         """The mask, on the CT's own grid, and the warnings."""
-        segmentation, warnings = segment_case(input_image, self._model)
-        return segmentation.mask, warnings
+        segmentation = segment(input_image, self._model)
+        return segmentation.mask, list(segmentation.warnings)
 
     def save(self) -> None:
         _write_results(Path(self._output_file), self._case_results)

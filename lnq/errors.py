@@ -19,11 +19,15 @@ WITHHELD = "(not shown)"
 _SUBJECT = "subject"  # the field for what the sentence is about: the case
 
 
+class Words(str):
+    """Words of the program's own in a message's value, which tell of nobody."""
+
+
 class Message:
     """A sentence, or a part of one, with fields in braces for what it speaks of.
 
     `template` holds fixed words alone. Texts and paths among `values` are names: of files, or what a file's header
-    says. Numbers tell of nobody. A value may be a message itself, or an exception with one.
+    says. Numbers and `Words` tell of nobody. A value may be a message itself, or an exception with one.
     """
 
     def __init__(self, template: str, **values: str | float | Path | Message | MessageError) -> None:
@@ -53,7 +57,7 @@ class Message:
 
 
 def _is_name(value: object) -> bool:
-    return not isinstance(value, (int, float, Message, MessageError))
+    return not isinstance(value, (int, float, Words, Message, MessageError))
 
 
 class MessageError(Exception):
@@ -91,10 +95,10 @@ def reason_of(error: BaseException, subject: str) -> Message:
     if isinstance(error, MemoryError):
         return Message("{subject} could not be segmented: there is not enough memory for it", subject=subject)
     if isinstance(error, OSError):
-        reason: Message | str = Message(os.strerror(error.errno)) if error.errno else str(error)
+        reason: Message | str = Words(os.strerror(error.errno)) if error.errno else str(error)
         if error.filename:
             reason = Message("{reason}: {place}", reason=reason, place=os.fsdecode(error.filename))
     else:
-        kind, text = Message(type(error).__name__), str(error).replace("\n", " ")
+        kind, text = Words(type(error).__name__), str(error).replace("\n", " ")
         reason = Message("{kind}: {text}", kind=kind, text=text)
     return Message("{subject} could not be segmented: {reason}", subject=subject, reason=reason)

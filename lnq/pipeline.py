@@ -4,14 +4,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from lnq.anatomy.airway import find_carina
 from lnq.anatomy.crop import PADDING_HU, Crop, find_crop
 from lnq.anatomy.region import midline_column
-from lnq.image.resample import Orientation, reorient_to_lps, resample_array_to, resample_image, resample_label_to
-from lnq.image.volume import Volume, bounding_box
+from lnq.image.itk import write_volume
+from lnq.image.plausible import warnings_for
+from lnq.image.resample import (
+    Orientation,
+    reorient_to_lps,
+    resample_array_to,
+    resample_image,
+    resample_label_to,
+)
+from lnq.image.volume import Box, Volume, bounding_box
 from lnq.inference.backends import Model
 from lnq.inference.normalise import normalise
 from lnq.inference.spec import CropSpec, ModelSpec, Triple
@@ -21,19 +31,26 @@ from lnq.nodes.postprocess import drop_faint, postprocess
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A CT as the network sees it, but for the normalisation, and what leads back to the original grid."""
+    """A CT as the network sees it, but for the normalisation, and what leads back to the CT's own grid."""
 
     image: Volume  # HU, float32: LPS, cropped, at the target spacing
     region: np.ndarray  # bool: the mediastinal region on the image's grid
     cropped: Volume  # HU: LPS, cropped, at the CT's own spacing
     crop: Crop
     orientation: Orientation
+    affine: np.ndarray  # of the CT
+
+    def paste(self, array: np.ndarray) -> Volume:
+        """An array on the crop's grid, put back on the CT's own grid; 0 outside the crop."""
+        return Volume(np.ascontiguousarray(self.orientation.undo(self.crop.undo(array))), self.affine)
 
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """What the network says of one CT, before any threshold; arrays on the crop's grid, 0 outside the box of the
-    region where the specification asks for one."""
+    """What the network says of one CT, before any threshold.
+
+    Arrays lie on the crop's grid. They are 0 outside the region's box where the specification asks for the region.
+    """
 
     ready: Prepared
     probability: np.ndarray  # float32 [Z, Y, X] of node
@@ -44,30 +61,54 @@ class Inferred:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What was found in one CT."""
+    """What was found in one CT. Everything lies on the crop's grid until it is asked for on the CT's own."""
 
-    mask: Volume  # uint8, 0 and 1, on the CT's own grid
     ready: Prepared
+    marked: np.ndarray  # uint8 [Z, Y, X], 0 and 1, on the crop's grid
     crop_probability: np.ndarray  # float32 [Z, Y, X] of node, on the crop's grid
     seconds: dict[str, float]  # per stage
-    warnings: tuple[str, ...] = ()  # sentences for the user: what was not found, or not done as planned
+    warnings: tuple[str, ...] = ()  # sentences for the user, each once
 
     @property
-    def crop(self) -> Crop:
-        return self.ready.crop
+    def nodes(self) -> list[Node]:
+        """The nodes, measured, from the head downwards."""
+        return self._measured[0]
 
-    def probability(self) -> np.ndarray:
-        """float32 [Z, Y, X] on the CT's own grid, 0 outside the region's box."""
-        return _to_input_grid(self.crop_probability, self.ready)
+    @property
+    def region_box(self) -> Box:
+        """The box around the region in which nodes may be reported, in LPS axes of the whole CT."""
+        return self.ready.crop.region_box
 
-    def nodes(self) -> tuple[list[Node], Volume]:
-        """The nodes of the mask, measured, from the head downwards; and the mask with each node's number (int16)."""
-        if not self.mask.array.any():
-            return [], self.mask.with_array(self.mask.array.astype(np.int16))
-        ready = self.ready
-        mask = ready.cropped.with_array(ready.orientation.apply(self.mask.array)[ready.crop.box])
-        nodes, numbers = measure_nodes(mask, ready.cropped.array, self.crop_probability, landmarks_of(ready))
-        return nodes, self.mask.with_array(_to_input_grid(numbers, ready))
+    @cached_property
+    def mask(self) -> Volume:
+        """uint8, 1 in nodes, on the CT's own grid."""
+        return self.ready.paste(self.marked)
+
+    @cached_property
+    def labels(self) -> Volume:
+        """int16, each node's number in its voxels, on the CT's own grid."""
+        return self.ready.paste(self._measured[1])
+
+    @cached_property
+    def probability(self) -> Volume:
+        """float32 of node on the CT's own grid, 0 outside the region's box."""
+        return self.ready.paste(self.crop_probability)
+
+    @cached_property
+    def _measured(self) -> tuple[list[Node], np.ndarray]:
+        """The nodes, and each node's number on the crop's grid (int16)."""
+        if not self.marked.any():
+            return [], self.marked.astype(np.int16)
+        mask = self.ready.cropped.with_array(self.marked)
+        return measure_nodes(mask, self.ready.cropped.array, self.crop_probability, landmarks_of(self.ready))
+
+    def save(self, path: Path | str, labels: bool = False) -> None:
+        """Write the mask, or with `labels` each node's number, to .mha, .nrrd, .nii or .nii.gz.
+
+        The file appears complete or not at all. Raises ValueError for another format, OSError where it cannot be
+        written.
+        """
+        write_volume(self.labels if labels else self.mask, path)
 
 
 def prepare(volume: Volume, target_spacing_mm: Triple, spec: CropSpec) -> Prepared:
@@ -78,16 +119,22 @@ def prepare(volume: Volume, target_spacing_mm: Triple, spec: CropSpec) -> Prepar
     cropped = cropped.with_array(np.maximum(cropped.array, PADDING_HU))
     image = resample_image(cropped, target_spacing_mm)
     region = resample_label_to(cropped.with_array(crop.region), image).array.astype(bool)
-    return Prepared(image, region, cropped, crop, orientation)
+    return Prepared(image, region, cropped, crop, orientation, volume.affine)
 
 
 def segment(volume: Volume, model: Model) -> Segmentation:
-    """Find the mediastinal lymph nodes of a CT in HU, of any orientation and spacing."""
+    """Find the mediastinal lymph nodes of a CT in HU that was checked, of any orientation and spacing."""
     inferred = infer(volume, model)
     with _timed(inferred.seconds, "postprocess"):
-        mask = to_mask(inferred, volume, model.spec)
-    warnings = (*inferred.ready.crop.warnings, *inferred.warnings)
-    return Segmentation(mask, inferred.ready, inferred.probability, inferred.seconds, warnings)
+        marked = mark_nodes(inferred, model.spec)
+    return Segmentation(inferred.ready, marked, inferred.probability, inferred.seconds, _warnings(inferred))
+
+
+def _warnings(inferred: Inferred) -> tuple[str, ...]:
+    """What was not found, what was not done as planned, and what makes the CT unlike the training data."""
+    ready = inferred.ready
+    unlike = warnings_for(ready.cropped, ready.crop.region, ready.crop.lungs_found)
+    return tuple(dict.fromkeys((*ready.crop.warnings, *inferred.warnings, *unlike)))
 
 
 def infer(volume: Volume, model: Model) -> Inferred:
@@ -108,17 +155,18 @@ def infer(volume: Volume, model: Model) -> Inferred:
     return Inferred(ready, probability, hu, seconds, tuple(told))
 
 
-def to_mask(inferred: Inferred, volume: Volume, spec: ModelSpec) -> Volume:
-    """Mask of the nodes on the CT's own grid, by the specification's thresholds and rules."""
-    ready, use_region = inferred.ready, spec.crop.use_region
+def mark_nodes(inferred: Inferred, spec: ModelSpec) -> np.ndarray:
+    """Mask of the nodes by the specification's thresholds and rules, uint8 [Z, Y, X] on the crop's grid."""
     marked = inferred.probability >= spec.threshold
-    nodes = postprocess(marked, inferred.hu, ready.crop, spec.postprocess, use_region)
-    nodes = drop_faint(nodes, inferred.probability, spec.peak_threshold)
-    return volume.with_array(_to_input_grid(nodes, ready))
+    nodes = postprocess(marked, inferred.hu, inferred.ready.crop, spec.postprocess, spec.crop.use_region)
+    return drop_faint(nodes, inferred.probability, spec.peak_threshold)
 
 
 def landmarks_of(ready: Prepared) -> Landmarks:
-    """What places in a CT are told by; nothing where both lungs were not found, or nothing between them."""
+    """The landmarks that positions are measured from.
+
+    There are none where fewer than two lungs were found, or nothing between them.
+    """
     region = ready.crop.region
     if ready.crop.lungs_found < 2 or region.all():
         return Landmarks(None, None)
@@ -127,11 +175,6 @@ def landmarks_of(ready: Prepared) -> Landmarks:
         return Landmarks(carina[0], carina)
     middle = ready.cropped.affine @ [region.shape[0] / 2, region.shape[1] / 2, midline_column(region), 1.0]
     return Landmarks(float(middle[0]), None)
-
-
-def _to_input_grid(array: np.ndarray, ready: Prepared) -> np.ndarray:
-    """From the crop's grid back to the CT's own axes and size."""
-    return np.ascontiguousarray(ready.orientation.undo(ready.crop.undo(array)))
 
 
 @contextmanager

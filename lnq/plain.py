@@ -28,7 +28,7 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(cls: type[Made], data: Mapping[str, Any]) -> Made:
     """Undo `to_plain`, also after JSON. Raises ValueError for an unknown entry, TypeError for a missing one."""
-    types_of = _types(cls)
+    types_of = _types(cls)  # type: ignore[arg-type]  # mypy takes a metaclass for unhashable
     unknown = sorted(set(data) - types_of.keys())
     if unknown:
         raise ValueError(f"unknown entry {unknown[0]!r}")

@@ -32,7 +32,7 @@ from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import ModelSpec
-from lnq.pipeline import infer, to_mask
+from lnq.pipeline import infer, mark_nodes
 from training.command import run_command
 from training.scoring.challenge import Job, mask_of_job, metrics, read_jobs, without_truth, write_metrics
 from training.scoring.plots import WorstCases, plot_scores
@@ -84,7 +84,7 @@ def masks_of_model(model: Model) -> Masks:
     def masks(truth: Truth, instances: Volume) -> tuple[Volume, float]:
         volume = read_ct(truth, instances)
         inferred = infer(volume, model)
-        return to_mask(inferred, volume, model.spec), sum(inferred.seconds.values())
+        return inferred.ready.paste(mark_nodes(inferred, model.spec)), sum(inferred.seconds.values())
 
     return masks
 

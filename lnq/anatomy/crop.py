@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from lnq.anatomy.region import region_between
 from lnq.image.resample import resample_image, resample_label_to
-from lnq.image.volume import Volume
+from lnq.image.volume import Box, Volume, bounding_box
 from lnq.inference.spec import CropSpec
 
 PADDING_HU = -1024  # lower values are filler outside the scanner's field of view
@@ -32,11 +32,18 @@ _CUT_MM2 = 500.0  # area of lung on a border of the image above which it counts 
 class Crop:
     """The part of an LPS volume that is searched."""
 
-    box: tuple[slice, slice, slice]
+    box: Box
     region: np.ndarray  # bool [Z, Y, X] on the box's grid: where nodes may be reported
     lungs_found: int  # 0, 1 or 2
     full_shape: tuple[int, int, int]
     warnings: tuple[str, ...] = field(default=())  # sentences for the user
+
+    @property
+    def region_box(self) -> Box:
+        """The box around the region, in the whole LPS volume."""
+        within = bounding_box(self.region)
+        z, y, x = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(self.box, within, strict=True))
+        return z, y, x
 
     def apply(self, volume: Volume) -> Volume:
         """The box's part of an LPS volume."""

@@ -8,18 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lnq.dicom.read import read_dicom_series
 from lnq.errors import ImageError
 from lnq.image.itk import read_volume
 from lnq.image.names import EXTENSIONS, stem
-from lnq.image.plausible import check_image, warnings_for
+from lnq.image.plausible import check_image
 from lnq.image.volume import Volume
-
-if TYPE_CHECKING:
-    from lnq.inference.backends import Model
-    from lnq.pipeline import Segmentation
 
 ARCHIVE = ".zip"
 
@@ -100,15 +95,6 @@ def read_case(path: Path) -> Volume:
     volume = read_dicom_series(path) if path.is_dir() else read_volume(path)
     check_image(volume, path.name)
     return volume
-
-
-def segment_case(volume: Volume, model: Model) -> tuple[Segmentation, list[str]]:
-    """The segmentation of a checked CT and all that is to be said about it, each warning once."""
-    from lnq.pipeline import segment
-
-    segmentation = segment(volume, model)
-    warnings = dict.fromkeys((*segmentation.warnings, *warnings_for(volume, segmentation.crop)))
-    return segmentation, list(warnings)
 
 
 def attempt(path: Path, work: Callable[[], None]) -> str | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lnq import __version__
-from lnq.archive.case import Case, attempt, identity, plain_name, segment_case
+from lnq.archive.case import Case, attempt, identity, plain_name
 from lnq.archive.open import Source, content_sha256, file_state, open_case
 from lnq.errors import ImageError
 from lnq.files import file_sha256, write_text
@@ -29,12 +29,12 @@ from lnq.image.resample import resample_label_to
 from lnq.image.volume import Volume
 from lnq.inference.spec import INT8_WEIGHTS_NAME, WEIGHTS_NAME
 from lnq.nodes.metrics import assd_mm, dice
+from lnq.pipeline import Segmentation, segment
 from lnq.results.node_table import Entry, rows_of, write_case_table
 
 if TYPE_CHECKING:
     from lnq.inference.backends import Model
     from lnq.nodes.measure import Node
-    from lnq.pipeline import Segmentation
 
 IMAGE_FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
 DICOM_FORMATS = {"dicom-seg": ".dcm", "rtstruct": ".dcm"}
@@ -183,7 +183,8 @@ def _segment_into(entry: Entry, case: Case, model: Model, settings: Settings, fo
     if options.wants_dicom and not source.slices:
         raise ImageError(f"{case.path.name} is no DICOM series: its result cannot be DICOM, choose another --format")
     truth = _find_truth(case, settings.truth, source.volume)
-    segmentation, entry["warnings"] = segment_case(source.volume, model)
+    segmentation = segment(source.volume, model)
+    entry["warnings"] = list(segmentation.warnings)
     found = segmentation.mask
     entry["volume_mm3"] = round(float(found.array.sum(dtype=np.int64)) * found.voxel_volume_mm3, 1)
     if truth is not None:
@@ -208,7 +209,7 @@ def _write_results(
     folder: Path,
 ) -> None:
     """Write the mask and what goes beside it."""
-    nodes, labels = segmentation.nodes()
+    nodes, labels = segmentation.nodes, segmentation.labels
     entry["nodes"] = len(nodes)
     rows = rows_of(case.name, nodes)
     write_case_table(folder, rows)
@@ -217,8 +218,7 @@ def _write_results(
     if options.wants_dicom:
         _write_dicom(entry, source, nodes, labels, options, folder)
     if options.probability:
-        probability = source.volume.with_array(segmentation.probability())
-        write_volume(probability, folder / f"probability{IMAGE_FORMATS.get(options.format, '.nii.gz')}")
+        write_volume(segmentation.probability, folder / f"probability{IMAGE_FORMATS.get(options.format, '.nii.gz')}")
     if options.preview:
         from lnq.results.preview import FILE_NAME, preview
 
@@ -226,10 +226,8 @@ def _write_results(
         preview(source.volume, labels, folder / FILE_NAME, truth, title)
     if options.page:
         from lnq.report.pages import PAGE, write_case_page
-        from lnq.report.scan import region_box
 
-        box = region_box(segmentation.crop)
-        write_case_page(folder / PAGE, entry | {"status": "done"}, rows, source.volume, labels, box)
+        write_case_page(folder / PAGE, entry | {"status": "done"}, rows, source.volume, labels, segmentation.region_box)
 
 
 def _write_dicom(

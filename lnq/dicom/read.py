@@ -266,7 +266,7 @@ def _check_pixels(s: Slice) -> None:
     """Raise ImageError unless a slice's file is whole and holds as many pixels as its header claims."""
     problem = name_problem(s.path)
     if problem:
-        raise ImageError(problem)
+        raise ImageError("{problem}", problem=problem)
     try:
         found = pixel_bytes(s.path)
     except Damaged as damage:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lnq.errors import Damaged, ImageError
+from lnq.errors import Damaged, ImageError, Message, Words
 from lnq.files import replace_atomically
 from lnq.image.headers.integrity import check_file
 from lnq.image.headers.layout import BAD_HEADER, BAD_SPACING, NO_ROTATION, Layout
@@ -30,29 +30,29 @@ def read_volume(path: Path | str) -> Volume:
     """
     path = Path(path)
     if not path.is_file():
-        raise ImageError(f"{path.name}: there is no such file")
+        raise ImageError("{subject}: there is no such file", subject=path.name)
     problem = name_problem(path)
     if problem:
-        raise ImageError(f"{path.name} cannot be read: {problem}")
+        raise ImageError("{subject} cannot be read: {problem}", subject=path.name, problem=problem)
     try:
         layout = check_file(path)
     except Damaged as damage:
-        raise ImageError(f"{path.name} cannot be read: {damage}") from None
+        raise ImageError("{subject} cannot be read: {problem}", subject=path.name, problem=damage) from None
     image = _read_itk(path, layout)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     if not np.abs(direction.T @ direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
-        raise ImageError(f"{path.name} cannot be used: {NO_ROTATION}")
+        raise ImageError("{subject} cannot be used: {problem}", subject=path.name, problem=Words(NO_ROTATION))
     return from_sitk(image)
 
 
-def name_problem(path: Path) -> str | None:
+def name_problem(path: Path) -> Message | None:
     """What is wrong with a path that ITK would end the whole program over, as the end of a sentence, or None."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        return "its path is not valid UTF-8, rename it"
+        return Message("its path is not valid UTF-8, rename it")
     if len(str(path)) > _LONGEST_PATH:
-        return f"its path is longer than {_LONGEST_PATH:,} characters"
+        return Message("its path is longer than {most:,} characters", most=_LONGEST_PATH)
     return None
 
 
@@ -67,26 +67,32 @@ def _read_itk(path: Path, layout: Layout) -> "sitk.Image":
         _check_information(path.name, reader, layout)
         return reader.Execute()
     except RuntimeError as error:
-        raise ImageError(f"{path.name} cannot be read: {_itk_reason(str(error))}") from error
+        raise ImageError(
+            "{subject} cannot be read: {problem}", subject=path.name, problem=_itk_reason(str(error))
+        ) from error
 
 
 def _check_information(name: str, reader: "sitk.ImageFileReader", layout: Layout) -> None:
     import SimpleITK as sitk
 
     if reader.GetNumberOfComponents() > 1:
-        raise ImageError(f"{name} cannot be used: it is a colour or vector image, a CT has one value per voxel")
+        raise _unusable(name, Words("it is a colour or vector image, a CT has one value per voxel"))
     dimension = reader.GetDimension()
     if dimension != 3:
-        raise ImageError(f"{name} cannot be used: it has {dimension} dimensions, a CT volume has 3")
+        raise _unusable(name, Message("it has {count} dimensions, a CT volume has 3", count=dimension))
     if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
-        raise ImageError(f"{name} cannot be used: its voxels are complex numbers, not HU")
+        raise _unusable(name, Words("its voxels are complex numbers, not HU"))
     if math.prod(reader.GetSize()) != layout.voxels:  # ITK understood the header otherwise
-        raise ImageError(f"{name} cannot be read: {BAD_HEADER}")
+        raise ImageError("{subject} cannot be read: {problem}", subject=name, problem=Words(BAD_HEADER))
     if not all(spacing > 0 for spacing in reader.GetSpacing()):  # ITK would mirror the image
-        raise ImageError(f"{name} cannot be read: {BAD_SPACING}")
+        raise ImageError("{subject} cannot be read: {problem}", subject=name, problem=Words(BAD_SPACING))
 
 
-def _itk_reason(message: str) -> str:
+def _unusable(name: str, problem: Words | Message) -> ImageError:
+    return ImageError("{subject} cannot be used: {problem}", subject=name, problem=problem)
+
+
+def _itk_reason(message: str) -> Words:
     """The sentence for an ITK error, whose own text is many lines of file names and addresses."""
     for sign, reason in (
         ("Bad direction", NO_ROTATION),
@@ -94,8 +100,8 @@ def _itk_reason(message: str) -> str:
         ("Failed to allocate", "there is not enough memory for it"),
     ):
         if sign in message:
-            return reason
-    return "it is truncated, damaged or no medical image"
+            return Words(reason)
+    return Words("it is truncated, damaged or no medical image")
 
 
 def from_sitk(image: "sitk.Image") -> Volume:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from scipy import ndimage
 
-from lnq.errors import ImageError
+from lnq.errors import ImageError, Message
 from lnq.image.volume import Volume
-
-if TYPE_CHECKING:
-    from lnq.anatomy.crop import Crop
 
 SPACING_MM = (0.2, 15.0)  # what a chest CT's voxels can be
 FIELD_MM = (100.0, 800.0)  # extent across the patient: less shows no mediastinum, more no scanner sees
@@ -29,81 +25,81 @@ def check_image(volume: Volume, name: str = "The image") -> None:
     """Raise ImageError, one sentence that begins with `name`, for a volume that is no usable CT."""
     problem = _geometry_problem(volume) or _voxel_problem(volume.array)
     if problem:
-        raise ImageError(f"{name} cannot be used: {problem}")
+        raise ImageError("{subject} cannot be used: {problem}", subject=name, problem=problem)
 
 
-def _geometry_problem(volume: Volume) -> str | None:
+def _geometry_problem(volume: Volume) -> Message | None:
     if min(volume.shape) == 0:
-        return "it has no voxels"
+        return Message("it has no voxels")
     if min(volume.shape) == 1:
-        return "it is a single slice, a CT volume is needed"
+        return Message("it is a single slice, a CT volume is needed")
     if not np.abs(volume.affine).max() < _FARTHEST_MM:
-        return "its position or spacing is no usable number"
+        return Message("its position or spacing is no usable number")
     low, high = SPACING_MM
     if not all(low <= s <= high for s in volume.spacing_mm):
         z, y, x = volume.spacing_mm
-        return f"its voxel spacing {x:.4g} x {y:.4g} x {z:.4g} mm lies outside {low:g}-{high:g} mm"
+        outside = "its voxel spacing {x:.4g} x {y:.4g} x {z:.4g} mm lies outside {low:g}-{high:g} mm"
+        return Message(outside, x=x, y=y, z=z, low=low, high=high)
     cosines = volume.direction.T @ volume.direction
     if np.abs(cosines - np.eye(3)).max() > _ROTATION_TOLERANCE:
-        return "its orientation matrix is no rotation"
+        return Message("its orientation matrix is no rotation")
     return _extent_problem(volume)
 
 
-def _extent_problem(volume: Volume) -> str | None:
+def _extent_problem(volume: Volume) -> Message | None:
     """A field of view that no chest CT has; the patient's axis is the one that is nearest to it."""
     extent_mm = [size * spacing for size, spacing in zip(volume.shape, volume.spacing_mm, strict=True)]
     along_mm = extent_mm.pop(int(np.abs(volume.direction[2]).argmax()))
     low, high = FIELD_MM
     if not all(low <= e <= high for e in extent_mm):
-        return f"its field of view of {extent_mm[1]:.4g} x {extent_mm[0]:.4g} mm lies outside {low:g}-{high:g} mm"
+        outside = "its field of view of {x:.4g} x {y:.4g} mm lies outside {low:g}-{high:g} mm"
+        return Message(outside, x=extent_mm[1], y=extent_mm[0], low=low, high=high)
     if along_mm > LONGEST_MM:
-        return f"it is {along_mm:.0f} mm long, more than {LONGEST_MM:g} mm"
+        return Message("it is {length:.0f} mm long, more than {most:g} mm", length=along_mm, most=LONGEST_MM)
     return None
 
 
-def _voxel_problem(array: np.ndarray) -> str | None:
+def _voxel_problem(array: np.ndarray) -> Message | None:
     if array.dtype.itemsize == 1:
-        return "its voxels have 8 bits, CT values in HU need 16"
+        return Message("its voxels have 8 bits, CT values in HU need 16")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return "it holds NaN or infinite values"
-    if max(abs(float(array.min())), abs(float(array.max()))) > MOST_HU:
-        return f"its values are not HU, they go from {array.min():.3g} to {array.max():.3g}"
-    if array.min() >= _TISSUE_HU:
-        return f"its values are not HU, none lies below {_TISSUE_HU}"
+        return Message("it holds NaN or infinite values")
+    low, high = array.min().item(), array.max().item()
+    if max(abs(low), abs(high)) > MOST_HU:
+        return Message("its values are not HU, they go from {low:.3g} to {high:.3g}", low=low, high=high)
+    if low >= _TISSUE_HU:
+        return Message("its values are not HU, none lies below {limit}", limit=_TISSUE_HU)
     if np.count_nonzero(array > _TISSUE_HU) < _LEAST_TISSUE * array.size:
-        return "it shows only air"
+        return Message("it shows only air")
     return None
 
 
-def warnings_for(volume: Volume, crop: Crop) -> tuple[str, ...]:
-    """What makes the volume unlike the training data, one sentence each, beside what the crop itself says.
+def warnings_for(chest: Volume, region: np.ndarray, lungs_found: int) -> tuple[str, ...]:
+    """What makes a CT unlike the training data, one sentence each.
 
-    `volume` as it was read, `crop` as found on it in LPS orientation.
+    `chest`: HU in LPS axes, cropped to the lungs; `region`: bool, the mediastinal region on its grid.
     """
     found = []
-    thickness = max(volume.spacing_mm)
+    thickness = max(chest.spacing_mm)
     if thickness > _THICK_SLICE_MM:
         found.append(f"Slices are {thickness:g} mm apart: nodes smaller than that may be missed.")
-    noise = noise_hu(volume, crop)
+    noise = noise_hu(chest.array, region)
     if noise is not None and noise > _NOISE_HU:
         found.append(f"Very noisy (about {noise:.0f} HU), as of a sharp kernel: nodes may be missed.")
-    blood = blood_hu(volume, crop)
-    if crop.lungs_found and blood is not None and blood < _CONTRAST_HU:
+    blood = blood_hu(chest, region)
+    if lungs_found and blood is not None and blood < _CONTRAST_HU:
         found.append(f"No contrast medium seen (blood at about {blood:.0f} HU): nodes look much like vessels.")
     return tuple(found)
 
 
-def noise_hu(volume: Volume, crop: Crop) -> float | None:
-    """Deviation of neighbouring pixels of soft tissue in the crop's region from each other, by 1 / sqrt(2).
+def noise_hu(chest_hu: np.ndarray, region: np.ndarray) -> float | None:
+    """Deviation of neighbouring pixels of soft tissue in the region from each other, by 1 / sqrt(2).
 
     From the median of the differences along a row, so that edges do not count; noise that is smooth over several pixels
-    counts less. None where there is too little soft tissue.
+    counts less. None where there is too little soft tissue. `chest_hu` and `region` (bool) are [Z, Y, X] in LPS axes.
     """
-    from lnq.image.resample import reorient_to_lps
-
-    cropped = crop.apply(reorient_to_lps(volume)[0])
-    hu = cropped.array[::2].astype(np.float32)
-    tissue = (hu > -20) & (hu < 250) & crop.region[::2]
+    hu = chest_hu[::2].astype(np.float32)
+    tissue = (hu > -20) & (hu < 250) & region[::2]
     pairs = tissue[:, :, 1:] & tissue[:, :, :-1]
     if np.count_nonzero(pairs) < 500:
         return None
@@ -111,21 +107,14 @@ def noise_hu(volume: Volume, crop: Crop) -> float | None:
     return float(1.4826 * np.median(np.abs(differences)) / np.sqrt(2))
 
 
-def blood_hu(volume: Volume, crop: Crop) -> float | None:
+def blood_hu(chest: Volume, region: np.ndarray) -> float | None:
     """Typical HU of the heart and the great vessels: the median of soft tissue deep in the mediastinum.
 
-    Of the crop's region the front two thirds are taken, which leaves out the spine, and what lies well inside
-    soft tissue on a grid of about 2 mm. None where there is too little of it.
+    Of the region (bool on the grid of `chest`, HU in LPS axes) the front two thirds are taken, which leaves out the
+    spine, and what lies well inside soft tissue on a grid of about 2 mm. None where there is too little of it.
     """
-    from scipy import ndimage
-
-    from lnq.image.resample import reorient_to_lps
-
-    lps, _ = reorient_to_lps(volume)
-    cropped = crop.apply(lps)
-    step = tuple(slice(None, None, max(1, round(2.0 / s))) for s in cropped.spacing_mm)
-    hu = cropped.array[step]
-    region = crop.region[step]
+    step = tuple(slice(None, None, max(1, round(2.0 / s))) for s in chest.spacing_mm)
+    hu, region = chest.array[step], region[step]
     rows = np.flatnonzero(region.any(axis=(0, 2)))
     if rows.size == 0:
         return None

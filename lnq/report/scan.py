@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from lnq.anatomy.crop import Crop
 from lnq.image.resample import reorient_to_lps, resample_image, resample_label_to
-from lnq.image.volume import Box, Volume, bounding_box
+from lnq.image.volume import Box, Volume
 from lnq.results.preview import WINDOW_HU, marked_box
 
 HU_PER_LEVEL = 2.0  # finer than a CT's noise, and a fifth smaller than one level per 256th of the window
@@ -65,13 +64,6 @@ def make_scan(volume: Volume, labels: Volume, box: Box | None, most_voxels: int)
     coarse = image if spacing_mm == image.spacing_mm else resample_image(image, spacing_mm)
     levels = coarse.with_array(_grey_levels(coarse.array))
     return Scan(_to_ras(levels), _to_ras(_labels_on(numbers, coarse)), image.spacing_mm)
-
-
-def region_box(crop: Crop) -> Box:
-    """The box, in LPS axes of the whole CT, around the region in which nodes may be reported."""
-    found = bounding_box(crop.region)
-    z, y, x = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(crop.box, found, strict=True))
-    return z, y, x
 
 
 def coarsened_mm(image: Volume, most_voxels: int) -> tuple[float, float, float]:

@@ -61,7 +61,7 @@ def test_nodes_are_found_where_they_are(chest, model):
     assert result.mask.array.dtype == np.uint8
     assert dice(result.mask.array > 0, truth) > 0.8
     assert result.mask.affine is chest.affine
-    probability = result.probability()
+    probability = result.probability.array
     assert probability.shape == chest.shape
     assert (probability[truth] > 0.5).mean() > 0.7
     assert probability[~truth].mean() < 0.01
@@ -77,7 +77,7 @@ def test_nodes_are_measured_where_they_are_in_any_orientation(chest, model):
     drawn_axis, _ = axes_mm(distance_mm(chest, NODES_MM[0]) <= RADIUS_MM, chest.spacing_mm)
     for volume in (chest, Volume(turned, affine[:, [2, 0, 1, 3]])):
         found = segment(volume, model)
-        nodes, numbered = found.nodes()
+        nodes, numbered = found.nodes, found.labels
         np.testing.assert_array_equal(numbered.array > 0, found.mask.array > 0)
         assert [n.number for n in nodes] == [1, 2, 3]
         wanted = sorted(NODES_MM, key=lambda centre: -centre[2])  # from the head downwards
@@ -154,7 +154,7 @@ def test_what_is_too_small_is_dropped(chest, model):
 
 def test_without_lungs_the_warning_is_passed_on(make_thorax, model):
     result = segment(make_thorax(lungs=0), model)
-    assert result.crop.lungs_found == 0
+    assert result.ready.crop.lungs_found == 0
     assert result.warnings[0].startswith("No lungs were found")
     assert result.mask.shape == (48, 56, 64)
 

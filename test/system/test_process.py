@@ -101,7 +101,7 @@ def test_mirroring_changes_the_probability_and_does_the_case_again(tmp_path, tho
         _, text, _ = batch("--no-preview", "--probability", *option)
         assert "ct: done in" in text
         found[mirror] = read_volume(tmp_path / "out" / "ct" / "probability.mha").array
-        wanted = segment(thorax, load_model(tiny_bundle, "cpu", mirror=mirror)).probability()
+        wanted = segment(thorax, load_model(tiny_bundle, "cpu", mirror=mirror)).probability.array
         np.testing.assert_allclose(found[mirror], wanted, atol=1e-6)
     assert np.abs(found[8] - found[0]).max() > 1e-3
     assert np.abs(found[8] - found[1]).max() > 1e-3
@@ -115,7 +115,7 @@ def test_a_bundle_that_mirrors_does_so_without_being_told(tmp_path, thorax, batc
     replace(ModelSpec.load(tiny_bundle), mirror=4).save(tmp_path / "model")
     batch("--no-preview", "--probability", "--model", str(tmp_path / "model"))
     found = read_volume(tmp_path / "out" / "ct" / "probability.mha").array
-    wanted = segment(thorax, load_model(tiny_bundle, "cpu", mirror=4)).probability()
+    wanted = segment(thorax, load_model(tiny_bundle, "cpu", mirror=4)).probability.array
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 

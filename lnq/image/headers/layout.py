@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from lnq.errors import Damaged
+from lnq.errors import Damaged, Words
 
 LONGEST_HEADER = 1 << 20  # bytes
 NO_IMAGE = "it is no medical image, or of a format that is not known"
@@ -38,7 +38,7 @@ def printable(text: str, most: int = 60) -> str:
 def whole_number(text: str, field: str, least: int) -> int:
     """A field's whole number. Raises Damaged for one below `least` and for what readers could understand otherwise."""
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
-        raise Damaged(f"its header gives {printable(text, 20)!r} for {field}")
+        raise Damaged("its header gives {text!r} for {field}", text=printable(text, 20), field=Words(field))
     return int(text)
 
 
@@ -46,14 +46,16 @@ def check_numbers(text: str, field: str, count: int) -> None:
     """Raise Damaged unless a field holds so many numbers."""
     words = text.split()
     if len(words) != count or not all(map(_NUMBER.fullmatch, words)) or "inf" in map(str, map(float, words)):
-        raise Damaged(f"its header gives {printable(text, 20)!r} for {field}")
+        raise Damaged("its header gives {text!r} for {field}", text=printable(text, 20), field=Words(field))
 
 
 def count_voxels(text: str, field: str, dimensions: int) -> int:
     """The product of a field's sizes, one for each dimension."""
     sizes = [whole_number(size, field, 1) for size in text.split()]
     if len(sizes) != dimensions:
-        raise Damaged(f"its header gives {len(sizes)} sizes for {dimensions} dimensions")
+        raise Damaged(
+            "its header gives {count} sizes for {dimensions} dimensions", count=len(sizes), dimensions=dimensions
+        )
     return prod(sizes)
 
 
@@ -62,16 +64,16 @@ def voxel_file(header: Path, name: str) -> Path:
     if "%" in name or name.startswith("LIST"):
         raise Damaged("its voxels lie in several files, make it one")
     if os.path.isabs(name) or ".." in name.split("/"):
-        raise Damaged(f"its header names a voxel file outside its folder, {printable(name)}")
+        raise Damaged("its header names a voxel file outside its folder, {file}", file=printable(name))
     path = header.parent / name
     if not os.path.isfile(path):
-        raise Damaged(f"its voxel file {printable(name)} is missing")
+        raise Damaged("its voxel file {file} is missing", file=printable(name))
     return path
 
 
 def check_count(found: int, expected: int) -> None:
     """Raise Damaged unless as many bytes are there as a header claims."""
     if found < expected:
-        raise Damaged(f"it is truncated: {found:,} of {expected:,} bytes are there")
+        raise Damaged("it is truncated: {found:,} of {expected:,} bytes are there", found=found, expected=expected)
     if found > expected:
-        raise Damaged(f"it holds more than the {expected:,} bytes that its header claims")
+        raise Damaged("it holds more than the {expected:,} bytes that its header claims", expected=expected)

@@ -35,13 +35,13 @@ def metaimage_layout(path: Path) -> Layout:
         header, end = _read_header(file)
     dimensions = whole_number(header.get("NDims", ""), "NDims", 1)
     if dimensions > _MOST_DIMENSIONS:
-        raise Damaged(f"its header claims {dimensions} dimensions")
+        raise Damaged("its header claims {dimensions} dimensions", dimensions=dimensions)
     _check_geometry(header, dimensions)
     if not header.get("BinaryData", "").startswith(_TRUE):
         raise Damaged("its voxels are written as text")
     kind = header.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY").removeprefix("U")
     if kind not in _TYPE_BYTES:
-        raise Damaged(f"its voxels are of type {printable(kind, 20)!r}, which is not known")
+        raise Damaged("its voxels are of type {kind!r}, which is not known", kind=printable(kind, 20))
     voxels = count_voxels(header.get("DimSize", ""), "DimSize", dimensions)
     channels = whole_number(header.get("ElementNumberOfChannels", "1"), "ElementNumberOfChannels", 1)
     size = voxels * channels * _TYPE_BYTES[kind]
@@ -82,7 +82,7 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, str], int]:
         if len(parts) < 2 or len(key) > _LONGEST_KEY or (len(line) == _LONGEST_LINE and line[-1:] != b"\n"):
             break
         if key in header:
-            raise Damaged(f"its header gives {printable(key, 20)} twice")
+            raise Damaged("its header gives {field} twice", field=printable(key, 20))
         header[key] = parts[1].lstrip("=: \t")
         if key == "ElementDataFile":
             return header, file.tell()

@@ -31,9 +31,9 @@ def nifti_layout(path: Path) -> Layout:
     if not 1 <= dimensions <= 7 or min(sizes[:dimensions]) < 1:
         raise Damaged("its header gives no size")
     if data_type not in _TYPE_BYTES:
-        raise Damaged(f"its voxels are of type {data_type}, which is not known")
+        raise Damaged("its voxels are of type {kind}, which is not known", kind=data_type)
     if not (offset >= _HEADER_BYTES and offset.is_integer()):
-        raise Damaged(f"its header says that its voxels begin at byte {offset:g}")
+        raise Damaged("its header says that its voxels begin at byte {offset:g}", offset=offset)
     if any(map(math.isinf, scale)):  # NaN stands for none in some writers' files
         raise Damaged("its voxel values are scaled by infinity")
     _check_geometry(header, order, min(dimensions, 3))

@@ -42,7 +42,7 @@ def nrrd_layout(path: Path) -> Layout:
         raise Damaged(NO_SPACING)  # ITK would take 1 mm
     kind = fields.get("type", "").lower()
     if kind not in _TYPE_BYTES:
-        raise Damaged(f"its voxels are of type {printable(kind, 20)!r}, which is not known")
+        raise Damaged("its voxels are of type {kind!r}, which is not known", kind=printable(kind, 20))
     packing = _PACKINGS.get(fields.get("encoding", "").lower())
     if packing is None:
         raise Damaged("its voxels are neither raw nor packed by gzip")
@@ -67,7 +67,7 @@ def _read_header(file: BinaryIO) -> dict[str, str]:
         if file.tell() > LONGEST_HEADER or not (is_note or (colon and len(line) <= _LONGEST_LINE)):
             raise Damaged(BAD_HEADER)
         if name in fields:
-            raise Damaged(f"its header gives {printable(name, 20)} twice")
+            raise Damaged("its header gives {field} twice", field=printable(name, 20))
         if not is_note:
             fields[name] = value.strip()
     return fields

@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from lnq.anatomy.crop import find_crop
+from lnq.anatomy.crop import Crop, find_crop
 from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
 from lnq.inference.spec import CropSpec
@@ -181,3 +181,10 @@ def test_the_box_is_searched_where_nothing_lies_between_the_lungs(thorax, monkey
     crop = find_crop(thorax, CropSpec())
     assert crop.region.all()
     assert crop.warnings == ("No mediastinum was found between the lungs: the box around them was searched.",)
+
+
+def test_region_box_is_in_the_whole_ct():
+    region = np.zeros((4, 5, 6), bool)
+    region[1:3, 2, 3:6] = True
+    crop = Crop((slice(10, 14), slice(20, 25), slice(30, 36)), region, 2, (50, 60, 70))
+    assert crop.region_box == (slice(11, 13), slice(22, 23), slice(33, 36))

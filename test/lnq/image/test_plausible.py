@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -7,6 +5,7 @@ from lnq.anatomy.crop import find_crop
 from lnq.errors import ImageError
 from lnq.image.plausible import blood_hu, check_image, noise_hu, warnings_for
 from lnq.image.volume import Volume, make_affine
+from lnq.inference.spec import CropSpec
 
 
 def chest(**changes) -> Volume:
@@ -99,32 +98,41 @@ def test_only_the_field_of_view_across_the_patient_counts(shape, spacing_mm, dir
     check_image(Volume(with_shape(*shape), make_affine(spacing_mm, direction=direction)))
 
 
+def cropped(volume: Volume) -> tuple[Volume, np.ndarray, int]:
+    """A volume's crop to the lungs, the region in it, and how many lungs there are."""
+    crop = find_crop(volume, CropSpec())
+    return crop.apply(volume), crop.region, crop.lungs_found
+
+
 def test_thorax_gives_no_warning(thorax):
-    assert warnings_for(thorax, find_crop(thorax)) == ()
+    assert warnings_for(*cropped(thorax)) == ()
 
 
 def test_blood_is_measured_in_the_heart(make_thorax):
     for hu in (40, 160):
-        volume = make_thorax(blood_hu=hu)
-        assert blood_hu(volume, find_crop(volume)) == pytest.approx(hu, abs=10)
+        chest, region, _ = cropped(make_thorax(blood_hu=hu))
+        assert blood_hu(chest, region) == pytest.approx(hu, abs=10)
 
 
 def test_blood_is_unknown_without_soft_tissue(thorax):
-    crop = find_crop(thorax)
-    air = thorax.with_array(np.full_like(thorax.array, -1000))
-    assert blood_hu(air, crop) is None
+    chest, region, _ = cropped(thorax)
+    assert blood_hu(chest.with_array(np.full_like(chest.array, -1000)), region) is None
 
 
 def test_missing_contrast_medium_is_warned_of(make_thorax):
-    volume = make_thorax(blood_hu=40)
-    (warning,) = warnings_for(volume, find_crop(volume))
+    (warning,) = warnings_for(*cropped(make_thorax(blood_hu=40)))
     assert warning.startswith("No contrast medium seen (blood at about 4")
+
+
+def test_contrast_medium_is_not_looked_for_without_lungs(make_thorax):
+    chest, region, _ = cropped(make_thorax(blood_hu=40))
+    assert warnings_for(chest, region, lungs_found=0) == ()
 
 
 def test_thick_slices_are_warned_of():
     volume = chest(affine=make_affine((5.5, 1, 1)))
-    crop = SimpleNamespace(lungs_found=0, apply=lambda v: v, region=np.ones(volume.shape, bool))
-    assert warnings_for(volume, crop) == ("Slices are 5.5 mm apart: nodes smaller than that may be missed.",)
+    found = warnings_for(volume, np.ones(volume.shape, bool), lungs_found=0)
+    assert found == ("Slices are 5.5 mm apart: nodes smaller than that may be missed.",)
 
 
 def with_noise(volume: Volume, hu: float) -> Volume:
@@ -133,14 +141,17 @@ def with_noise(volume: Volume, hu: float) -> Volume:
 
 
 def test_noise_is_that_of_neighbouring_pixels(thorax):
-    crop = find_crop(thorax)  # whose own noise is 8 HU
-    assert noise_hu(thorax, crop) == pytest.approx(8, abs=1)
-    assert noise_hu(with_noise(thorax, 30), crop) == pytest.approx(np.hypot(8, 30), abs=3)
-    assert noise_hu(thorax.with_array(np.full(thorax.shape, -1000, np.int16)), crop) is None
+    crop = find_crop(thorax, CropSpec())  # whose own noise is 8 HU
+    noisy = crop.apply(with_noise(thorax, 30)).array
+    assert noise_hu(crop.apply(thorax).array, crop.region) == pytest.approx(8, abs=1)
+    assert noise_hu(noisy, crop.region) == pytest.approx(np.hypot(8, 30), abs=3)
+    assert noise_hu(np.full_like(noisy, -1000), crop.region) is None
 
 
 def test_noise_beyond_the_training_datas_is_warned_of(thorax):
-    noisy = with_noise(thorax, 70)  # median differences grow less: tissue is what stays between -20 and 250 HU
-    crop = find_crop(thorax)
-    assert "Very noisy (about 59 HU), as of a sharp kernel: nodes may be missed." in warnings_for(noisy, crop)
-    assert not [w for w in warnings_for(with_noise(thorax, 40), crop) if w.startswith("Very noisy")]
+    crop = find_crop(thorax, CropSpec())
+    noisy = crop.apply(with_noise(thorax, 70))  # median differences grow less: tissue is what stays at -20 to 250 HU
+    warning = "Very noisy (about 59 HU), as of a sharp kernel: nodes may be missed."
+    assert warning in warnings_for(noisy, crop.region, 2)
+    less = warnings_for(crop.apply(with_noise(thorax, 40)), crop.region, 2)
+    assert not [w for w in less if w.startswith("Very noisy")]

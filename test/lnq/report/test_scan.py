@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lnq.anatomy.crop import Crop
 from lnq.image.itk import read_volume
 from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume, make_affine
-from lnq.report.scan import coarsened_mm, make_scan, nifti, region_box
+from lnq.report.scan import coarsened_mm, make_scan, nifti
 
 WHOLE = (slice(None), slice(None), slice(None))
 
@@ -124,10 +123,3 @@ def test_labels_of_another_shape_are_refused(thorax):
     other = Volume(np.zeros((2, 2, 2), np.int16), thorax.affine)
     with pytest.raises(ValueError, match="The labels' shape .* is not the CT's"):
         make_scan(thorax, other, None, 10**6)
-
-
-def test_region_box_is_in_the_whole_ct():
-    region = np.zeros((4, 5, 6), bool)
-    region[1:3, 2, 3:6] = True
-    crop = Crop((slice(10, 14), slice(20, 25), slice(30, 36)), region, 2, (50, 60, 70))
-    assert region_box(crop) == (slice(11, 13), slice(22, 23), slice(33, 36))

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from lnq.image.components import CONNECTED_26
 from lnq.nodes.metrics import dice, false_components, node_detection
-from lnq.nodes.postprocess import CORNERS, drop_faint
+from lnq.nodes.postprocess import drop_faint
 from training.scoring import tune
 from training.scoring.tune import Marked, choose, mark, try_cut, write_tried
 
@@ -37,7 +38,7 @@ def test_what_follows_from_components_is_what_the_masks_metrics_say(seed: int, t
         dices.append(dice(kept, truth))
         results = node_detection(kept, truth, (1.0, 1.0, 1.0))
         found, nodes = found + sum(r.found for r in results), nodes + len(results)
-        count = ndimage.label(kept, CORNERS)[1]
+        count = ndimage.label(kept, CONNECTED_26)[1]
         true, components = true + count - false_components(kept, truth), components + count
     tried = try_cut(cases, threshold, peak)
     assert tried.mean_dice == pytest.approx(np.mean(dices))
