@@ -18,11 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from lnq import __version__
 from lnq.batch import command as batch_command
 from lnq.errors import BROKEN_PIPE, DONE, INTERRUPTED, NOT_STARTED, SOME_FAILED, TERMINATED, BundleError, StartError
 from lnq.inference.bundle import default_bundle
 from lnq.inference.spec import MIRRORINGS, ModelSpec
+from lnq.version import __version__
 
 if TYPE_CHECKING:
     from lnq.inference.backends import Model

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lnq import __version__
 from lnq.archive.case import Case, attempt, identity, plain_name
 from lnq.archive.open import Source, content_sha256, file_state, open_case
 from lnq.errors import ImageError
@@ -31,6 +30,7 @@ from lnq.inference.spec import INT8_WEIGHTS_NAME, WEIGHTS_NAME
 from lnq.nodes.metrics import assd_mm, dice
 from lnq.pipeline import Segmentation, segment
 from lnq.results.node_table import Entry, rows_of, write_case_table
+from lnq.version import __version__
 
 if TYPE_CHECKING:
     from lnq.inference.backends import Model

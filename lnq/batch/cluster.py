@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lnq import __version__
 from lnq.archive.case import Case
 from lnq.archive.open import case_from_plain, case_to_plain
 from lnq.batch.case import Settings, failed_entry, settings_from_plain
 from lnq.batch.worker import Limits, Worker
 from lnq.errors import StartError, Stopped
 from lnq.results.node_table import Entry
+from lnq.version import __version__
 
 _CONNECT_SECONDS = 30
 _POLL_SECONDS = 0.2

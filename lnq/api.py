@@ -1,0 +1,82 @@
+"""What `import lnq` offers: read a CT or make one of an array, load a model, segment, save."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lnq import pipeline
+from lnq.image import itk
+from lnq.image.plausible import check_image
+from lnq.image.volume import Volume, make_affine
+from lnq.inference import backends
+from lnq.inference.backends import Model
+from lnq.inference.bundle import shipped_bundle
+from lnq.pipeline import Segmentation
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+
+def read_ct(path: Path | str) -> Volume:
+    """The CT in an image file, or in a folder that holds a DICOM series, in HU.
+
+    Raises ImageError, one sentence, where it is missing, damaged or no usable CT.
+    """
+    from lnq.archive.case import read_case  # brings pydicom, which training does without
+
+    return read_case(Path(path))
+
+
+def from_array(
+    hu: np.ndarray,
+    spacing_mm: Sequence[float],
+    origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
+    direction: np.ndarray | None = None,
+) -> Volume:
+    """A CT of an array [Z, Y, X] in HU, with spacing in z, y, x order and the place (L, P, S) of voxel 0.
+
+    `direction`: [3, 3], unit columns that say where the axes z, y, x point in (L, P, S). By default they point to the
+    patient's head, back and left. Raises ImageError, one sentence, for what is no usable CT.
+    """
+    return _checked(Volume(np.asarray(hu), make_affine(spacing_mm, origin_mm, direction)))
+
+
+def from_sitk(image: sitk.Image) -> Volume:
+    """A CT of a 3-D SimpleITK image in HU. Raises ImageError, one sentence, for what is no usable CT."""
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise ValueError(
+            "A CT must be a 3-D image with one number per voxel, not "
+            f"{image.GetDimension()}-D with {image.GetNumberOfComponentsPerPixel()}"
+        )
+    return _checked(itk.from_sitk(image))
+
+
+def load_model(
+    bundle: Path | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "f32",
+    mirror: int | None = None,
+) -> Model:
+    """The model of a bundle, by default of the one that came along; `auto` takes a GPU where PyTorch finds one.
+
+    The other arguments and the errors are those of `lnq.inference.backends.load_model`.
+    """
+    return backends.load_model(shipped_bundle() if bundle is None else bundle, device, threads, precision, mirror)
+
+
+def segment(ct: Volume, model: Model) -> Segmentation:
+    """Find the mediastinal lymph nodes of a CT, of any orientation and spacing.
+
+    Raises ImageError, one sentence, for what is no usable CT.
+    """
+    return pipeline.segment(_checked(ct), model)
+
+
+def _checked(ct: Volume) -> Volume:
+    check_image(ct)
+    return ct
