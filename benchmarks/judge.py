@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.peers.contender import OURS, PROBABILITY
 from benchmarks.peers.launch import Run
-from lnq.archive.case import read_case
+from lnq.archive.open import read_ct
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.names import stem
 from lnq.image.resample import resample_array_to
@@ -43,7 +43,7 @@ class Patient:
     @staticmethod
     def load(ct: Path, truth: Path | None, spec: ModelSpec, folder: Path) -> Patient:
         """Read a CT and write the lungs' box of it into `folder`, uncompressed, HU below -1024 cut off."""
-        volume = read_case(ct)
+        volume = read_ct(ct)
         ready = prepare(volume, spec.spacing_mm, spec.crop)
         crop = folder / f"{stem(ct)}.nii"
         write_volume(ready.cropped, crop)

@@ -26,9 +26,9 @@ def read_ct(path: Path | str) -> Volume:
 
     Raises ImageError, one sentence, where it is missing, damaged or no usable CT.
     """
-    from lnq.archive.case import read_case  # brings pydicom, which training does without
+    from lnq.archive import open as archive  # brings pydicom, which training does without
 
-    return read_case(Path(path))
+    return archive.read_ct(Path(path))
 
 
 def from_array(

@@ -17,9 +17,10 @@ from evalutils import SegmentationAlgorithm
 from evalutils.io import ImageLoader
 from pandas import DataFrame
 
-from lnq.archive.case import Case, attempt, name_cases, read_case
-from lnq.dicom.read import is_dicom_file
-from lnq.errors import StartError
+from lnq.archive.case import Subject, name_cases
+from lnq.archive.open import read_ct
+from lnq.dicom.header import is_dicom_file
+from lnq.errors import StartError, attempt
 from lnq.files import prepare_output, write_text
 from lnq.image.itk import write_volume
 from lnq.image.names import EXTENSIONS, VOXEL_FILES, stem
@@ -44,13 +45,13 @@ class CTLoader(ImageLoader):
 
     @staticmethod
     def load_image(fname: Path) -> Volume:
-        return read_case(fname)
+        return read_ct(fname)
 
 
 class LymphNodeAlgorithm(SegmentationAlgorithm):
     """Segments every CT of the input folder; `failures` holds one sentence for each that could not be."""
 
-    def __init__(self, cases: list[Case], model: Model, output: Path) -> None:
+    def __init__(self, cases: list[Subject], model: Model, output: Path) -> None:
         super().__init__(
             file_loaders={"input_image": CTLoader()},
             validators={},
@@ -79,8 +80,9 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
 
     def process_case(self, *, idx: int, case: Any) -> dict[str, Any]:
         result = _result(case["path"])
-        error = attempt(case["path"], lambda: self._segment_into(result, case["name"], case["path"]))
-        if error:
+        reason = attempt(case["path"].name, lambda: self._segment_into(result, case["name"], case["path"]))
+        if reason is not None:
+            error = str(reason)
             logger.error("%s", error)
             self.failures.append(error)
             result["error_messages"].append(error)
@@ -111,7 +113,7 @@ def run_container(load_model: Callable[[], Model], source: Path = INPUT, output:
     results.json says the same, whatever happens. Whatever kept it from starting is raised.
     """
     prepare_output(output)
-    cases: list[Case] = []
+    cases: list[Subject] = []
     try:
         folder = input_folder(source)
         cases = find_inputs(folder)
@@ -147,7 +149,7 @@ def input_folder(source: Path) -> Path:
     return source / place[INPUT_SLUG]
 
 
-def find_inputs(folder: Path) -> list[Case]:
+def find_inputs(folder: Path) -> list[Subject]:
     """Every file below `folder` but hidden ones and the voxel files of a header beside them.
 
     The files of a DICOM series are one case: their folder.
@@ -161,7 +163,7 @@ def find_inputs(folder: Path) -> list[Case]:
             found[path.parent] = None
         elif not _is_voxel_file(path, headers):
             found[path] = None
-    return name_cases(Case("", path) for path in found)
+    return name_cases(Subject("", path) for path in found)
 
 
 def _is_voxel_file(path: Path, headers: set[Path]) -> bool:

@@ -6,14 +6,17 @@ shown: a file's name may be a patient's.
 
 from __future__ import annotations
 
+import logging
 import os
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 DONE, SOME_FAILED, NOT_STARTED = 0, 1, 2
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # as a shell gives for SIGINT, SIGPIPE and SIGTERM
+
+logger = logging.getLogger(__name__)
 
 WITHHELD = "(not shown)"
 _SUBJECT = "subject"  # the field for what the sentence is about: the case
@@ -34,6 +37,17 @@ class Message:
         self.template = template
         self.values = values
 
+    @staticmethod
+    def listed(messages: Iterable[Message]) -> Message:
+        """Several messages as one, with commas between."""
+        values = {f"part{number}": message for number, message in enumerate(messages)}
+        return Message(", ".join(f"{{{key}}}" for key in values), **values)
+
+    def about(self, subject: str) -> Message:
+        """The same message, but without names it is about `subject`, whatever a sentence around it is about."""
+        values = {key: _Called(value, subject) if key == _SUBJECT else value for key, value in self.values.items()}
+        return Message(self.template, **values)
+
     def __str__(self) -> str:
         return self._filled({key: str(value) if _is_name(value) else value for key, value in self.values.items()})
 
@@ -41,6 +55,8 @@ class Message:
         """The sentence about `subject`, which tells nothing of a patient, and with no other name in it."""
 
         def shown(key: str, value: Any) -> Any:
+            if isinstance(value, _Called):
+                return value.instead
             if key == _SUBJECT:
                 return subject
             inner = value.message if isinstance(value, MessageError) else value
@@ -54,6 +70,17 @@ class Message:
         if not values:
             return self.template
         return string.Formatter().vformat(self.template, (), values)
+
+
+class _Called(str):
+    """A name, with words that stand in its place where names are not shown."""
+
+    instead: str
+
+    def __new__(cls, name: object, instead: str) -> _Called:
+        called = super().__new__(cls, name)
+        called.instead = instead
+        return called
 
 
 def _is_name(value: object) -> bool:
@@ -86,6 +113,20 @@ class StartError(Exception):
 
 class Stopped(Exception):
     """The run was told to stop."""
+
+
+def attempt(subject: str, work: Callable[[], None]) -> Message | None:
+    """Run one case's work; None where it succeeded, else one sentence that says why it failed.
+
+    An unforeseen error is also logged with its traceback.
+    """
+    try:
+        work()
+    except Exception as error:
+        if not isinstance(error, (ImageError, MemoryError, OSError)):
+            logger.exception("Unforeseen error with %s", subject)
+        return reason_of(error, subject)
+    return None
 
 
 def reason_of(error: BaseException, subject: str) -> Message:

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.stages import Job, Outcome, Stages
 from lnq import pipeline
-from lnq.archive.case import read_case
+from lnq.archive.open import read_ct
 from lnq.image.itk import write_volume
 from lnq.inference.backends import Model, load_model
 
@@ -26,7 +26,7 @@ def run_lnq(job: Job, stages: Stages) -> Outcome:
         return model.predict(patches)
 
     with stages("read"):
-        volume = read_case(job.ct)
+        volume = read_ct(job.ct)
     with (
         patch.object(pipeline, "find_crop", stages.timed("crop", pipeline.find_crop)),
         patch.object(Model, "probability", stages.timed("network", Model.probability)),

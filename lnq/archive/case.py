@@ -1,117 +1,238 @@
-"""Find the cases under what a user points at, name them, and segment one."""
+"""What is to be segmented: an image file, a DICOM series, or either of them in an archive. Each knows how it is opened.
+
+A case is known from run to run by its identity, and by its name in all results.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import logging
+import zipfile
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from lnq.dicom.read import read_dicom_series
-from lnq.errors import ImageError
-from lnq.image.itk import read_volume
-from lnq.image.names import EXTENSIONS, stem
-from lnq.image.plausible import check_image
-from lnq.image.volume import Volume
+from lnq.archive.open import BLOCK_BYTES, OpenedCase, damaged_archive, open_series, read_ct, unpack
+from lnq.image.names import VOXEL_FILES, stem
 
 ARCHIVE = ".zip"
 
 
-logger = logging.getLogger(__name__)
+@dataclass(frozen=True)
+class Subject:
+    """What a line of the manifest is about: something under what a user points at."""
+
+    name: str  # blank until all are found: see `name_cases`
+    path: Path  # the file, folder or archive
+
+    @property
+    def series_uid(self) -> str | None:
+        """The SeriesInstanceUID, where it is a DICOM series."""
+        return None
+
+    @property
+    def plain_name(self) -> str:
+        """What it is called, if nothing else is called so: the path's stem."""
+        return stem(self.path) or f"series-{self.identity[:8]}"
+
+    @property
+    def identity(self) -> str:
+        """Hex SHA-256 of what it is known by from run to run: its SeriesInstanceUID, or else its place."""
+        return _sha256(self.series_uid or self.place)
+
+    @property
+    def place(self) -> str:
+        """Where it lies: the path, and the first file of several there."""
+        return str(self.path)
 
 
 @dataclass(frozen=True)
-class Case:
-    """A CT: an image file, a folder with a DICOM series, or chosen files of a folder or of a zip archive."""
+class MissingSeries(Subject):
+    """A DICOM series that was asked for and is not there; its UID stands for a path."""
 
-    name: str
-    path: Path  # the file, folder or archive
-    files: tuple[str, ...] = ()  # a series' paths, or members of the archive, the image file first; else all
-    dicom: bool = False  # whether `files` are a DICOM series
-    series_uid: str | None = None
+    @property
+    def series_uid(self) -> str:
+        return str(self.path)
+
+    @property
+    def plain_name(self) -> str:
+        return self.path.name
 
 
-def name_cases(cases: Iterable[Case], hash_names: bool = False, taken: Iterable[str] = ()) -> list[Case]:
-    """The cases with their names: the path's stem, with `-` and 8 hex digits where two agree or one is taken.
+@dataclass(frozen=True)
+class Case(Subject, ABC):
+    """Something that can be segmented."""
 
-    With `hash_names` 16 hex digits of the series' UID or of the path, which tell nothing of the patient.
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files on disk that it consists of."""
+
+    @abstractmethod
+    def open(self, scratch: Path) -> OpenedCase:
+        """Read and check it; what lies in an archive is unpacked into `scratch` before.
+
+        Raises ImageError with the reason where it cannot be used, OSError where it cannot be unpacked.
+        """
+
+    def content(self) -> Iterator[bytes]:
+        """What differs where its contents differ, in blocks. Raises OSError where a file is missing."""
+        for path in self.files():
+            yield f"{path.stat().st_size}\0".encode()
+            with open(path, "rb") as file:
+                while block := file.read(BLOCK_BYTES):
+                    yield block
+
+
+@dataclass(frozen=True)
+class ImageFile(Case):
+    """An image file."""
+
+    def files(self) -> list[Path]:
+        """See `Case`: with the voxel files beside a header."""
+        base = stem(self.path)
+        beside = (self.path.with_name(base + extension) for extension in VOXEL_FILES)
+        return [self.path, *(p for p in beside if p.is_file())]
+
+    def open(self, scratch: Path) -> OpenedCase:
+        """See `Case`."""
+        return OpenedCase(read_ct(self.path))
+
+
+@dataclass(frozen=True)
+class DicomSeries(Case):
+    """The slices of a DICOM series, wherever they lie below `path`."""
+
+    slices: tuple[Path, ...]
+    uid: str
+
+    @property
+    def series_uid(self) -> str:
+        return self.uid
+
+    @property
+    def plain_name(self) -> str:
+        return self.path.name or f"series-{self.identity[:8]}"  # a folder's name has no extension
+
+    @property
+    def place(self) -> str:
+        return "\0".join(map(str, [self.path, *self.slices[:1]]))
+
+    def files(self) -> list[Path]:
+        """See `Case`."""
+        return list(self.slices)
+
+    def open(self, scratch: Path) -> OpenedCase:
+        """See `Case`."""
+        return open_series(self.slices, self.path.name)
+
+
+@dataclass(frozen=True)
+class _Archived(Case):
+    """Members of an archive, which is `path`."""
+
+    members: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        return "\0".join([str(self.path), *self.members[:1]])
+
+    def files(self) -> list[Path]:
+        """See `Case`."""
+        return [self.path]
+
+    def content(self) -> Iterator[bytes]:
+        """See `Case`: the checksums that the archive keeps of its members. Raises ImageError where it is damaged."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                for name in self.members:
+                    member = archive.getinfo(name)
+                    yield f"{name}\0{member.CRC}\0{member.file_size}\0".encode(errors="surrogateescape")
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise damaged_archive(self.path, error) from None
+
+
+@dataclass(frozen=True)
+class ArchivedImage(_Archived):
+    """An image file in an archive, the first of its members, with its voxel files."""
+
+    @property
+    def plain_name(self) -> str:
+        return stem(Path(self.members[0]))
+
+    def open(self, scratch: Path) -> OpenedCase:
+        """See `Case`."""
+        return OpenedCase(read_ct(unpack(self.path, self.members, scratch)[0]))
+
+
+@dataclass(frozen=True)
+class ArchivedSeries(_Archived):
+    """The slices of a DICOM series in an archive."""
+
+    uid: str
+
+    @property
+    def series_uid(self) -> str:
+        return self.uid
+
+    def open(self, scratch: Path) -> OpenedCase:
+        """See `Case`."""
+        return open_series(unpack(self.path, self.members, scratch), self.path.name)
+
+
+KINDS: Sequence[type[Case]] = (ImageFile, DicomSeries, ArchivedImage, ArchivedSeries)
+
+
+def file_state(case: Case) -> tuple[int, int, int]:
+    """Number, bytes and latest change (ns) of a case's files: quick to look at, and equal where nothing was touched.
+
+    Raises OSError where one is missing.
     """
-    cases = list(cases)
-    plain = [plain_name(case) for case in cases]
+    states = [path.stat() for path in case.files()]
+    return len(states), sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)
+
+
+def content_sha256(case: Case) -> str:
+    """Hex SHA-256 of a case's contents. Raises OSError where a file is missing, ImageError for a damaged archive."""
+    digest = hashlib.sha256()
+    for block in case.content():
+        digest.update(block)
+    return digest.hexdigest()
+
+
+Named = TypeVar("Named", bound=Subject)
+
+
+def name_cases(found: Iterable[Named], hash_names: bool = False, taken: Iterable[str] = ()) -> list[Named]:
+    """The cases with their names: the plain ones, with `-` and 8 hex digits where two agree or one is taken.
+
+    With `hash_names` 16 hex digits of the series' UID or of the place, which tell nothing of the patient.
+    """
+    found = list(found)
+    plain = [one.plain_name for one in found]
     used = {name.lower() for name in taken}  # file systems may not tell cases apart
     count = Counter(name.lower() for name in (*plain, *used))
     named = []
-    for case, name in zip(cases, plain, strict=True):
+    for one, name in zip(found, plain, strict=True):
         if hash_names:
-            name = identity(case)[:16]
+            name = one.identity[:16]
         elif count[name.lower()] > 1:
-            name = hashed_name(case)
-        named.append(replace(case, name=free_name(case, name, used)))
+            name = f"{name}-{one.identity[:8]}"
+        named.append(replace(one, name=free_name(one, name, used)))
     return named
 
 
-def free_name(case: Case, name: str, used: set[str]) -> str:
+def free_name(found: Subject, name: str, used: set[str]) -> str:
     """`name`, or where it is among `used` (lower case) with a hash of where the files are; then it is used too.
 
     Objects of one series may be two cases: in two archives, or a scan and its scout view.
     """
     if name.lower() in used:
-        name = f"{name}-{_sha256(_place(case))[:8]}"
+        name = f"{name}-{_sha256(found.place)[:8]}"
     used.add(name.lower())
     return name
 
 
-def plain_name(case: Case) -> str:
-    """The path's stem; of an image file within an archive that file's."""
-    inner = case.files[0] if case.files and not case.dicom else ""
-    if inner.lower().endswith(EXTENSIONS):
-        return stem(Path(inner))
-    whole = case.dicom and not case.path.name.lower().endswith(ARCHIVE)  # a folder's name has no extension
-    return (case.path.name if whole else stem(case.path)) or f"series-{identity(case)[:8]}"
-
-
-def hashed_name(case: Case) -> str:
-    """The case's plain name with digits of what it is known by."""
-    return f"{plain_name(case)}-{identity(case)[:8]}"
-
-
-def identity(case: Case) -> str:
-    """Hex SHA-256 of what a case is known by from run to run: its SeriesInstanceUID, or else its place."""
-    return _sha256(case.series_uid or _place(case))
-
-
-def _place(case: Case) -> str:
-    return "\0".join([str(case.path), *case.files[:1]])
-
-
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-
-
-def read_case(path: Path) -> Volume:
-    """Read the CT of a file or of a DICOM folder and check it. Raises ImageError where it cannot be used."""
-    volume = read_dicom_series(path) if path.is_dir() else read_volume(path)
-    check_image(volume, path.name)
-    return volume
-
-
-def attempt(path: Path, work: Callable[[], None]) -> str | None:
-    """Run one case's work; None where it succeeded, else one sentence that says why it failed.
-
-    An unforeseen error is also logged with its traceback.
-    """
-    try:
-        work()
-    except ImageError as error:
-        return str(error)
-    except MemoryError:
-        return f"{path.name} could not be segmented: there is not enough memory for it"
-    except OSError as error:
-        place = f": {error.filename}" if error.filename else ""
-        return f"{path.name} could not be segmented: {error.strerror or error}{place}"
-    except Exception as error:
-        logger.exception("Unforeseen error with %s", path)
-        return f"{path.name} could not be segmented: {type(error).__name__}: {error}".replace("\n", " ")
-    return None

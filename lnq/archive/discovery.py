@@ -10,41 +10,67 @@ from pathlib import Path
 
 import pydicom
 
-from lnq.archive.case import ARCHIVE, Case, name_cases
-from lnq.dicom.read import is_whole, parse_header, read_header
-from lnq.dicom.series import HEADER_TAGS, ONE_PER_STUDY, Choice, Gatherer, Series, select
-from lnq.errors import ImageError, StartError, Stopped
+from lnq.archive.case import (
+    ARCHIVE,
+    ArchivedImage,
+    ArchivedSeries,
+    Case,
+    DicomSeries,
+    ImageFile,
+    MissingSeries,
+    Subject,
+    name_cases,
+)
+from lnq.dicom.header import OF_CHOICE, PREAMBLE_BYTES, is_dicom, is_whole, parse_header, read_header
+from lnq.dicom.series import ONE_PER_STUDY, Choice, Gatherer, Series, select
+from lnq.errors import ImageError, Message, StartError, Stopped, Words
 from lnq.image.names import EXTENSIONS, VOXEL_FILES, is_label_file
 
 _NO_IMAGES = frozenset({"SR", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "PR", "KO", "DOC", "REG", "FID", "OT"})
 _HEADER_BYTES = (2**16, 2**24)  # of a member that are read for its header, and more where that is too little
-_PREAMBLE_BYTES = 132  # the last four are "DICM"
+
+
+_DAMAGED = Message("is damaged")
 
 
 @dataclass(frozen=True)
-class Found:
-    """A case, and where it is not segmented the reason."""
+class ToSegment:
+    """A case that is to be segmented."""
 
     case: Case
-    reason: str | None = None  # one sentence
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Something that is not segmented, and why."""
+
+    case: Subject
+    reason: Message  # the end of a sentence, and a whole one once the case has its name
     failed: bool = False  # it should have been segmented
+
+    def explained(self, case: Subject) -> SetAside:
+        """The same under its name, with the reason as a whole sentence."""
+        verb = Words("cannot be used" if self.failed else "is left out")
+        sentence = Message("{subject} {verb}: {reason}", subject=case.path.name, verb=verb, reason=self.reason)
+        return SetAside(case, sentence, self.failed)
+
+
+Found = ToSegment | SetAside
 
 
 @dataclass
 class _Sources:
     """What lies under the inputs, before anything is chosen."""
 
-    images: list[Case] = field(default_factory=list)
+    images: list[ImageFile | ArchivedImage] = field(default_factory=list)
     gatherer: Gatherer = field(default_factory=Gatherer)
-    broken: dict[Path, str] = field(default_factory=dict)  # folder or archive: what is wrong there
+    broken: dict[Path, Message] = field(default_factory=dict)  # folder or archive: what is wrong there
     seen: set[Path] = field(default_factory=set)  # so that links that lead back end, and nothing is found twice
-    private: bool = False  # tell no file's name
     stopping: Callable[[], bool] = lambda: False
 
-    def break_folder(self, folder: Path, name: str, problem: str) -> None:
-        """Note that a file, or the folder itself, cannot be used."""
-        what = "one of its files" if self.private else f"its file {name}"
-        self.broken[folder] = f"{what} {problem}" if name else f"it {problem}"
+    def break_file(self, folder: Path, name: str, problem: Message) -> None:
+        """Note that a file of a folder or an archive cannot be used."""
+        self.broken[folder] = Message("its file {file} {problem}", file=name, problem=problem)
 
 
 def discover(
@@ -62,65 +88,64 @@ def discover(
     an input does not exist or there is nothing to segment or to complain of, Stopped when `stopping` says so.
     """
     seen = {leave_out.resolve()} if leave_out is not None else set()
-    sources = _Sources(seen=seen, private=hash_names, stopping=stopping)
+    sources = _Sources(seen=seen, stopping=stopping)
     for given in inputs:
         if not given.exists():
             raise StartError(f"{given} does not exist: check the path")
         _gather(given, sources)
     chosen, others = select(sources.gatherer.all(), choice)
-    found = [] if choice.by_name else [Found(case) for case in sources.images]
+    found: list[Found] = [] if choice.by_name else [ToSegment(case) for case in sources.images]
     found += [_chosen(series, sources.broken) for series in chosen]
     found += _broken(sources.broken, chosen) + _not_chosen(chosen, others, choice)
     if choice.uids and chosen:
         missing = sorted(choice.uids - {series.uid for series in chosen})
-        found += [Found(Case("", Path(uid), dicom=True, series_uid=uid), "it was not found", True) for uid in missing]
-    found.sort(key=lambda f: (f.reason is not None, not f.failed))  # stable: segmented, failed, left out
-    if not (chosen if choice.by_name else any(f.failed or f.reason is None for f in found)):
+        found += [SetAside(MissingSeries("", Path(uid)), Message("it was not found"), True) for uid in missing]
+    if not (chosen if choice.by_name else any(isinstance(f, ToSegment) or f.failed for f in found)):
         raise StartError(_nothing(inputs, choice))
-    named = name_cases([f.case for f in found if f.reason is None], hash_names, reserved)
-    rest = [f.case for f in found if f.reason is not None]
-    named += name_cases(rest, hash_names, [*reserved, *(case.name for case in named)])
-    return [_explained(f, case) for f, case in zip(found, named, strict=True)]
+    return _named(found, hash_names, reserved)
 
 
-def _case(series: Series) -> Case:
-    return Case("", series.folder, tuple(series.places), dicom=True, series_uid=series.uid)
+def _named(found: Sequence[Found], hash_names: bool, reserved: Sequence[str]) -> list[Found]:
+    """The cases to segment, then what failed, then what is left out, each under its name."""
+    cases = name_cases([f.case for f in found if isinstance(f, ToSegment)], hash_names, reserved)
+    aside = sorted((f for f in found if isinstance(f, SetAside)), key=lambda f: not f.failed)  # stable
+    rest = name_cases([f.case for f in aside], hash_names, [*reserved, *(case.name for case in cases)])
+    return [*map(ToSegment, cases), *(f.explained(case) for f, case in zip(aside, rest, strict=True))]
 
 
-def _chosen(series: Series, broken: dict[Path, str]) -> Found:
+def _case(series: Series) -> DicomSeries | ArchivedSeries:
+    if series.archive:
+        return ArchivedSeries("", series.folder, tuple(series.places), series.uid)
+    return DicomSeries("", series.folder, tuple(map(Path, series.places)), series.uid)
+
+
+def _chosen(series: Series, broken: dict[Path, Message]) -> Found:
     """A series to segment, unless a file beside its own is damaged: it may be one of its slices."""
     folders = {series.folder} if series.archive else {Path(place).parent for place in series.places}
     fault = next((broken[folder] for folder in folders if folder in broken), None)
-    return Found(_case(series), fault, failed=fault is not None)
+    return ToSegment(_case(series)) if fault is None else SetAside(_case(series), fault, failed=True)
 
 
-def _broken(broken: dict[Path, str], chosen: Sequence[Series]) -> list[Found]:
+def _broken(broken: dict[Path, Message], chosen: Sequence[Series]) -> list[Found]:
     """What is damaged and belongs to no chosen series."""
     told = {Path(place).parent for series in chosen for place in series.places} | {s.folder for s in chosen}
-    return [Found(Case("", path), reason, failed=True) for path, reason in broken.items() if path not in told]
+    return [SetAside(Subject("", path), reason, True) for path, reason in broken.items() if path not in told]
 
 
-def _not_chosen(chosen: Sequence[Series], others: Sequence[tuple[Series, str]], choice: Choice) -> list[Found]:
+def _not_chosen(chosen: Sequence[Series], others: Sequence[tuple[Series, Message]], choice: Choice) -> list[Found]:
     """Other series, one by one; of a study with images but no usable CT, one failure."""
     usable = {series.study for series in chosen}
-    found, without = [], dict[str, list[tuple[Series, str]]]()
+    found: list[Found] = []
+    without: dict[str, list[tuple[Series, Message]]] = {}
     for series, reason in others:
         if choice.by_name or series.study in usable or series.text("Modality") in _NO_IMAGES:
-            found.append(Found(_case(series), reason))
+            found.append(SetAside(_case(series), reason))
         else:
             without.setdefault(series.study, []).append((series, reason))
     for group in without.values():
-        reasons = dict.fromkeys(reason for _, reason in group)
-        found.append(Found(_case(group[0][0]), ", ".join(reasons), failed=True))
+        reasons = {str(reason): reason for _, reason in group}
+        found.append(SetAside(_case(group[0][0]), Message.listed(reasons.values()), failed=True))
     return found
-
-
-def _explained(found: Found, case: Case) -> Found:
-    """With the case's name, in the reason too."""
-    if found.reason is None:
-        return Found(case)
-    verb = "cannot be used" if found.failed else "is left out"
-    return Found(case, f"{case.path.name} {verb}: {found.reason}", found.failed)
 
 
 def _nothing(inputs: Sequence[Path], choice: Choice) -> str:
@@ -143,7 +168,7 @@ def _gather(path: Path, sources: _Sources) -> None:
         entries = sorted(path.iterdir()) if is_folder else []
     except (OSError, RuntimeError) as error:  # the latter for a link to itself
         reason = error.strerror if isinstance(error, OSError) else "the link leads to itself"
-        sources.break_folder(path, "", f"cannot be read: {reason}")
+        sources.broken[path] = Message("it cannot be read: {reason}", reason=Words(reason))
         return
     names = {entry.name for entry in entries}
     for entry in entries:
@@ -155,24 +180,21 @@ def _gather(path: Path, sources: _Sources) -> None:
 
 def _gather_file(path: Path, sources: _Sources) -> None:
     if path.name.lower().endswith(EXTENSIONS):
-        sources.images.append(Case("", path))
+        sources.images.append(ImageFile("", path))
     elif path.name.lower().endswith(ARCHIVE):
         _gather_archive(path, sources)
     elif path.name.upper() != "DICOMDIR":
         try:
             with path.open("rb") as file:
-                is_dicom = _is_dicom(file.read(_PREAMBLE_BYTES))
-            header = read_header(path, HEADER_TAGS) if is_dicom else None
+                told = is_dicom(file.read(PREAMBLE_BYTES))
+            header = read_header(path, OF_CHOICE) if told else None
         except OSError as error:
-            sources.break_folder(path.parent, path.name, f"cannot be read: {error.strerror}")
+            problem = Message("cannot be read: {reason}", reason=Words(error.strerror))
+            sources.break_file(path.parent, path.name, problem)
         except ImageError:
-            sources.break_folder(path.parent, path.name, "is damaged")
+            sources.break_file(path.parent, path.name, _DAMAGED)
         else:
             _add(header, str(path), path.parent, False, sources)
-
-
-def _is_dicom(start: bytes) -> bool:
-    return start[_PREAMBLE_BYTES - 4 : _PREAMBLE_BYTES] == b"DICM"
 
 
 def _add(header: pydicom.Dataset | None, place: str, folder: Path, archive: bool, sources: _Sources) -> None:
@@ -180,7 +202,7 @@ def _add(header: pydicom.Dataset | None, place: str, folder: Path, archive: bool
     if header is not None and is_whole(header):
         sources.gatherer.add(header, place, folder, archive)
     elif header is not None:
-        sources.break_folder(folder, Path(place).name, "is damaged")
+        sources.break_file(folder, Path(place).name, _DAMAGED)
 
 
 def _gather_archive(path: Path, sources: _Sources) -> None:
@@ -189,7 +211,7 @@ def _gather_archive(path: Path, sources: _Sources) -> None:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if not m.is_dir() and not _is_hidden(m.filename)]
             if any(m.flag_bits & 1 for m in members):
-                sources.broken[path] = "it is encrypted"
+                sources.broken[path] = Message("it is encrypted")
                 return
             names = {m.filename for m in members}
             for name in sorted(names):
@@ -199,7 +221,7 @@ def _gather_archive(path: Path, sources: _Sources) -> None:
     except Stopped:
         raise
     except Exception:  # zipfile's own and those of four decompressors
-        sources.broken[path] = "the archive is damaged"
+        sources.broken[path] = Message("the archive is damaged")
 
 
 def _is_hidden(name: str) -> bool:
@@ -210,12 +232,12 @@ def _gather_member(archive: zipfile.ZipFile, name: str, names: set[str], path: P
     lower = name.lower()
     if lower.endswith(EXTENSIONS):
         if not is_label_file(name, names):
-            sources.images.append(Case("", path, tuple(_with_voxels(name, names))))
+            sources.images.append(ArchivedImage("", path, tuple(_with_voxels(name, names))))
     elif not lower.endswith((ARCHIVE, "dicomdir")):
         try:
             header = _member_header(archive, name)
         except ImageError:
-            sources.break_folder(path, Path(name).name, "is damaged")
+            sources.break_file(path, Path(name).name, _DAMAGED)
         else:
             _add(header, name, path, True, sources)
 
@@ -233,12 +255,12 @@ def _member_header(archive: zipfile.ZipFile, name: str) -> pydicom.Dataset | Non
     with archive.open(name) as member:
         for size in _HEADER_BYTES:
             data += member.read(size - len(data))
-            if not _is_dicom(data):
+            if not is_dicom(data):
                 return None
             try:
-                header = parse_header(io.BytesIO(data), HEADER_TAGS)
+                header = parse_header(io.BytesIO(data), OF_CHOICE)
             except Exception:  # cut off before the pixels, or damaged: pydicom's errors are of many kinds
                 continue
             if is_whole(header):
                 return header
-    raise ImageError(f"its file {Path(name).name} is damaged")
+    raise ImageError("its file {file} is damaged", file=Path(name).name)

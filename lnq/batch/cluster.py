@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import queue
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lnq.archive.case import Case
-from lnq.archive.open import case_from_plain, case_to_plain
-from lnq.batch.case import Settings, failed_entry, settings_from_plain
-from lnq.batch.worker import Limits, Worker
-from lnq.errors import StartError, Stopped
-from lnq.results.node_table import Entry
+from lnq.archive.case import KINDS, Case
+from lnq.batch.record import record_of_failure
+from lnq.batch.settings import CaseLimits, WorkerSettings
+from lnq.batch.worker import Worker
+from lnq.errors import Message, StartError, Stopped, Words
+from lnq.plain import from_plain, from_tagged, to_plain, to_tagged
+from lnq.results.case_record import CaseRecord, Versions
 from lnq.version import __version__
 
 _CONNECT_SECONDS = 30
@@ -25,16 +25,16 @@ _lock = threading.Lock()
 
 
 class ClusterPool:
-    """A `lnq.batch.run.Pool` of a cluster's workers."""
+    """A `lnq.batch.pool.Pool` of a cluster's workers."""
 
-    def __init__(self, settings: Settings, limits: Limits, address: str, stop: threading.Event) -> None:
-        self._settings = dataclasses.asdict(settings)
-        self._limits = dataclasses.asdict(limits)
+    def __init__(self, settings: WorkerSettings, limits: CaseLimits, address: str, stop: threading.Event) -> None:
+        self._own_settings = settings
+        self._settings, self._limits = to_plain(settings), to_plain(limits)
         self._address = address
         self._stop = stop
         self._client: Any = None
 
-    def start(self) -> dict[str, str]:
+    def start(self) -> Versions:
         """Connect, and have one worker load the model. Raises StartError where one or the other fails."""
         try:
             from distributed import Client
@@ -49,16 +49,16 @@ class ClusterPool:
         done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         loading.add_done_callback(done.put)
         try:
-            versions: dict[str, str] = self._next(done, [loading]).result()
-        except TypeError as error:  # of settings that the workers do not know
+            versions = from_plain(Versions, self._next(done, [loading]).result())
+        except (TypeError, ValueError) as error:  # of settings that the workers do not know
             raise StartError(f"The cluster's workers have another version than this, {__version__}: {error}") from None
-        if versions["lnq"] != __version__:
-            raise StartError(f"The cluster's workers have version {versions['lnq']}, this is {__version__}")
+        if versions.lnq != __version__:
+            raise StartError(f"The cluster's workers have version {versions.lnq}, this is {__version__}")
         return versions
 
-    def run(self, cases: Sequence[Case]) -> Iterator[Entry]:
+    def run(self, cases: Sequence[Case]) -> Iterator[CaseRecord]:
         """See `Pool`. A case whose worker is lost goes to another, three times, and then fails."""
-        plain = [case_to_plain(case) for case in cases]
+        plain = [to_tagged(case) for case in cases]
         futures = self._client.map(_run, plain, settings=self._settings, limits=self._limits, pure=False)
         by_key = dict(zip((future.key for future in futures), cases, strict=True))
         done: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -66,7 +66,7 @@ class ClusterPool:
             future.add_done_callback(done.put)
         for _ in futures:
             future = self._next(done, futures)
-            yield self._entry(future, by_key[future.key])
+            yield self._record(future, by_key[future.key])
 
     def _next(self, done: queue.SimpleQueue[Any], futures: list[Any]) -> Any:
         """The next future that is done. Raises Stopped when the run is told to stop."""
@@ -79,13 +79,15 @@ class ClusterPool:
             except queue.Empty:
                 continue
 
-    def _entry(self, future: Any, case: Case) -> Entry:
+    def _record(self, future: Any, case: Case) -> CaseRecord:
         try:
-            entry: Entry = future.result()
+            return CaseRecord.from_plain(future.result())
         except Exception as error:
-            sentence = f"{case.path.name} could not be segmented: the cluster says {type(error).__name__}"
-            return failed_entry(case, settings_from_plain(self._settings), sentence) | {"seconds": 0.0}
-        return entry
+            kind = Words(type(error).__name__)
+            sentence = "{subject} could not be segmented: the cluster says {kind}"
+            return record_of_failure(
+                case, self._own_settings, Message(sentence, subject=case.path.name, kind=kind), seconds=0.0
+            )
 
     def close(self) -> None:
         """Let go of the cluster; its workers go on living."""
@@ -93,21 +95,20 @@ class ClusterPool:
             self._client.close()
 
 
-def _run(case: dict[str, Any], settings: dict[str, Any], limits: dict[str, Any]) -> Entry:
+def _run(case: dict[str, Any], settings: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
     """On a cluster's worker: one case, in a process of its own that has the model loaded."""
     worker = _take(settings, limits)
     try:
-        return worker.run(case_from_plain(case))
+        return worker.run(from_tagged(KINDS, case)).plain()
     finally:
         _give_back(worker, settings, limits)
 
 
 def _versions(settings: dict[str, Any], limits: dict[str, Any]) -> dict[str, str]:
     worker = _take(settings, limits)
-    if not worker.versions:
-        worker.start()
+    versions = worker.versions or worker.start()
     _give_back(worker, settings, limits)
-    return worker.versions
+    return versions.plain()
 
 
 def _take(settings: dict[str, Any], limits: dict[str, Any]) -> Worker:
@@ -117,7 +118,7 @@ def _take(settings: dict[str, Any], limits: dict[str, Any]) -> Worker:
             for worker in _idle.pop(other):
                 worker.close()
         idle = _idle.get(key, [])
-        return idle.pop() if idle else Worker(settings_from_plain(settings), Limits(**limits))
+        return idle.pop() if idle else Worker(from_plain(WorkerSettings, settings), from_plain(CaseLimits, limits))
 
 
 def _give_back(worker: Worker, settings: dict[str, Any], limits: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import re
 import signal
@@ -15,15 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-from lnq.archive.discovery import discover
-from lnq.batch.case import DICOM_FORMATS, FORMATS, Options, Settings
-from lnq.batch.run import MANIFEST, RESERVED, Batch, LocalPool, Pool
-from lnq.batch.worker import Limits
+from lnq.archive.discovery import ToSegment, discover
+from lnq.batch.pool import LocalPool, Pool
+from lnq.batch.record import MANIFEST
+from lnq.batch.run import RESERVED, Batch
+from lnq.batch.settings import CaseLimits, WorkerSettings
 from lnq.dicom.series import Choice, read_uids
 from lnq.errors import DONE, INTERRUPTED, SOME_FAILED, TERMINATED, StartError, Stopped
 from lnq.files import prepare_output
 from lnq.inference.backends import available_cpus
-from lnq.results.node_table import Entry
+from lnq.results.case_record import DICOM_FORMATS, FAILED, FORMATS, CaseRecord, ResultOptions
 
 logger = logging.getLogger("lnq")
 
@@ -86,14 +86,14 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
         failures: list[str] = []
         try:
             found = discover(options.inputs, choice, options.output, private, RESERVED, stop.is_set)
-            workers = max(1, min(_workers(options), sum(f.reason is None for f in found)))
+            workers = max(1, min(_workers(options), sum(isinstance(f, ToSegment) for f in found)))
             batch = Batch(found, _settings(options, bundle, workers), options.overwrite, stop.is_set)
             lines = closing(batch.run(_pool(options, batch.settings, workers, stop)))
-            with _progress(len(found), options) as say, lines as entries:
-                for entry, new in entries:
-                    say(entry, new)
-                    if entry["status"] == "failed":
-                        failures.append(entry["error"])
+            with _progress(len(found), options) as say, lines as records:
+                for record, new in records:
+                    say(record, new)
+                    if record.status == FAILED:
+                        failures.append(record.error or "")
         except Stopped:
             status = TERMINATED if told and told[0] == signal.SIGTERM else INTERRUPTED
             return status, "Stopped: finished cases are kept, the same command goes on from there"
@@ -136,8 +136,8 @@ def _choice(options: argparse.Namespace) -> Choice:
         raise StartError(str(error)) from None
 
 
-def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settings:
-    return Settings(
+def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> WorkerSettings:
+    return WorkerSettings(
         output=str(options.output.resolve()),
         bundle=str(bundle.resolve()),
         device=options.device,
@@ -146,7 +146,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Settin
         threads=options.threads or (1 if options.scheduler else max(1, available_cpus() // workers)),
         truth=None if options.truth is None else str(options.truth.resolve()),
         private=options.case_names == "hash",
-        options=Options(
+        options=ResultOptions(
             format=options.format,
             sr=options.sr,
             probability=options.probability,
@@ -162,8 +162,8 @@ def _workers(options: argparse.Namespace) -> int:
     return options.workers or max(min(2, cpus), cpus // 2)
 
 
-def _pool(options: argparse.Namespace, settings: Settings, workers: int, stop: threading.Event) -> Pool:
-    limits = Limits(options.time_limit, options.memory_limit)
+def _pool(options: argparse.Namespace, settings: WorkerSettings, workers: int, stop: threading.Event) -> Pool:
+    limits = CaseLimits(options.time_limit, options.memory_limit)
     if options.scheduler:
         from lnq.batch.cluster import ClusterPool
 
@@ -227,14 +227,14 @@ def _log_file(path: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(total: int, options: argparse.Namespace) -> Iterator[Callable[[Entry, bool], None]]:
+def _progress(total: int, options: argparse.Namespace) -> Iterator[Callable[[CaseRecord, bool], None]]:
     """What is told of each case: lines and a bar with the time left, lines of JSON, or nothing."""
     if options.quiet or options.json:
 
-        def say(entry: Entry, new: bool) -> None:
-            _log(entry, new)
+        def say(record: CaseRecord, new: bool) -> None:
+            _log(record, new)
             if options.json:
-                print(json.dumps(entry), flush=True)
+                print(record.line(), end="", flush=True)
 
         yield say
         return
@@ -248,34 +248,34 @@ def _progress(total: int, options: argparse.Namespace) -> Iterator[Callable[[Ent
     with bars.Progress(*columns, *times, console=console, redirect_stdout=sys.stdout.isatty()) as progress:
         task = progress.add_task("Segmenting", total=total)
 
-        def tell(entry: Entry, new: bool) -> None:
-            _log(entry, new)
+        def tell(record: CaseRecord, new: bool) -> None:
+            _log(record, new)
             progress.advance(task)
-            print(describe(entry, new), flush=True)
+            print(describe(record, new), flush=True)
 
         yield tell
 
 
-def _log(entry: Entry, new: bool) -> None:
+def _log(record: CaseRecord, new: bool) -> None:
     """To the log file alone: the terminal has its own lines."""
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            level = logging.ERROR if entry["status"] == "failed" else logging.INFO
-            record = logger.makeRecord(logger.name, level, "", 0, describe(entry, new), (), None)
-            handler.handle(record)
+            level = logging.ERROR if record.status == FAILED else logging.INFO
+            handler.handle(logger.makeRecord(logger.name, level, "", 0, describe(record, new), (), None))
 
 
-def describe(entry: Entry, new: bool) -> str:
+def describe(record: CaseRecord, new: bool) -> str:
     """One line for one case, and one for each warning; `new`: of this run."""
-    if entry["status"] in ("failed", "skipped"):
-        outcome = "failed" if entry["status"] == "failed" else "left out"
-        return _one_line(f"{entry['case']}: {outcome}: {entry['error']}")
-    text = f"{entry['case']}: done in {entry['seconds']:.1f} s" if new else f"{entry['case']}: an earlier run did it"
-    text += f", {entry['nodes'] or 'no'} node{'' if entry['nodes'] == 1 else 's'} found"
-    if entry.get("dice") is not None:
-        distance = "none" if entry["assd_mm"] is None else f"{entry['assd_mm']:.2f} mm"
-        text += f", Dice {entry['dice']:.3f}, ASSD {distance}"
-    return "\n".join(map(_one_line, [text, *(f"  warning: {w}" for w in entry["warnings"])]))
+    if record.findings is None:
+        outcome = "failed" if record.status == FAILED else "left out"
+        return _one_line(f"{record.case}: {outcome}: {record.error}")
+    text = f"{record.case}: done in {record.seconds:.1f} s" if new else f"{record.case}: an earlier run did it"
+    nodes, scores = record.findings.nodes, record.scores
+    text += f", {nodes or 'no'} node{'' if nodes == 1 else 's'} found"
+    if scores is not None:
+        distance = "none" if scores.assd_mm is None else f"{scores.assd_mm:.2f} mm"
+        text += f", Dice {scores.dice:.3f}, ASSD {distance}"
+    return "\n".join(map(_one_line, [text, *(f"  warning: {w}" for w in record.warnings)]))
 
 
 def _one_line(text: str) -> str:

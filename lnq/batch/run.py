@@ -1,32 +1,30 @@
-"""Many cases into one output folder, several at a time, with a manifest that says what became of each."""
+"""Many cases into one output folder, with a manifest that says what became of each."""
 
 from __future__ import annotations
 
 import dataclasses
 import fcntl
-import json
 import logging
-import queue
 import shutil
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from lnq.archive.case import Case, free_name, identity
-from lnq.archive.discovery import Found
-from lnq.archive.open import content_sha256, file_state
-from lnq.batch.case import CASE_JSON, WORK_FOLDER, Settings, failed_entry, read_entry, truth_sha256
-from lnq.batch.worker import Limits, Worker
+from lnq.archive.case import Case, content_sha256, file_state, free_name
+from lnq.archive.discovery import Found, SetAside, ToSegment
+from lnq.batch.case import WORK_FOLDER
+from lnq.batch.pool import Pool
+from lnq.batch.record import CASE_JSON, MANIFEST, read_manifest, read_record, record_of_failure
+from lnq.batch.settings import WorkerSettings
+from lnq.batch.truth import truth_sha256
 from lnq.errors import ImageError, StartError, Stopped
 from lnq.files import write_text
 from lnq.report.pages import PAGE, write_index
-from lnq.results.node_table import NODES_CSV, Entry, read_case_table, write_table
+from lnq.results.case_record import FAILED, SKIPPED, CaseRecord, Versions
+from lnq.results.node_table import NODES_CSV, NodeRow, read_case_table, write_table
 
-MANIFEST = "manifest.jsonl"
 RESERVED = (MANIFEST, NODES_CSV, PAGE)  # the run's own files, which no case may be named after
 _LOCK = ".lnq-lock"
 _KEEP_UP_SECONDS = 60.0
@@ -34,81 +32,24 @@ _KEEP_UP_SECONDS = 60.0
 logger = logging.getLogger(__name__)
 
 
-class Pool(Protocol):
-    """Something that has cases done."""
-
-    def start(self) -> dict[str, str]:
-        """Load the model; returns the versions that every result carries. Raises StartError where it cannot."""
-
-    def run(self, cases: Sequence[Case]) -> Iterator[Entry]:
-        """The cases' lines of the manifest, as they are done. Raises Stopped when told to stop."""
-
-    def close(self) -> None:
-        """End all processes."""
-
-
-class LocalPool:
-    """Worker processes on this machine."""
-
-    def __init__(self, settings: Settings, limits: Limits, workers: int, stop: threading.Event) -> None:
-        self._workers = [Worker(settings, limits, stop.is_set) for _ in range(workers)]
-        self._stop = stop
-
-    def start(self) -> dict[str, str]:
-        """See `Pool`; one worker starts, the others with their first case."""
-        self._workers[0].start()
-        return self._workers[0].versions
-
-    def run(self, cases: Sequence[Case]) -> Iterator[Entry]:
-        """See `Pool`."""
-        waiting: queue.SimpleQueue[Case] = queue.SimpleQueue()
-        done: queue.SimpleQueue[Entry | Exception] = queue.SimpleQueue()
-        for case in cases:
-            waiting.put(case)
-        for worker in self._workers:
-            threading.Thread(target=_work_off, args=(worker, waiting, done), daemon=True).start()
-        for _ in cases:
-            result = done.get()
-            if isinstance(result, Exception):
-                self._stop.set()
-                raise result
-            yield result
-
-    def close(self) -> None:
-        """See `Pool`."""
-        self._stop.set()  # or a thread whose worker ends here would start another
-        for worker in self._workers:
-            worker.close()
-
-
-def _work_off(worker: Worker, waiting: queue.SimpleQueue[Case], done: queue.SimpleQueue[Entry | Exception]) -> None:
-    """A thread's work: one case after the other, until there is none or the run stops."""
-    try:
-        while True:
-            done.put(worker.run(waiting.get_nowait()))
-    except queue.Empty:
-        worker.close()
-    except Exception as error:
-        done.put(error)
-
-
 @dataclass
 class Batch:
     """One run over an output folder: what is there, what is to be done, and the manifest that keeps up."""
 
     found: Sequence[Found]
-    settings: Settings
+    settings: WorkerSettings
     overwrite: bool = False
     stopping: Callable[[], bool] = lambda: False
-    entries: dict[str, Entry] = field(default_factory=dict)  # by case, in the manifest's order at the end
+    records: dict[str, CaseRecord] = field(default_factory=dict)  # by case, in the manifest's order at the end
+    _rows: dict[str, list[NodeRow]] = field(default_factory=dict)  # of the cases that are done
     _written: float = field(default_factory=time.monotonic)  # when table and report last were
 
     @property
     def output(self) -> Path:
         return Path(self.settings.output)
 
-    def run(self, pool: Pool) -> Generator[tuple[Entry, bool]]:
-        """Each case's line of the manifest, and whether it is of this run, as they come.
+    def run(self, pool: Pool) -> Generator[tuple[CaseRecord, bool]]:
+        """Each case's record, and whether it is of this run, as they come.
 
         A case that an earlier run finished, from the same contents, with the same weights and options and, where a
         truth is given, with its scores, is not done again. Raises StartError where the model cannot be loaded.
@@ -116,11 +57,12 @@ class Batch:
         with _alone(self.output):
             yield from self._run(pool)
 
-    def _run(self, pool: Pool) -> Iterator[tuple[Entry, bool]]:
+    def _run(self, pool: Pool) -> Iterator[tuple[CaseRecord, bool]]:
         try:
             versions = pool.start()
             self.found = _own_names(self.found, self.output)
-            self.entries = self._earlier()
+            for record in self._earlier():
+                self._keep(record)
             to_do: list[Case] = []
             yield from self._check(versions, to_do)
             self._write_manifest()
@@ -132,130 +74,130 @@ class Batch:
         finally:
             pool.close()
 
-    def _check(self, versions: dict[str, str], to_do: list[Case]) -> Iterator[tuple[Entry, bool]]:
+    def _check(self, versions: Versions, to_do: list[Case]) -> Iterator[tuple[CaseRecord, bool]]:
         """What needs no work; the other cases are added to `to_do`."""
         for found in self.found:
             if self.stopping():
                 raise Stopped
-            entry = _entry_of(found, self.settings) if found.reason else self._finished(found.case, versions)
-            if entry is None:
-                to_do.append(found.case)
+            if isinstance(found, SetAside):
+                record = _set_aside(found, self.settings)
+            elif (finished := self._finished(found.case, versions)) is not None:
+                record = finished
             else:
-                self.entries[found.case.name] = entry
-                yield entry, found.reason is not None
+                to_do.append(found.case)
+                continue
+            self._keep(record)
+            yield record, isinstance(found, SetAside)
 
-    def _work_off(self, pool: Pool, to_do: list[Case]) -> Iterator[tuple[Entry, bool]]:
+    def _work_off(self, pool: Pool, to_do: list[Case]) -> Iterator[tuple[CaseRecord, bool]]:
         """Have the cases done; the manifest grows by a line for each."""
         with open(self.output / MANIFEST, "a") as manifest:
-            for entry in pool.run(to_do):
-                self.entries[entry["case"]] = entry
-                manifest.write(json.dumps(entry) + "\n")
+            for record in pool.run(to_do):
+                self._keep(record)
+                manifest.write(record.line())
                 manifest.flush()
-                self._keep_up()
-                yield entry, True
+                if time.monotonic() - self._written > _KEEP_UP_SECONDS:  # for those who look while the run goes on
+                    self._write_results()
+                yield record, True
 
-    def _earlier(self) -> dict[str, Entry]:
+    def _keep(self, record: CaseRecord) -> None:
+        """Note a case's record and, once, its nodes."""
+        self.records[record.case] = record
+        rows = read_case_table(self.output / record.case) if record.is_done else None
+        self._rows[record.case] = rows or []
+
+    def _earlier(self) -> list[CaseRecord]:
         """Results of earlier runs over other inputs: they stay, in the manifest too."""
         own = {found.case.name for found in self.found}
         earlier = read_manifest(self.output)
-        return {name: entry for name, entry in earlier.items() if name not in own and read_entry(self.output, name)}
+        return [r for name, r in earlier.items() if name not in own and read_record(self.output, name)]
 
-    def _finished(self, case: Case, versions: dict[str, str]) -> Entry | None:
+    def _finished(self, case: Case, versions: Versions) -> CaseRecord | None:
         """What an earlier run made of a case, where it need not be done again."""
-        entry = None if self.overwrite else read_entry(self.output, case.name)
-        if entry is None or not is_current(entry, case, self.settings, versions):
+        record = None if self.overwrite else read_record(self.output, case.name)
+        if record is None or not is_current(record, case, self.settings, versions):
             return None
-        return entry
-
-    def _keep_up(self) -> None:
-        """Write table and report now and then, for those who look at them while the run goes on."""
-        if time.monotonic() - self._written > _KEEP_UP_SECONDS:
-            self._write_results()
+        return record
 
     def _finish(self) -> None:
         """Write the manifest, the table of all nodes and the report, in the order in which the cases were found."""
         order = {found.case.name: index for index, found in enumerate(self.found)}
-        names = sorted(self.entries, key=lambda name: order.get(name, -1))
-        self.entries = {name: self.entries[name] for name in names}
+        names = sorted(self.records, key=lambda name: order.get(name, -1))
+        self.records = {name: self.records[name] for name in names}
         self._write_manifest()
         self._write_results()
 
     def _write_results(self) -> None:
-        done = (name for name, entry in self.entries.items() if entry["status"] == "done")
-        rows = [row for name in done for row in read_case_table(self.output / name) or []]
+        rows = [row for name in self.records for row in self._rows[name]]
         write_table(self.output, rows)
         if self.settings.options.page:
-            write_index(self.output, list(self.entries.values()), rows)
+            write_index(self.output, list(self.records.values()), rows)
         self._written = time.monotonic()
 
     def _write_manifest(self) -> None:
-        write_text(self.output / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in self.entries.values()))
+        write_text(self.output / MANIFEST, "".join(record.line() for record in self.records.values()))
 
 
 def _own_names(found: Sequence[Found], output: Path) -> list[Found]:
     """The cases under the names of their earlier results, and none under that of another one's."""
-    results = (read_entry(output, path.parent.name) for path in sorted(output.glob(f"*/{CASE_JSON}")))
-    earlier = {entry["case"]: entry for entry in results if entry is not None}
-    known = {entry.get("id"): name for name, entry in earlier.items()}
-    named, used = [], set[str]()
+    results = (read_record(output, path.parent.name) for path in sorted(output.glob(f"*/{CASE_JSON}")))
+    earlier = {record.case: record for record in results if record is not None}
+    known = {record.id: name for name, record in earlier.items()}
+    named, used = list[Found](), set[str]()
     for one in found:
-        name = one.case.name
-        if one.reason is None and identity(one.case) in known:
-            name = known[identity(one.case)]
-        elif _is_anothers(earlier.get(name), one.case):
+        name, identity = one.case.name, one.case.identity
+        if isinstance(one, ToSegment) and identity in known:
+            name = known[identity]
+        elif name in earlier and _is_anothers(earlier[name], one):
             used.add(name.lower())
-        case = dataclasses.replace(one.case, name=free_name(one.case, name, used))
-        named.append(dataclasses.replace(one, case=case))
+        name = free_name(one.case, name, used)
+        if isinstance(one, ToSegment):
+            named.append(ToSegment(dataclasses.replace(one.case, name=name)))
+        else:
+            named.append(dataclasses.replace(one, case=dataclasses.replace(one.case, name=name)))
     return named
 
 
-def _is_anothers(entry: Entry | None, case: Case) -> bool:
+def _is_anothers(record: CaseRecord, found: Found) -> bool:
     """Whether a result of the case's name is of other contents."""
-    if entry is None or entry.get("id") == identity(case):
+    if record.id == found.case.identity:
         return False
+    if not isinstance(found.case, Case) or record.findings is None:
+        return True
     try:
-        return entry.get("input_sha256") != content_sha256(case)
+        return record.findings.input_sha256 != content_sha256(found.case)
     except (OSError, ImageError):
         return True
 
 
-def _entry_of(found: Found, settings: Settings) -> Entry:
-    """The line of the manifest of a case that is not segmented."""
-    assert found.reason is not None
-    entry = failed_entry(found.case, settings, found.reason)
-    return entry | {"status": "failed" if found.failed else "skipped"}
+def _set_aside(found: SetAside, settings: WorkerSettings) -> CaseRecord:
+    """The record of what is not segmented."""
+    return record_of_failure(found.case, settings, found.reason, status=FAILED if found.failed else SKIPPED)
 
 
-def is_current(entry: Entry, case: Case, settings: Settings, versions: dict[str, str]) -> bool:
+def is_current(record: CaseRecord, case: Case, settings: WorkerSettings, versions: Versions) -> bool:
     """Whether a result is what this run would make."""
-    output = Path(settings.output)
+    output, findings = Path(settings.output), record.findings
     if (
-        entry.get("status") != "done"
-        or any(entry.get("versions", {}).get(name) != versions[name] for name in ("model", "weights"))
-        or entry.get("options") != dataclasses.asdict(settings.options)
-        or not (output / str(entry.get("mask"))).is_file()
+        findings is None
+        or record.versions is None
+        or (record.versions.model, record.versions.weights) != (versions.model, versions.weights)
+        or findings.options != settings.options
+        or not (output / str(record.mask)).is_file()
         or read_case_table(output / case.name) is None
-        or truth_sha256(case, settings.truth) not in (None, entry.get("truth_sha256"))
+        or not _has_scores(record, case, settings)
     ):
         return False
     try:
-        return entry.get("input_state") == file_state(case) or entry.get("input_sha256") == content_sha256(case)
+        return findings.input_state == file_state(case) or findings.input_sha256 == content_sha256(case)
     except (OSError, ImageError):
         return False
 
 
-def read_manifest(output: Path) -> dict[str, Entry]:
-    """An earlier run's entries by case; what is no entry is left out."""
-    entries: dict[str, Entry] = {}
-    path = output / MANIFEST
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            entry = json.loads(line)
-            if {"case", "status"} <= entry.keys():
-                entries[entry["case"]] = entry
-        except (ValueError, AttributeError, TypeError):
-            continue
-    return entries
+def _has_scores(record: CaseRecord, case: Case, settings: WorkerSettings) -> bool:
+    """Whether the scores are those of the truth that is there now, if there is one."""
+    wanted = truth_sha256(case, settings.truth)
+    return wanted is None or (record.scores is not None and record.scores.truth_sha256 == wanted)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -13,16 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import IO, Any
 
 from lnq.archive.case import Case
-from lnq.archive.open import case_to_plain
-from lnq.batch.case import WORK_FOLDER, Settings, failed_entry
-from lnq.errors import StartError, Stopped
-from lnq.results.node_table import Entry
+from lnq.batch.case import scratch_folder
+from lnq.batch.record import record_of_failure
+from lnq.batch.settings import CaseLimits, WorkerSettings
+from lnq.errors import Message, StartError, Stopped, Words
+from lnq.plain import from_plain, to_plain, to_tagged
+from lnq.results.case_record import CaseRecord, Versions
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POLL_SECONDS = 0.1
@@ -31,28 +31,25 @@ _START_SECONDS = 300.0  # a GPU's libraries from a slow disk take a while
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one case may take; 0: no limit."""
-
-    seconds: float = 0.0
-    memory_gb: float = 0.0  # of the worker process, model included
-
-
 class Worker:
     """One worker process, started when first needed and again after it was ended."""
 
-    def __init__(self, settings: Settings, limits: Limits, stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, settings: WorkerSettings, limits: CaseLimits, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self._settings = settings
         self._limits = limits
         self._stopping = stopping
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Any = None
         self._closing = threading.Lock()
-        self.versions: dict[str, str] = {}
+        self.versions: Versions | None = None  # once the model was loaded
 
-    def start(self) -> None:
-        """Start the process and have it load the model. Raises StartError where it cannot, Stopped when told to."""
+    def start(self) -> Versions:
+        """Start the process and have it load the model, whose versions are returned.
+
+        Raises StartError where it cannot, Stopped when told to.
+        """
         ours, theirs = Pipe()
         command = [sys.executable, "-m", "lnq.batch.worker_process", str(theirs.fileno())]
         self._process = subprocess.Popen(
@@ -68,29 +65,32 @@ class Worker:
         self._connection = ours
         target = _drop_lines if self._settings.private else _log_lines  # what it says may hold paths
         threading.Thread(target=target, args=(self._process.stdout,), daemon=True).start()
-        self._send(dataclasses.asdict(self._settings))
-        answer, problem = self._wait(Limits(_START_SECONDS))
+        self._send(to_plain(self._settings))
+        answer, problem = self._wait(CaseLimits(_START_SECONDS))
         if answer is None:
             self.close()
             raise StartError(f"The worker process could not start: it {problem}")
         if "problem" in answer:
             self.close()
             raise StartError(answer["problem"])
-        self.versions = answer["versions"]
+        self.versions = from_plain(Versions, answer["versions"])
+        return self.versions
 
-    def run(self, case: Case) -> Entry:
-        """Have a case done; returns its line of the manifest. Raises Stopped when told to, StartError as `start`."""
+    def run(self, case: Case) -> CaseRecord:
+        """Have a case done; returns its record. Raises Stopped when told to, StartError as `start`."""
         if self._process is None:
             self.start()
         begun = time.perf_counter()
-        self._send(case_to_plain(case))
-        entry, problem = self._wait(self._limits)
-        if entry is not None:
-            return entry
+        self._send(to_tagged(case))
+        answer, problem = self._wait(self._limits)
+        if answer is not None:
+            return CaseRecord.from_plain(answer)
         self.close()
-        sentence = f"{case.path.name} could not be segmented: it {problem}"
-        entry = failed_entry(case, self._settings, sentence)
-        return entry | {"seconds": round(time.perf_counter() - begun, 2), "versions": self.versions}
+        sentence = Message(
+            "{subject} could not be segmented: it {problem}", subject=case.path.name, problem=Words(problem)
+        )
+        seconds = round(time.perf_counter() - begun, 2)
+        return record_of_failure(case, self._settings, sentence, seconds, self.versions)
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
@@ -98,7 +98,7 @@ class Worker:
         except OSError:  # the process has ended: _wait says so
             return
 
-    def _wait(self, limits: Limits) -> tuple[dict[str, Any] | None, str]:
+    def _wait(self, limits: CaseLimits) -> tuple[dict[str, Any] | None, str]:
         """The answer, or None and what happened instead, as a sentence's end."""
         process = self._process
         if process is None:  # the run has ended
@@ -126,12 +126,7 @@ class Worker:
             process, self._process = self._process, None
             process.kill()
             process.wait()
-            shutil.rmtree(scratch_folder(self._settings.output, process.pid), ignore_errors=True)
-
-
-def scratch_folder(output: str, pid: int) -> Path:
-    """Where a worker process of this machine prepares its results."""
-    return Path(output) / WORK_FOLDER / f"{os.uname().nodename}-{pid}"
+            shutil.rmtree(scratch_folder(Path(self._settings.output), process.pid), ignore_errors=True)
 
 
 def resident_gb(pid: int) -> float:

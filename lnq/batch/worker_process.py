@@ -3,7 +3,7 @@
     python -m lnq.batch.worker_process FD
 
 FD is one end of a pair of connected sockets. Messages are JSON: first the settings, answered by what was loaded or a
-sentence that says why not; then a case at a time, answered by its line of the manifest. It ends when the other end is
+sentence that says why not; then a case at a time, answered by its record. It ends when the other end is
 closed, in the middle of a case too: nothing goes on after the process that it works for is gone.
 """
 
@@ -40,21 +40,25 @@ def main(descriptor: int) -> None:
     def answer(message: dict[str, Any]) -> None:
         connection.send_bytes(json.dumps(message).encode())
 
-    from lnq.archive.open import case_from_plain
-    from lnq.batch.case import run_case, settings_from_plain, versions_of
+    from lnq.archive.case import KINDS
+    from lnq.batch.case import run_case
+    from lnq.batch.settings import WorkerSettings
     from lnq.inference.backends import load_model
+    from lnq.plain import from_plain, from_tagged
+    from lnq.results.case_record import Versions
 
-    settings = settings_from_plain(messages.get())
+    settings = from_plain(WorkerSettings, messages.get())
     try:
         threads = settings.threads or None
         model = load_model(settings.bundle, settings.device, threads, settings.precision, settings.mirror)
     except (BundleError, ValueError) as error:
         answer({"problem": str(error)})
         return
-    versions = versions_of(model)
-    answer({"versions": versions})
+    versions = Versions.of(model)
+    answer({"versions": versions.plain()})
     while True:
-        answer(run_case(case_from_plain(messages.get()), model, settings, versions))
+        case = from_tagged(KINDS, messages.get())
+        answer(run_case(case, model, settings, versions).plain())
 
 
 if __name__ == "__main__":

@@ -15,23 +15,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from lnq.dicom.read import count_of
+from lnq.dicom.header import count_of, is_scout
+from lnq.errors import Message, Words
 from lnq.image.headers.layout import printable
 
-HEADER_TAGS = (
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SOPInstanceUID",
-    "Modality",
-    "ImageType",
-    "SeriesDescription",
-    "SeriesNumber",
-    "ContrastBolusAgent",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "NumberOfFrames",
-    "Rows",  # comes after all the others: a header that has it was not cut off
-)
 LEAST_SLICES = 10
 _AXIAL_COSINE = 0.9  # of the slices' normal with the patient's long axis: up to 26 degrees of tilt
 _USUAL_MM = 3.0  # slice distance of the training data
@@ -111,20 +98,20 @@ def read_uids(path: Path) -> frozenset[str]:
     return uids
 
 
-def unsuitable(series: Series) -> str | None:
+def unsuitable(series: Series) -> Message | None:
     """Why a series is no CT to segment, as a sentence's end; None where it is one."""
     modality = series.text("Modality")
     if modality != "CT":
-        return f"it holds {printable(modality, 20)} images, no CT"
+        return Message("it holds {modality} images, no CT", modality=printable(modality, 20))
     if is_scout(series.header):
-        return "its only CT images are scout views"
+        return Message("its only CT images are scout views")
     if "SECONDARY" in series.text("ImageType").upper():
-        return "it is a secondary capture or a reformatted series (ImageType SECONDARY)"
+        return Message("it is a secondary capture or a reformatted series (ImageType SECONDARY)")
     normal = series.normal()
     if normal is not None and abs(normal[2]) < _AXIAL_COSINE:
-        return "its slices are not axial"
+        return Message("its slices are not axial")
     if len(series.places) < LEAST_SLICES and count_of(series.header, "NumberOfFrames") == 1:
-        return f"it has {len(series.places)} slices, fewer than {LEAST_SLICES}"
+        return Message("it has {slices} slices, fewer than {least}", slices=len(series.places), least=LEAST_SLICES)
     return None
 
 
@@ -152,19 +139,19 @@ def _rank(series: Series) -> tuple[bool, float, int, int, str]:
     )
 
 
-def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], list[tuple[Series, str]]]:
+def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], list[tuple[Series, Message]]]:
     """The series to segment, and the others with the reason, each in the given order.
 
     A study in which nothing is suitable keeps all of its series among the others.
     """
     gathered = list(gathered)
-    reasons: dict[int, str] = {}
+    reasons: dict[int, Message] = {}
     if choice.by_name:
         for index, series in enumerate(gathered):
             description = series.text("SeriesDescription")
             named = series.uid in choice.uids or (choice.description and choice.description.search(description))
             if not named:
-                reasons[index] = "it is not among the series asked for"
+                reasons[index] = Message("it is not among the series asked for")
     else:
         reasons = {i: reason for i, series in enumerate(gathered) if (reason := unsuitable(series))}
         studies: dict[str, list[int]] = {}
@@ -175,9 +162,14 @@ def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], li
             best = choose([gathered[i] for i in indices])
             for index in indices:
                 if gathered[index] is not best:
-                    reasons[index] = f"series {printable(best.uid, 64)} of the same study was chosen"
+                    reasons[index] = Message("series {uid} of the same study was chosen", uid=_shown(best.uid))
     chosen = [series for i, series in enumerate(gathered) if i not in reasons]
     return chosen, [(gathered[i], reason) for i, reason in reasons.items()]
+
+
+def _shown(uid: str) -> str:
+    """A UID for a message; what is none in truth may be anything, a name too."""
+    return Words(uid) if re.fullmatch(r"[0-9.]{1,64}", uid) else printable(uid, 64)
 
 
 class Gatherer:
@@ -188,7 +180,7 @@ class Gatherer:
         self._seen: set[str] = set()
 
     def add(self, header: pydicom.Dataset, place: str, folder: Path, archive: bool = False) -> None:
-        """Add one object with its header (of HEADER_TAGS); `folder`: the file's own, or the archive."""
+        """Add one object with its header (of `OF_CHOICE`); `folder` is that of the file, or the archive."""
         sop, uid = str(header.SOPInstanceUID), str(header.SeriesInstanceUID)
         if sop in self._seen:
             return
@@ -210,11 +202,6 @@ class Gatherer:
     def all(self) -> list[Series]:
         """The series, in the order in which they were met."""
         return list(self._series.values())
-
-
-def is_scout(header: pydicom.Dataset) -> bool:
-    """Whether an image is a localizer."""
-    return "LOCALIZER" in str(header.get("ImageType") or "").upper()
 
 
 def common_folder(one: Path, other: Path) -> Path:

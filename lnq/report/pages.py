@@ -22,19 +22,20 @@ from lnq.report.niivue import niivue_code
 from lnq.report.scan import HU_PER_LEVEL, Box, Scan, make_scan
 from lnq.report.tables import (
     NODE_COLUMNS,
-    CaseRow,
+    CaseLine,
     all_versions,
-    case_rows,
+    case_lines,
     duration,
     figures,
-    node_rows,
+    node_lines,
     number,
     size_of,
     sizes,
     summary,
     versions_text,
 )
-from lnq.results.node_table import NODES_CSV, Entry, Row
+from lnq.results.case_record import DONE, FAILED, REPORT, SEGMENTS, SKIPPED, CaseRecord
+from lnq.results.node_table import NODES_CSV, NodeRow
 from lnq.results.preview import FILE_NAME as PREVIEW
 from lnq.results.preview import WINDOW_HU
 
@@ -52,8 +53,8 @@ _WINDOWS_HU = ((-160, 240), (-85, 165), (-35, 115))  # width 400, 250 and 150 ar
 
 def write_case_page(
     path: Path,
-    entry: Entry,
-    rows: Sequence[Row],
+    record: CaseRecord,
+    rows: Sequence[NodeRow],
     volume: Volume,
     labels: Volume,
     box: Box | None = None,
@@ -61,12 +62,12 @@ def write_case_page(
 ) -> None:
     """Write a case's page, at most `MOST_BYTES` long, to `path` in the case's folder.
 
-    `entry` is its line of the manifest, `rows` are those of its table, `labels` (integers) hold each node's number, on
+    `record` is its line of the manifest, `rows` are those of its table, `labels` (integers) hold each node's number, on
     the grid of `volume`, the CT in HU. `box`, in LPS axes, is what is shown of it; by default what is around the nodes.
     The mask, table and preview that lie in the folder already are linked. Raises ImportError without jinja2, ValueError
     where the labels' shape is not the volume's, and OSError where the page cannot be written.
     """
-    context = _case_context(path.parent, entry, rows) | {"title": entry["case"] if title is None else title}
+    context = _case_context(path.parent, record, rows) | {"title": record.case if title is None else title}
     most_voxels, page = _MOST_VOXELS, b""
     while not page or len(page) > MOST_BYTES:
         is_shown = most_voxels >= _FEWEST_VOXELS
@@ -79,20 +80,23 @@ def write_case_page(
 
 
 def write_index(
-    output: Path, entries: Sequence[Entry], rows: Sequence[Row], title: str = "Mediastinal lymph nodes: a run's results"
+    output: Path,
+    records: Sequence[CaseRecord],
+    rows: Sequence[NodeRow],
+    title: str = "Mediastinal lymph nodes: a run's results",
 ) -> None:
     """Write `output/report.html`: what became of the cases, with the failed ones on top.
 
-    `entries` are the manifest's lines, `rows` those of the nodes' table. Links and pictures are of what lies in the
+    `records` are the manifest's lines, `rows` those of the nodes' table. Links and pictures are of what lies in the
     cases' folders already. Raises ImportError without jinja2 and OSError where the page cannot be written.
     """
-    cases, columns = case_rows(entries, rows)
+    cases, columns = case_lines(records, rows)
     for case in cases:
-        if case.status == "done":  # of one that failed, what lies there is of an earlier run
+        if case.status == DONE:  # of one that failed, what lies there is of an earlier run
             case.page = _address(output, case.name, PAGE)
             case.picture = _address(output, case.name, PREVIEW)
-    with_status = {status: [case for case in cases if case.status == status] for status in ("failed", "skipped")}
-    titles = {"failed": "Failed", "skipped": "Skipped"}
+    with_status = {status: [case for case in cases if case.status == status] for status in (FAILED, SKIPPED)}
+    titles = {FAILED: "Failed", SKIPPED: "Skipped"}
     context = {
         "title": title,
         "figures": figures(cases),
@@ -105,32 +109,32 @@ def write_index(
         "columns": columns,
         "kinds": _kinds(cases),
         "has_pictures": any(case.picture for case in cases),
-        "versions": all_versions(entries),
+        "versions": all_versions(records),
     }
     _write(output / PAGE, _render("index.html", ("page.css", "index.css"), ("sort.js", "index.js"), context))
 
 
-def _case_context(folder: Path, entry: Entry, rows: Sequence[Row]) -> dict[str, Any]:
+def _case_context(folder: Path, record: CaseRecord, rows: Sequence[NodeRow]) -> dict[str, Any]:
     """What a case's page says besides the pictures."""
     return {
-        "summary": summary(entry, rows),
-        "warnings": entry.get("warnings") or [],
+        "summary": summary(record, rows),
+        "warnings": record.warnings,
         "columns": NODE_COLUMNS,
-        "rows": node_rows(rows[:_MOST_ROWS]),
+        "rows": node_lines(rows[:_MOST_ROWS]),
         "rows_left_out": max(0, len(rows) - _MOST_ROWS),
         "sizes": sizes(),
         "windows": _WINDOWS_HU,
-        "versions": versions_text(entry),
-        "seconds": duration(entry.get("seconds")),
-        "links": _links(folder, entry),
+        "versions": versions_text(record),
+        "seconds": duration(record.seconds),
+        "links": _links(folder, record),
         "picture": os.path.isfile(folder / PREVIEW),
         "niivue": niivue_code(),
     }
 
 
-def _scan_context(scan: Scan, rows: Sequence[Row]) -> dict[str, Any]:
+def _scan_context(scan: Scan, rows: Sequence[NodeRow]) -> dict[str, Any]:
     """What the viewer is given, and what the page says about it."""
-    size = {row.get("number"): size_of(row) for row in rows}
+    size = {row.number: size_of(row) for row in rows}
     about = {
         "shape": scan.levels.shape,
         "spacing_mm": scan.levels.spacing_mm,
@@ -165,9 +169,9 @@ _NO_SCAN = {
 }
 
 
-def _links(folder: Path, entry: Entry) -> list[tuple[str, str]]:
+def _links(folder: Path, record: CaseRecord) -> list[tuple[str, str]]:
     """Name and address of the case's other files."""
-    names = [Path(str(entry.get("mask") or "")).name, NODES_CSV, PREVIEW]
+    names = [Path(record.mask or "").name, SEGMENTS, REPORT, NODES_CSV, PREVIEW]
     return [(name, quote(os.fsencode(name))) for name in names if name and os.path.isfile(folder / name)]
 
 
@@ -177,12 +181,12 @@ def _address(output: Path, case: str, name: str) -> str | None:
     return f"{quote(os.fsencode(case))}/{name}" if is_inside and os.path.isfile(output / case / name) else None
 
 
-def _kinds(cases: Sequence[CaseRow]) -> list[tuple[str, str, int]]:
+def _kinds(cases: Sequence[CaseLine]) -> list[tuple[str, str, int]]:
     """What the table can be filtered by, with the number of cases."""
     texts = {
-        "failed": "failed",
-        "skipped": "skipped",
-        "done": "done",
+        FAILED: "failed",
+        SKIPPED: "skipped",
+        DONE: "done",
         "warnings": "with warnings",
         "medium": f"with a node ≥ {SHORT_AXES_MM[0]:g} mm",
         "large": f"with a node ≥ {SHORT_AXES_MM[1]:g} mm",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from lnq.nodes.measure import SHORT_AXES_MM
-from lnq.results.node_table import Entry, Row
+from lnq.plain import to_plain
+from lnq.results.case_record import DONE, FAILED, SKIPPED, CaseRecord
+from lnq.results.node_table import NodeRow
 
 HASHES = ("model", "weights")  # among a case's versions
 SIZES = ("small", "medium", "large")  # by the short axis: below, between, from SHORT_AXES_MM on
@@ -29,21 +30,21 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     text: str
     value: float | int | str  # what it is sorted by; "" comes last
     numeric: bool = True
 
 
 @dataclass
-class NodeRow:
-    number: Any
+class NodeLine:
+    number: int
     size: str  # one of SIZES
-    cells: list[Cell]
+    cells: list[TableCell]
 
 
 @dataclass
-class CaseRow:
+class CaseLine:
     name: str
     status: str
     error: str
@@ -51,7 +52,7 @@ class CaseRow:
     seconds: float
     nodes: int
     short_axes_mm: list[float]  # of its nodes
-    cells: list[Cell]
+    cells: list[TableCell]
     page: str | None = None  # addresses, where there are such files
     picture: str | None = None
     kinds: str = field(init=False)  # what it can be filtered by
@@ -63,7 +64,7 @@ class CaseRow:
             "warnings": bool(self.warnings),
             "medium": largest >= pathological,
             "large": largest >= target,
-            "none": self.status == "done" and not self.nodes,
+            "none": self.status == DONE and not self.nodes,
         }
         self.kinds = " ".join([self.status, *(kind for kind, is_so in kinds.items() if is_so)])
 
@@ -96,18 +97,18 @@ _CASE_COLUMNS = (
 _OPTIONAL = ("dice", "assd_mm")  # only where a truth was given
 
 
-def node_rows(rows: Iterable[Row]) -> list[NodeRow]:
+def node_lines(rows: Iterable[NodeRow]) -> list[NodeLine]:
     """The table of a case's nodes."""
-    return [
-        NodeRow(row.get("number"), size_of(row), [_cell(row.get(column.key), column) for column in NODE_COLUMNS])
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        values = to_plain(row)
+        lines.append(NodeLine(row.number, size_of(row), [_cell(values[c.key], c) for c in NODE_COLUMNS]))
+    return lines
 
 
-def size_of(row: Row) -> str:
+def size_of(row: NodeRow) -> str:
     """One of SIZES."""
-    short_axis_mm = _number(row.get("short_axis_mm"))
-    return SIZES[sum((short_axis_mm or 0.0) >= limit for limit in SHORT_AXES_MM)]
+    return SIZES[sum(row.short_axis_mm >= limit for limit in SHORT_AXES_MM)]
 
 
 def sizes() -> list[tuple[str, str]]:
@@ -117,37 +118,41 @@ def sizes() -> list[tuple[str, str]]:
     return list(zip(SIZES, texts, strict=True))
 
 
-def case_rows(entries: Iterable[Entry], rows: Iterable[Row]) -> tuple[list[CaseRow], list[Column]]:
+def case_lines(records: Sequence[CaseRecord], rows: Iterable[NodeRow]) -> tuple[list[CaseLine], list[Column]]:
     """The table of all cases, in the manifest's order, and its columns."""
-    of_case: dict[str, list[Row]] = defaultdict(list)
+    of_case: dict[str, list[NodeRow]] = defaultdict(list)
     for row in rows:
-        of_case[row["case"]].append(row)
-    entries = list(entries)
-    numbers = [c for c in _CASE_COLUMNS if c.key not in _OPTIONAL or any(c.key in entry for entry in entries)]
+        of_case[row.case].append(row)
+    with_truth = any(record.scores for record in records)
+    numbers = [c for c in _CASE_COLUMNS if with_truth or c.key not in _OPTIONAL]
     texts = [
         Column("case", "Case", numeric=False, large_first=False, wide=True),
         Column("status", "Status", numeric=False, large_first=False),
     ]
     columns = [*texts, *numbers, Column("notes", "Warnings, errors", numeric=False)]
-    return [_case_row(entry, of_case[entry["case"]], numbers) for entry in entries], columns
+    return [_case_line(record, of_case[record.case], numbers) for record in records], columns
 
 
-def _case_row(entry: Entry, rows: Sequence[Row], columns: Sequence[Column]) -> CaseRow:
-    axes = [axis for row in rows if (axis := _number(row.get("short_axis_mm"))) is not None]
-    volume_mm3 = _number(entry.get("volume_mm3"))
-    values = entry | {
+def _case_line(record: CaseRecord, rows: Sequence[NodeRow], columns: Sequence[Column]) -> CaseLine:
+    axes = [row.short_axis_mm for row in rows]
+    findings, scores = record.findings, record.scores
+    values: dict[str, float | None] = {
+        "nodes": findings.nodes if findings else None,
         "short_axis_mm": max(axes, default=None),
-        "volume_mm3": None if volume_mm3 is None else volume_mm3 / 1000,
+        "volume_mm3": findings.volume_mm3 / 1000 if findings else None,
+        "dice": scores.dice if scores else None,
+        "assd_mm": scores.assd_mm if scores else None,
+        "seconds": record.seconds,
     }
-    return CaseRow(
-        name=entry["case"],
-        status=str(entry["status"]),
-        error=str(entry.get("error") or ""),
-        warnings=[str(warning) for warning in entry.get("warnings") or []],
-        seconds=_number(entry.get("seconds")) or 0.0,
-        nodes=int(_number(entry.get("nodes")) or 0),
+    return CaseLine(
+        name=record.case,
+        status=record.status,
+        error=record.error or "",
+        warnings=list(record.warnings),
+        seconds=record.seconds or 0.0,
+        nodes=findings.nodes if findings else 0,
         short_axes_mm=axes,
-        cells=[_cell(values.get(column.key), column) for column in columns],
+        cells=[_cell(values[column.key], column) for column in columns],
     )
 
 
@@ -160,15 +165,15 @@ class Figure:
     alarm: bool = False
 
 
-def figures(cases: Sequence[CaseRow]) -> list[Figure]:
+def figures(cases: Sequence[CaseLine]) -> list[Figure]:
     """What a run came to."""
     statuses = Counter(case.status for case in cases)
     axes = [axis for case in cases for axis in case.short_axes_mm]
-    others = len(cases) - statuses["done"] - statuses["failed"] - statuses["skipped"]
+    others = len(cases) - statuses[DONE] - statuses[FAILED] - statuses[SKIPPED]
     found = [
-        Figure("cases done", number(statuses["done"])),
-        Figure("failed", number(statuses["failed"]), statuses["failed"] > 0),
-        Figure("skipped", number(statuses["skipped"])),
+        Figure("cases done", number(statuses[DONE])),
+        Figure("failed", number(statuses[FAILED]), statuses[FAILED] > 0),
+        Figure("skipped", number(statuses[SKIPPED])),
         Figure("cases with warnings", number(sum(bool(case.warnings) for case in cases))),
         Figure("nodes", number(sum(case.nodes for case in cases))),
         *(
@@ -180,48 +185,45 @@ def figures(cases: Sequence[CaseRow]) -> list[Figure]:
     return [*found, Figure("of another status", number(others), True)] if others else found
 
 
-def summary(entry: Entry, rows: Sequence[Row]) -> str:
+def summary(record: CaseRecord, rows: Sequence[NodeRow]) -> str:
     """A case's outcome in one line."""
     count = len(rows)
     parts = [f"{number(count) if count else 'No'} node{'' if count == 1 else 's'} found"]
-    axes = [_number(row.get("short_axis_mm")) or 0.0 for row in rows]
+    axes = [row.short_axis_mm for row in rows]
     if rows:
         large = [f"{number(sum(axis >= limit for axis in axes))} ≥ {limit:g} mm" for limit in SHORT_AXES_MM]
         parts.append(f"short axis: {', '.join(large)}")
-    volume_mm3 = _number(entry.get("volume_mm3"))
-    if rows and volume_mm3 is not None:
-        parts.append(f"{number(volume_mm3 / 1000, 2)} cm³ in all")
-    overlap, distance_mm = _number(entry.get("dice")), _number(entry.get("assd_mm"))
-    if overlap is not None:
-        against = f"Dice {number(overlap, 3)}"
+    if rows and record.findings is not None:
+        parts.append(f"{number(record.findings.volume_mm3 / 1000, 2)} cm³ in all")
+    if record.scores is not None:
+        against, distance_mm = f"Dice {number(record.scores.dice, 3)}", record.scores.assd_mm
         parts.append(against if distance_mm is None else f"{against}, ASSD {number(distance_mm, 2)} mm")
     return " · ".join(parts)
 
 
-def versions_text(entry: Entry) -> str:
+def versions_text(record: CaseRecord) -> str:
     """What a case was made by; of hashes the first digits."""
-    versions = entry.get("versions")
-    if not isinstance(versions, dict) or not versions:
+    if record.versions is None:
         return "an unknown version"
-    return ", ".join(f"{name} {str(value)[: 12 if name in HASHES else None]}" for name, value in versions.items())
+    versions = record.versions.plain()
+    return ", ".join(f"{name} {value[: 12 if name in HASHES else None]}" for name, value in versions.items())
 
 
-def all_versions(entries: Iterable[Entry]) -> list[str]:
+def all_versions(records: Iterable[CaseRecord]) -> list[str]:
     """A sentence per set of versions that cases were made by, the commonest first."""
-    count = Counter(versions_text(entry) for entry in entries if entry.get("versions"))
+    count = Counter(versions_text(record) for record in records if record.versions is not None)
     if len(count) == 1:
         return [f"Made by {text}." for text in count]
     return [f"{number(cases)} case{'' if cases == 1 else 's'} made by {text}." for text, cases in count.most_common()]
 
 
-def duration(seconds: Any) -> str:
-    """Like "14.3 s", "2 min 5 s" or "3 h 20 min"; "" for what is no number."""
-    value = _number(seconds)
-    if value is None or not value >= 0:
+def duration(seconds: float | None) -> str:
+    """Like "14.3 s", "2 min 5 s" or "3 h 20 min"; "" where it is not known."""
+    if seconds is None or not seconds >= 0:
         return ""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
     hours, rest_minutes = divmod(minutes, 60)
     return f"{hours:,} h {rest_minutes} min".replace(",", "\u202f") if hours else f"{minutes} min {rest} s"
 
@@ -231,16 +233,10 @@ def number(value: float, decimals: int = 0) -> str:
     return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace(",", "\u202f").replace("-", "\u2212")
 
 
-def _cell(value: Any, column: Column) -> Cell:
-    """Blank for None, and what is no number as it is."""
+def _cell(value: float | str | None, column: Column) -> TableCell:
+    """Blank for None."""
     if value is None:
-        return Cell("", "", column.numeric)
-    known = _number(value)
-    if not column.numeric or known is None:
-        return Cell(str(value), str(value), column.numeric)
-    return Cell(number(known, column.decimals), known, column.numeric)
-
-
-def _number(value: Any) -> float | None:
-    """What is a number, but for true and false, else None."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return TableCell("", "", column.numeric)
+    if isinstance(value, str):
+        return TableCell(value, value, column.numeric)
+    return TableCell(number(value, column.decimals), value, column.numeric)

@@ -13,10 +13,11 @@ import numpy as np
 import pydicom
 from pydicom.sr.coding import Code
 
+from lnq.dicom.header import SliceFile
 from lnq.files import replace_atomically
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Node
-from lnq.results.dicom_reference import SourceSeries, hashed_uid, read_source
+from lnq.results.dicom_reference import ReferencedSeries, hashed_uid, refer_to
 
 LYMPH_NODE = Code("59441001", "SCT", "Lymph node")
 TISSUE = Code("85756007", "SCT", "Tissue")  # the category of lymph nodes: context groups 7150 and 7166
@@ -51,7 +52,7 @@ class Origin:
     UIDs are hashes of the series, the maker and the labels: the same of the same, another for another mask.
     """
 
-    source: SourceSeries
+    source: ReferencedSeries
     maker: Maker
     labels_sha256: str
 
@@ -84,16 +85,16 @@ def _words(maker: Maker) -> tuple[str, str, str]:
     return maker.name, maker.version, maker.weights_sha256
 
 
-def read_origin(labels: Volume, nodes: Sequence[Node], slices: Sequence[Path], maker: Maker) -> Origin:
+def origin_of(labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker) -> Origin:
     """What the objects of a case share; arguments as `lnq.results.write_seg.write_seg` takes them.
 
-    Raises ValueError where labels and nodes do not fit together, and what `read_source` does.
+    Raises ValueError where labels and nodes do not fit together, and what `refer_to` does.
     """
     held, wanted = np.unique(labels.array[labels.array != 0]).tolist(), [node.number for node in nodes]
     if not held == wanted == list(range(1, len(nodes) + 1)):
         raise ValueError(f"Nodes must be numbered from 1 and the labels hold each number: {wanted} and {held}")
     digest = hashlib.sha256(np.ascontiguousarray(labels.array, "<i2").data).hexdigest()
-    return Origin(read_source(labels, slices), maker, digest)
+    return Origin(refer_to(labels, slices), maker, digest)
 
 
 def complete(dataset: pydicom.Dataset, origin: Origin, modality: str) -> None:

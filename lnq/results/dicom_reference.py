@@ -7,47 +7,24 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 from pydicom.valuerep import DSfloat
 
-from lnq.dicom.read import read_header
-from lnq.errors import ImageError
+from lnq.dicom.header import DATED, IDENTITY, MORE_OF_STUDY, OF_RESULTS, PATIENT_AND_STUDY, SliceFile
+from lnq.errors import ImageError, Words
 from lnq.image.volume import Volume
 
 _CLASSES = (CTImageStorage, SecondaryCaptureImageStorage)  # workstations store reformatted CTs as the latter
-_IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
-_SLICE_TAGS = (*_IDENTITY, *_GEOMETRY, "FrameOfReferenceUID", "SliceThickness")
-_NEEDED_OF_STUDY = (  # empty where the source lacks one
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
-    "StudyID", "AccessionNumber",
-)  # fmt: skip
-_COPIED_OF_STUDY = (  # left out where the source lacks one
-    "SpecificCharacterSet", "TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified",
-    "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence", "OtherPatientNames",
-    "PatientBirthTime", "EthnicGroup", "PatientComments", "QualityControlSubject", "PatientIdentityRemoved",
-    "DeidentificationMethod", "DeidentificationMethodCodeSequence",
-    "StudyDescription", "ProcedureCodeSequence", "PhysiciansOfRecord", "ConsultingPhysicianName",
-    "NameOfPhysiciansReadingStudy", "IssuerOfAccessionNumberSequence",
-    "AdmittingDiagnosesDescription", "PatientAge", "PatientSize", "PatientWeight", "MedicalAlerts", "Allergies",
-    "SmokingStatus", "PregnancyStatus", "LastMenstrualDate", "PatientState", "Occupation", "AdditionalPatientHistory",
-    "AdmissionID", "IssuerOfAdmissionIDSequence", "ServiceEpisodeID", "ServiceEpisodeDescription",
-    "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID",
-    "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID",
-    "ClinicalTrialTimePointDescription",
-)  # fmt: skip
-_DATED = ("Study", "Series", "Acquisition", "Content", "InstanceCreation")  # where a date is looked for, in this order
 _NO_DATE, _NO_TIME = "19000101", "000000"  # objects must have a date, series need not
 _TIME = re.compile(r"\d\d(\d\d(\d\d(\.\d{1,6})?)?)?")
 _PLACE_TOLERANCE_MM = 1.0  # headers round positions and directions
 
 
 @dataclass(frozen=True, eq=False)
-class SourceSeries:
+class ReferencedSeries:
     """A CT series as other objects see it."""
 
     slices: tuple[pydicom.Dataset, ...]  # of each, in the labels' order: identity and geometry, no patient
@@ -56,19 +33,20 @@ class SourceSeries:
     time: str
 
 
-def read_source(labels: Volume, slices: Sequence[Path]) -> SourceSeries:
-    """Read the headers of a CT's files, in the order of the first axis of `labels`, [Z, Y, X] on the CT's own grid.
+def refer_to(labels: Volume, slices: Sequence[SliceFile]) -> ReferencedSeries:
+    """A CT's series, of its slices in the order of the first axis of `labels`, [Z, Y, X] on the CT's own grid.
 
     A series without frame of reference is given one, derived from its UID; without any date it is of 1900-01-01.
-    Raises ValueError for another number of slices, and ImageError for a file that is damaged, is not where the labels
-    say or lacks what an object must name.
+    Raises ValueError for another number of slices, and ImageError for a slice that is not where the labels say or lacks
+    what an object must name.
     """
     if labels.shape[0] != len(slices):
         raise ValueError(f"The labels have {labels.shape[0]} slices, the series has {len(slices)} files")
     try:
-        return SourceSeries(tuple(_read_slices(labels, slices)), *_read_study(slices[0]))
+        return ReferencedSeries(tuple(_slice_headers(labels, slices)), *_study(slices[0]))
     except ImageError as error:
-        raise ImageError(f"No DICOM object can refer to {slices[0].parent.name}: {error}") from None
+        sentence = "No DICOM object can refer to {folder}: {reason}"
+        raise ImageError(sentence, folder=slices[0].path.parent.name, reason=error) from None
 
 
 def hashed_uid(*words: str) -> str:
@@ -76,9 +54,9 @@ def hashed_uid(*words: str) -> str:
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, chr(10).join(words)).int}"
 
 
-def _read_slices(labels: Volume, slices: Sequence[Path]) -> list[pydicom.Dataset]:
+def _slice_headers(labels: Volume, slices: Sequence[SliceFile]) -> list[pydicom.Dataset]:
     with pydicom.config.disable_value_validation():
-        headers = [_slice_header(path, labels.spacing_mm[0]) for path in slices]
+        headers = [_slice_header(one, labels.spacing_mm[0]) for one in slices]
     first = headers[0]
     for tag, what in (
         ("StudyInstanceUID", "studies"),
@@ -86,30 +64,38 @@ def _read_slices(labels: Volume, slices: Sequence[Path]) -> list[pydicom.Dataset
         ("FrameOfReferenceUID", "frames of reference"),
     ):
         if len({str(header[tag].value) for header in headers}) > 1:
-            raise ImageError(f"its slices are of different {what}")
-    for path, header in zip(slices, headers, strict=True):
-        if (header.Rows, header.Columns) != labels.shape[1:]:
-            size = "{} x {}".format(*labels.shape[1:])
-            raise ImageError(f"its slice {path.name} has {header.Rows} x {header.Columns} pixels, its labels {size}")
+            raise ImageError("its slices are of different {what}", what=Words(what))
+    rows, columns = labels.shape[1:]
+    for one, header in zip(slices, headers, strict=True):
+        if (header.Rows, header.Columns) != (rows, columns):
+            raise ImageError(
+                "its slice {file} has {own_rows} x {own_columns} pixels, its labels {rows} x {columns}",
+                file=one.path.name,
+                own_rows=header.Rows,
+                own_columns=header.Columns,
+                rows=rows,
+                columns=columns,
+            )
     _check_place(labels, slices, headers)
     for header in headers:
         header.ImageOrientationPatient = first.ImageOrientationPatient  # headers round the cosines of each slice
     return headers
 
 
-def _slice_header(path: Path, slice_mm: float) -> pydicom.Dataset:
+def _slice_header(one: SliceFile, slice_mm: float) -> pydicom.Dataset:
     """Identity and geometry of a slice, all of them there; patient and study left blank."""
-    read = read_header(path, _SLICE_TAGS)
+    read = _readable(one)
     header = pydicom.Dataset()
     header.Modality = "CT"
-    for tag in _NEEDED_OF_STUDY:
+    for tag in PATIENT_AND_STUDY:
         setattr(header, tag, "")
-    for tag in _IDENTITY:
+    for tag in IDENTITY:
         if not read.get(tag):
-            raise ImageError(f"its slice {path.name} has no {tag}")
+            raise ImageError("its slice {file} has no {tag}", file=one.path.name, tag=Words(tag))
         setattr(header, tag, str(read[tag].value))
     if header.SOPClassUID not in _CLASSES:
-        raise ImageError(f"its slice {path.name} is of SOP class {header.SOPClassUID}, not a CT image of one slice")
+        sentence = "its slice {file} is of SOP class {uid}, not a CT image of one slice"
+        raise ImageError(sentence, file=one.path.name, uid=str(header.SOPClassUID))
     header.FrameOfReferenceUID = read.get("FrameOfReferenceUID") or hashed_uid("frame", header.SeriesInstanceUID)
     try:
         header.Rows, header.Columns = int(read.Rows), int(read.Columns)
@@ -118,8 +104,19 @@ def _slice_header(path: Path, slice_mm: float) -> pydicom.Dataset:
         header.ImageOrientationPatient = _decimals(read.ImageOrientationPatient, 6)
         header.SliceThickness = _decimals([read.get("SliceThickness") or slice_mm], 1)[0]
     except (AttributeError, TypeError, ValueError):
-        raise ImageError(f"its slice {path.name} has no usable size, position, orientation or spacing") from None
+        sentence = "its slice {file} has no usable size, position, orientation or spacing"
+        raise ImageError(sentence, file=one.path.name) from None
     return header
+
+
+def _readable(one: SliceFile) -> pydicom.Dataset:
+    """A slice's header, all of which can be decoded. Raises ImageError otherwise."""
+    try:
+        for tag in OF_RESULTS:
+            one.header.get(tag)
+    except Exception:  # what pydicom raises of a damaged one is of many kinds
+        raise ImageError("its file {file} is damaged", file=one.path.name) from None
+    return one.header
 
 
 def _decimals(values: Sequence[float], count: int) -> list[DSfloat]:
@@ -129,14 +126,14 @@ def _decimals(values: Sequence[float], count: int) -> list[DSfloat]:
 
 
 def plane_of(header: pydicom.Dataset) -> np.ndarray:
-    """[3, 3] of a slice of a SourceSeries: (row, column, 1) -> (L, P, S) in mm; pixels' centres have whole numbers."""
+    """[3, 3] of a slice: (row, column, 1) -> (L, P, S) in mm; pixels' centres have whole numbers."""
     along_row, along_column = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
     between_rows, between_columns = header.PixelSpacing
     position = np.array(header.ImagePositionPatient, float)
     return np.stack([along_column * float(between_rows), along_row * float(between_columns), position], axis=1)
 
 
-def _check_place(labels: Volume, slices: Sequence[Path], headers: Sequence[pydicom.Dataset]) -> None:
+def _check_place(labels: Volume, slices: Sequence[SliceFile], headers: Sequence[pydicom.Dataset]) -> None:
     """Raise ImageError unless the slices follow each other as the labels' do, the outer ones at their very places."""
     positions = np.array([header.ImagePositionPatient for header in headers], float)
     if (np.diff(positions @ labels.affine[:3, 0]) <= 0).any():
@@ -147,22 +144,22 @@ def _check_place(labels: Volume, slices: Sequence[Path], headers: Sequence[pydic
     for z in (0, labels.shape[0] - 1):
         wanted = labels.affine[:3] @ np.insert(corners, 0, z, axis=0)
         if not np.linalg.norm(plane_of(headers[z]) @ corners - wanted, axis=0).max() <= tolerance_mm:
-            raise ImageError(f"its slice {slices[z].name} does not lie where slice {z} of the labels does")
+            sentence = "its slice {file} does not lie where slice {z} of the labels does"
+            raise ImageError(sentence, file=slices[z].path.name, z=z)
 
 
-def _read_study(path: Path) -> tuple[pydicom.Dataset, str, str]:
+def _study(one: SliceFile) -> tuple[pydicom.Dataset, str, str]:
     """Patient and study of a file, and the date and time of what is made of it."""
-    dated = [f"{name}{kind}" for name in _DATED for kind in ("Date", "Time")]
     study = pydicom.Dataset()
     with pydicom.config.disable_value_validation():
-        read = read_header(path, (*_NEEDED_OF_STUDY, *_COPIED_OF_STUDY, "StudyInstanceUID", *dated))
+        read = _readable(one)
         study.StudyInstanceUID = read.StudyInstanceUID
-        for tag in _NEEDED_OF_STUDY:
+        for tag in PATIENT_AND_STUDY:
             setattr(study, tag, "")
-        for tag in (*_NEEDED_OF_STUDY, *_COPIED_OF_STUDY):
+        for tag in (*PATIENT_AND_STUDY, *MORE_OF_STUDY):
             if tag in read:
                 study[tag] = _decoded(read[tag])
-        for name in _DATED:
+        for name in DATED:
             date, time = str(read.get(f"{name}Date") or ""), str(read.get(f"{name}Time") or "")
             if re.fullmatch(r"\d{8}", date):
                 return study, date, time if _TIME.fullmatch(time) else _NO_TIME

@@ -7,61 +7,104 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lnq.files import write_text
 from lnq.nodes.measure import Node
+from lnq.plain import from_plain, to_plain
 
 NODES_JSON, NODES_CSV = "nodes.json", "nodes.csv"
-COLUMNS = (
-    "case", "number", "volume_mm3", "short_axis_mm", "long_axis_mm", "diameter_mm", "short_axis_class", "mean_hu",
-    "mean_probability", "l_mm", "p_mm", "s_mm", "side", "above_carina_mm",
-)  # fmt: skip
-_DECIMALS = {"mean_probability": 3}  # all else, in mm, mm3 or HU, has one
-
-Row = dict[str, Any]  # one node
-Entry = dict[str, Any]  # one case: a line of the manifest
 
 
-def rows_of(case: str, nodes: Iterable[Node]) -> list[Row]:
-    """One row per node, rounded; the centroid as `l_mm`, `p_mm`, `s_mm` (to the patient's left, back and head)."""
-    rows = []
-    for node in nodes:
-        row: Row = {"case": case}
-        for name, value in dataclasses.asdict(node).items():
-            if name == "centroid_lps_mm":
-                row |= {axis: _round(v) for axis, v in zip(("l_mm", "p_mm", "s_mm"), value, strict=True)}
-            else:
-                row[name] = _round(value, _DECIMALS.get(name, 1)) if isinstance(value, float) else value
-        rows.append(row)
-    return rows
+@dataclass(frozen=True)
+class NodeRow:
+    """One node of a case, rounded: mm, mm3 and HU to one decimal, probabilities to three.
+
+    The centroid lies at `l_mm`, `p_mm`, `s_mm` to the patient's left, back and head. The other fields are those of
+    `lnq.nodes.measure.Node`.
+    """
+
+    case: str
+    number: int
+    volume_mm3: float
+    short_axis_mm: float
+    long_axis_mm: float
+    diameter_mm: float
+    short_axis_class: str
+    mean_hu: float
+    mean_probability: float
+    l_mm: float
+    p_mm: float
+    s_mm: float
+    side: str | None
+    above_carina_mm: float | None
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(NodeRow))
+_TEXTS = ("case", "short_axis_class", "side")
+_MAY_BE_MISSING = ("side", "above_carina_mm")
+
+
+def rows_of(case: str, nodes: Iterable[Node]) -> list[NodeRow]:
+    """One row per node."""
+    return [_row(case, node) for node in nodes]
+
+
+def _row(case: str, node: Node) -> NodeRow:
+    left, posterior, superior = (_round(value) for value in node.centroid_lps_mm)
+    return NodeRow(
+        case=case,
+        number=node.number,
+        volume_mm3=_round(node.volume_mm3),
+        short_axis_mm=_round(node.short_axis_mm),
+        long_axis_mm=_round(node.long_axis_mm),
+        diameter_mm=_round(node.diameter_mm),
+        short_axis_class=node.short_axis_class,
+        mean_hu=_round(node.mean_hu),
+        mean_probability=_round(node.mean_probability, 3),
+        l_mm=left,
+        p_mm=posterior,
+        s_mm=superior,
+        side=node.side,
+        above_carina_mm=None if node.above_carina_mm is None else _round(node.above_carina_mm),
+    )
 
 
 def _round(value: float, decimals: int = 1) -> float:
     return round(value, decimals) + 0.0  # no -0.0
 
 
-def write_case_table(folder: Path, rows: Sequence[Row]) -> None:
+def write_case_table(folder: Path, rows: Sequence[NodeRow]) -> None:
     """Write `nodes.csv` and then `nodes.json` of one case, also where it has no node."""
     write_table(folder, rows)
-    write_text(folder / NODES_JSON, json.dumps(rows, indent=1) + "\n")
+    write_text(folder / NODES_JSON, json.dumps(to_plain(rows), indent=1) + "\n")
 
 
-def read_case_table(folder: Path) -> list[Row] | None:
+def read_case_table(folder: Path) -> list[NodeRow] | None:
     """The rows that `write_case_table` wrote; None where they are missing, damaged or of another version."""
     try:
         rows = json.loads((folder / NODES_JSON).read_text())
-    except (OSError, ValueError):
+        return [_checked(from_plain(NodeRow, row)) for row in rows] if isinstance(rows, list) else None
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    whole = isinstance(rows, list) and all(isinstance(row, dict) and tuple(row) == COLUMNS for row in rows)
-    return rows if whole else None
 
 
-def write_table(folder: Path, rows: Iterable[Row]) -> None:
+def _checked(row: NodeRow) -> NodeRow:
+    """The row, where texts are texts and numbers numbers. Raises ValueError otherwise."""
+    for name, value in dataclasses.asdict(row).items():
+        wanted = str if name in _TEXTS else int | float
+        if not (isinstance(value, wanted) and not isinstance(value, bool)) and not (
+            value is None and name in _MAY_BE_MISSING
+        ):
+            raise ValueError(f"{name} is {value!r}")
+    return row
+
+
+def write_table(folder: Path, rows: Iterable[NodeRow]) -> None:
     """Write `nodes.csv`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(dataclasses.asdict(row) for row in rows)
     write_text(folder / NODES_CSV, text.getvalue())

@@ -12,6 +12,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 from scipy import ndimage
 
+from lnq.dicom.header import SliceFile
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Node
 from lnq.results.dicom_common import (
@@ -21,7 +22,7 @@ from lnq.results.dicom_common import (
     Maker,
     Origin,
     complete,
-    read_origin,
+    origin_of,
     save,
     tracking_id,
 )
@@ -32,14 +33,16 @@ _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management: retired, 
 _DECIMALS = 4  # of coordinates in mm
 
 
-def write_rtstruct(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[Path], maker: Maker) -> None:
+def write_rtstruct(
+    path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker
+) -> None:
     """Write closed planar contours of each node in each slice; of no node, one region that says so and has none.
 
     The voxels whose centres lie within the contours are those of the node. A hole is joined to the outside by a channel
     of no width, the standard's keyhole: all contours are of type CLOSED_PLANAR, which every reader knows.
     Arguments and errors are those of `lnq.results.write_seg.write_seg`. The same arguments give the same bytes.
     """
-    origin = read_origin(labels, nodes, slices, maker)
+    origin = origin_of(labels, nodes, slices, maker)
     dataset = pydicom.Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian  # explicit ones hold at most 64 KiB of coordinates

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lnq.dicom.header import SliceFile
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Node
 from lnq.results.dicom_common import (
@@ -19,7 +20,7 @@ from lnq.results.dicom_common import (
     Maker,
     Origin,
     complete,
-    read_origin,
+    origin_of,
     save,
     tracking_id,
 )
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
     import highdicom
 
 
-def write_seg(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[Path], maker: Maker) -> None:
+def write_seg(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker) -> None:
     """Write a BINARY segmentation of the nodes; of none, one segment without a marked pixel on every slice.
 
     `labels`, integers [Z, Y, X] on the CT's own grid, holds each node's number in its voxels; `slices` are the CT's
-    DICOM files in the order of its first axis. Slices without a node have no frame. The same arguments give the same
-    bytes. Raises ValueError, ImageError and OSError as `read_origin` and `save` do.
+    in the order of its first axis. Slices without a node have no frame. The same arguments give the same
+    bytes. Raises ValueError, ImageError and OSError as `origin_of` and `save` do.
     """
     import highdicom
 
-    origin = read_origin(labels, nodes, slices, maker)
+    origin = origin_of(labels, nodes, slices, maker)
     first = origin.source.slices[0]
     measures = highdicom.PixelMeasuresSequence(first.PixelSpacing, first.SliceThickness, labels.spacing_mm[0])
     numbers = [node.number for node in nodes] or [1]

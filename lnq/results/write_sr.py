@@ -12,8 +12,10 @@ import pydicom
 from pydicom.sr.coding import Code
 from pydicom.uid import SegmentationStorage
 
+from lnq.dicom.header import SliceFile
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Node
+from lnq.plain import to_plain
 from lnq.results.dicom_common import (
     ARTIFICIAL_INTELLIGENCE,
     LYMPH_NODE,
@@ -22,11 +24,11 @@ from lnq.results.dicom_common import (
     Maker,
     Origin,
     complete,
-    read_origin,
+    origin_of,
     save,
     tracking_id,
 )
-from lnq.results.node_table import Row, rows_of
+from lnq.results.node_table import NodeRow, rows_of
 
 if TYPE_CHECKING:
     import highdicom
@@ -59,23 +61,23 @@ _WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded; without fin
 _COMMENT = Code("121106", "DCM", "Comment")
 
 
-def write_sr(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[Path], maker: Maker) -> None:
+def write_sr(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker) -> None:
     """Write the nodes' measurements, rounded as in `nodes.csv`; of no node, a report that says so.
 
     Each node is one group (TID 1411), with the segment of the SEG object that `write_seg` makes of the same arguments,
-    whether that is written or not, and its centroid (SCOORD3D "Center", which the template does not know but allows).
+    which must be written beside it, and its centroid (SCOORD3D "Center", which the template does not know but allows).
     Arguments and errors are those of `write_seg`. The same arguments give the same bytes.
     """
     import highdicom
 
-    origin = read_origin(labels, nodes, slices, maker)
+    origin = origin_of(labels, nodes, slices, maker)
     rows = rows_of("", nodes)
     report = highdicom.sr.Comprehensive3DSR(
         evidence=[*origin.source.slices, _segmentation(origin)],
         content=_report(origin, rows),
         series_instance_uid=origin.series_uid("SR"),
         series_number=1,
-        sop_instance_uid=origin.instance_uid("SR", json.dumps(rows)),
+        sop_instance_uid=origin.instance_uid("SR", json.dumps(to_plain(rows))),
         instance_number=1,
         manufacturer=maker.name,
         is_complete=True,
@@ -95,7 +97,7 @@ def _segmentation(origin: Origin) -> pydicom.Dataset:
     return dataset
 
 
-def _report(origin: Origin, rows: Sequence[Row]) -> pydicom.Dataset:
+def _report(origin: Origin, rows: Sequence[NodeRow]) -> pydicom.Dataset:
     """The root of the report's content."""
     from highdicom import sr
 
@@ -138,11 +140,11 @@ def _nothing_found(maker: Maker) -> highdicom.sr.ContainerContentItem:
     return container
 
 
-def _group(origin: Origin, row: Row) -> highdicom.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+def _group(origin: Origin, row: NodeRow) -> highdicom.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     from highdicom import sr
 
-    maker, number, first = origin.maker, row["number"], origin.source.slices[0]
-    segmentation = _segmentation(origin)
+    maker, number, first = origin.maker, row.number, origin.source.slices[0]
+    segmentation, values = _segmentation(origin), to_plain(row)
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(origin.tracking_uid(number), tracking_id(number)),
         referenced_segment=sr.ReferencedSegment(
@@ -153,16 +155,16 @@ def _group(origin: Origin, row: Row) -> highdicom.sr.VolumetricROIMeasurementsAn
         ),
         finding_category=TISSUE,
         finding_type=LYMPH_NODE,
-        finding_sites=[sr.FindingSite(MEDIASTINUM, _LATERALITY.get(row["side"]))],
+        finding_sites=[sr.FindingSite(MEDIASTINUM, _LATERALITY.get(row.side or ""))],
         algorithm_id=sr.AlgorithmIdentification(
             maker.name, maker.version, [f"weights_sha256={maker.weights_sha256}"], ARTIFICIAL_INTELLIGENCE
         ),
         measurements=[
-            sr.Measurement(name, row[column], unit, method=method, derivation=derivation)
+            sr.Measurement(name, values[column], unit, method=method, derivation=derivation)
             for column, name, unit, method, derivation in _MEASUREMENTS
         ],
     )
-    centre = np.array([[row["l_mm"], row["p_mm"], row["s_mm"]]])
+    centre = np.array([[row.l_mm, row.p_mm, row.s_mm]])
     point = sr.Scoord3DContentItem(_CENTER, "POINT", centre, first.FrameOfReferenceUID, relationship_type="CONTAINS")
     group[0].ContentSequence.append(point)
     return group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 from pydicom.uid import generate_uid
 
+from lnq.dicom.header import SliceFile
 from lnq.image.volume import Volume, make_affine
 from lnq.nodes.measure import Node
 from lnq.results.dicom_common import Maker
-from lnq.results.node_table import COLUMNS
+from lnq.results.node_table import NodeRow
 
 NO_DCIODVFY = "dciodvfy is not installed: apt-get install dicom3tools"
 COLUMNS_ZYX = {  # where in (L, P, S) the labels' axes point
@@ -78,8 +80,12 @@ class LabelledSeries:
     slices: list[Path]  # in the labels' order
     maker: Maker = MAKER
 
+    def read(self) -> list[SliceFile]:
+        """The slices' headers, as they are now."""
+        return [SliceFile.read(path) for path in self.slices]
+
     def write(self, writer: Callable[..., None], path: Path, **changes: Any) -> Path:
-        arguments = {"labels": self.labels, "nodes": self.nodes, "slices": self.slices, "maker": self.maker}
+        arguments = {"labels": self.labels, "nodes": self.nodes, "slices": self.read(), "maker": self.maker}
         writer(path, **(arguments | changes))
         return path
 
@@ -143,29 +149,15 @@ def node_labels(thorax: Volume) -> Volume:
 
 
 @pytest.fixture
-def node_rows() -> list[dict[str, Any]]:
+def node_rows() -> list[NodeRow]:
     """The rows of the nodes' table; nothing is known of the third one's place."""
     rows = [
-        dict.fromkeys(COLUMNS)
-        | {"case": "chest", "number": number, "short_axis_mm": axis_mm, "volume_mm3": 1234.5, "mean_hu": -9.6}
-        | {"mean_probability": 0.876, "side": "left", "above_carina_mm": -12.0, "s_mm": 80.0}
+        NodeRow(
+            case="chest", number=number, volume_mm3=1234.5, short_axis_mm=axis_mm, long_axis_mm=axis_mm + 2,
+            diameter_mm=axis_mm + 3, short_axis_class="", mean_hu=-9.6, mean_probability=0.876, l_mm=1.0, p_mm=2.0,
+            s_mm=80.0, side="left", above_carina_mm=-12.0,
+        )
         for number, (_, axis_mm) in CHEST_NODES.items()
-    ]
-    rows[2] |= {"side": None, "above_carina_mm": None}
+    ]  # fmt: skip
+    rows[2] = dataclasses.replace(rows[2], side=None, above_carina_mm=None)
     return rows
-
-
-@pytest.fixture
-def done_entry() -> dict[str, Any]:
-    return {
-        "case": "chest",
-        "input": "/archive/Doe^John/chest.mha",
-        "status": "done",
-        "error": None,
-        "mask": "chest/segmentation.mha",
-        "warnings": ["No contrast was found."],
-        "seconds": 7.72,
-        "nodes": 3,
-        "volume_mm3": 3703.5,
-        "versions": {"lnq": "0.1.0", "model": "55d9555c3babc14e", "backend": "openvino", "device": "cpu"},
-    }

@@ -13,7 +13,7 @@ import pytest
 from helpers.fuzzing.inputs import FORMATS, unspoiled
 from helpers.fuzzing.reading import make_input, read_all, wrong_success
 
-from lnq.archive.case import read_case
+from lnq.archive.open import read_ct
 
 FEW = range(3 * len(FORMATS))
 
@@ -33,7 +33,7 @@ def check(seeds: Iterable[int]) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_was_not_spoiled_is_accepted(tmp_path, format):
     made = unspoiled(format)
-    assert wrong_success(read_case(made.write(tmp_path / "case")), made) is None
+    assert wrong_success(read_ct(made.write(tmp_path / "case")), made) is None
 
 
 def test_a_seed_makes_the_same_input_again():

@@ -282,11 +282,14 @@ import sys
 from pathlib import Path
 from lnq import cli
 from lnq.inference.backends import load_model
-from lnq.archive.case import Case
-from lnq.batch.case import Settings, run_case
-entry = run_case(Case("ct", Path({str(tmp_path / "ct.mha")!r})), load_model({str(tiny_bundle)!r}, "cpu"),
-                 Settings({str(tmp_path / "out")!r}, {str(tiny_bundle)!r}), {{}})
-print(entry["status"], [m for m in {unwanted!r} if sys.modules.get(m)])
+from lnq.archive.case import ImageFile
+from lnq.batch.case import run_case
+from lnq.batch.settings import WorkerSettings
+from lnq.results.case_record import Versions
+settings = WorkerSettings({str(tmp_path / "out")!r}, {str(tiny_bundle)!r})
+model = load_model(settings.bundle, "cpu")
+record = run_case(ImageFile("ct", Path({str(tmp_path / "ct.mha")!r})), model, settings, Versions.of(model))
+print(record.status, [m for m in {unwanted!r} if sys.modules.get(m)])
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "done []"

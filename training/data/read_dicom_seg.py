@@ -22,7 +22,7 @@ import pydicom
 from rich.console import Console
 from rich.progress import track
 
-from lnq.dicom.read import is_ct_slice, is_dicom_file, read_header
+from lnq.dicom.header import is_ct_slice, is_dicom_file, read_header
 from lnq.errors import ImageError
 from lnq.image.volume import Volume
 from training.data.sources import Annotation, RawCase

@@ -165,8 +165,9 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
 
     Raises ValueError (or ImageError, which is one) where one of them is damaged, missing, or not what it should be.
     """
-    from lnq.archive.case import read_case  # brings SimpleITK
-    from lnq.dicom.read import is_dicom_file, read_dicom_files
+    from lnq.archive.open import read_ct  # brings SimpleITK
+    from lnq.dicom.header import is_dicom_file
+    from lnq.dicom.read import read_dicom_files
     from lnq.image.itk import read_volume
     from lnq.image.plausible import check_image
 
@@ -176,7 +177,7 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
         image, _ = read_dicom_files(raw.slices, raw.image.name)
         check_image(image, raw.image.name)
     else:
-        image = read_case(raw.image)
+        image = read_ct(raw.image)
     if is_dicom_file(raw.label):
         from training.data.read_dicom_seg import read_segmentation
 

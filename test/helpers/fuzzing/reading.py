@@ -22,9 +22,8 @@ import SimpleITK as sitk
 from helpers.fuzzing import spoil_bytes, spoil_dicom, spoil_header, spoil_nifti
 from helpers.fuzzing.inputs import FORMATS, OUTSIDE_HU, SERIES_SHAPE, SHAPE, Input, unspoiled
 
-from lnq.archive.case import read_case
-from lnq.archive.discovery import discover
-from lnq.archive.open import open_case
+from lnq.archive.discovery import SetAside, discover
+from lnq.archive.open import read_ct
 from lnq.errors import ImageError, StartError
 from lnq.image.volume import Volume
 
@@ -73,7 +72,7 @@ def read_one(seed: int, folder: Path) -> Outcome:
     begun = time.perf_counter()
     refused, fault = False, None
     try:
-        fault = wrong_success(read_case(path), made)
+        fault = wrong_success(read_ct(path), made)
     except ImageError as error:
         refused, fault = True, _wrong_refusal(error, path.name)
     except BaseException as error:
@@ -127,10 +126,10 @@ def _batch_fault(folder: Path, made: Input) -> str | None:
     scratch.mkdir()
     try:
         for found in discover([folder]):
-            if found.reason:
-                fault = _wrong_refusal(ImageError(found.reason), found.case.path.name)
+            if isinstance(found, SetAside):
+                fault = _wrong_refusal(ImageError("{reason}", reason=found.reason), found.case.path.name)
             else:
-                fault = wrong_success(open_case(found.case, scratch).volume, made)
+                fault = wrong_success(found.case.open(scratch).volume, made)
             if fault:
                 return f"in the batch {fault}"
     except ImageError as error:

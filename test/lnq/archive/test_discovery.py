@@ -12,7 +12,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from lnq.archive.discovery import Found, discover
+from lnq.archive.case import ArchivedImage, ArchivedSeries, DicomSeries
+from lnq.archive.discovery import Found, SetAside, ToSegment, discover
 from lnq.dicom.series import Choice, read_uids
 from lnq.errors import StartError, Stopped
 from lnq.image.volume import Volume, make_affine
@@ -31,11 +32,16 @@ def ct(slices: int = 12, distance_mm: float = 3.0, direction: np.ndarray | None 
 
 
 def segmented(found: list[Found]) -> list[str]:
-    return [f.case.name for f in found if f.reason is None]
+    return [f.case.name for f in found if isinstance(f, ToSegment)]
 
 
-def reasons(found: list[Found], failed: bool) -> dict[str, str | None]:
-    return {f.case.name: f.reason for f in found if f.reason is not None and f.failed == failed}
+def reasons(found: list[Found], failed: bool) -> dict[str, str]:
+    return {f.case.name: str(f.reason) for f in found if isinstance(f, SetAside) and f.failed == failed}
+
+
+def slices_of(found: Found) -> tuple[Path, ...]:
+    assert isinstance(found.case, DicomSeries)
+    return found.case.slices
 
 
 def pack(folder: Path, archive: Path) -> Path:
@@ -60,8 +66,9 @@ def test_files_and_series_are_found_at_any_depth(tmp_path: Path, write_dicom: Wr
     found = discover([tmp_path])
     assert segmented(found) == ["a", "c", "b", "x-ct", "series"]
     case = found[-1].case
-    assert (case.path, case.dicom, len(case.files)) == (series, True, 12)
-    assert case.series_uid == pydicom.dcmread(case.files[0]).SeriesInstanceUID
+    assert isinstance(case, DicomSeries)
+    assert (case.path, len(case.slices)) == (series, 12)
+    assert case.series_uid == pydicom.dcmread(case.slices[0]).SeriesInstanceUID
 
 
 def test_what_is_given_twice_or_linked_back_is_one_case(tmp_path: Path) -> None:
@@ -111,8 +118,10 @@ def test_a_slice_that_cannot_be_read_fails_its_series(
     monkeypatch.setattr(Path, "open", refuse)
     sentence = "series cannot be used: its file 0012.dcm cannot be read: Permission denied"
     assert reasons(discover([tmp_path]), failed=True) == {"series": sentence}
-    private = discover([tmp_path], hash_names=True)[0].reason
-    assert private == "series cannot be used: one of its files cannot be read: Permission denied"
+    (private,) = discover([tmp_path], hash_names=True)
+    assert isinstance(private, SetAside)
+    told = private.reason.without_names(private.case.name)
+    assert told == f"{private.case.name} cannot be used: its file (not shown) cannot be read: Permission denied"
 
 
 def test_what_is_odd_in_a_folder_ends_nothing(tmp_path: Path) -> None:
@@ -177,7 +186,7 @@ def test_series_of_one_folder_are_told_apart_and_one_of_several_folders_is_put_t
     for file in sorted(spread.iterdir())[6:]:
         file.rename(tmp_path / "spread" / "two" / file.name)
     found = discover([tmp_path], Choice(every=True))
-    assert [len(f.case.files) for f in found] == [12, 20, 12]
+    assert [len(slices_of(f)) for f in found] == [12, 20, 12]
     assert [f.case.path.name for f in found] == ["flat", "flat", "spread"]
     assert len(set(segmented(found))) == 3
     assert segmented(found)[2] == "spread"
@@ -187,7 +196,7 @@ def test_copies_of_a_slice_count_once(tmp_path: Path, write_dicom: WriteSeries) 
     folder = write_dicom(ct(), tmp_path / "series")
     (folder / "copy.dcm").write_bytes((folder / "0003.dcm").read_bytes())
     (found,) = discover([tmp_path])
-    assert len(found.case.files) == 12
+    assert len(slices_of(found)) == 12
 
 
 @pytest.mark.parametrize(
@@ -313,9 +322,11 @@ def test_archives_are_looked_into(tmp_path: Path, write_dicom: WriteSeries) -> N
     pack(inside, tmp_path / "patient.zip")
     found = discover([tmp_path / "patient.zip"])
     assert segmented(found) == ["b", "x-ct", "patient"]
-    assert found[0].case.files == ("b.mhd", "b.zraw")
-    assert found[2].case.files[0] == "study/series/0001.dcm"
-    assert found[2].case.path == tmp_path / "patient.zip"
+    header, _, series = (f.case for f in found)
+    assert isinstance(header, ArchivedImage)
+    assert header.members == ("b.mhd", "b.zraw")
+    assert isinstance(series, ArchivedSeries)
+    assert (series.path, series.members[0]) == (tmp_path / "patient.zip", "study/series/0001.dcm")
 
 
 def test_damaged_archives_fail(tmp_path: Path, write_dicom: WriteSeries) -> None:

@@ -1,55 +1,23 @@
-"""Runs over many cases: resumed, stopped, private, and on a cluster."""
+"""Runs over many cases: resumed, stopped, killed."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import zipfile
-from concurrent.futures import Future
-from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from helpers.paths import ROOT
+from helpers.runs import command, contents, shifted
 
-import lnq
 from lnq import cli
-from lnq.batch.run import read_manifest
+from lnq.batch.record import read_manifest
 from lnq.image.itk import read_volume, write_volume
-from lnq.image.volume import Volume
-
-
-def shifted(volume: Volume, index: int) -> Volume:
-    """Another CT."""
-    return volume.with_array(volume.array + index)
-
-
-@pytest.fixture
-def archive_of_cases(tmp_path, thorax) -> Path:
-    """A folder of a few CTs and a broken one."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for index in range(4):
-        write_volume(shifted(thorax, index), folder / f"ct{index}.mha")
-    (folder / "broken.mha").write_text("no image")
-    return folder
-
-
-def command(folder: Path, output: Path, bundle: Path, *options: str) -> list[str]:
-    return ["batch", str(folder), "-o", str(output), "--model", str(bundle), "--no-preview", "--no-report", *options]
-
-
-def contents(output: Path) -> dict[str, bytes]:
-    """All files by their path, without what tells times."""
-    files = {str(p.relative_to(output)): p.read_bytes() for p in output.rglob("*") if p.is_file()}
-    return {name: re.sub(rb'"seconds": [0-9.]+', b"", data) for name, data in files.items()}
 
 
 def test_the_manifest_is_in_the_order_of_the_cases_however_many_workers(tmp_path, archive_of_cases, tiny_bundle):
@@ -108,7 +76,7 @@ def test_another_truth_is_another_score(tmp_path, thorax, tiny_bundle):
     for truth, dice in ((mask, 1.0), (mask.with_array(np.zeros_like(mask.array)), 0.0)):
         write_volume(truth, tmp_path / "truth" / "ct.mha")
         cli.main([*arguments, "--truth", f"{tmp_path}/truth"])
-        assert read_manifest(tmp_path / "out")["ct"]["dice"] == dice
+        assert read_manifest(tmp_path / "out")["ct"].scores.dice == dice
 
 
 def test_what_is_not_the_programs_own_stays(tmp_path, thorax, tiny_bundle):
@@ -179,33 +147,6 @@ def test_a_run_killed_at_ten_random_moments_ends_like_one_that_was_left_alone(tm
     assert contents(output) == contents(tmp_path / "whole")
 
 
-def test_hashed_names_leave_no_name_anywhere(tmp_path, thorax, tiny_bundle, write_dicom, capfd):
-    folder = tmp_path / "in" / "Smith_John"
-    write_dicom(thorax, folder / "Smith_CT", PatientName="Smith^John", StudyInstanceUID="1.4")
-    write_volume(thorax, folder / "Smith.mha")
-    write_dicom(thorax, folder / "cut", StudyInstanceUID="1.5")
-    (folder / "cut" / "0007.dcm").rename(folder / "cut" / "Smith_0007.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff")
-    (folder / "Smith-cut.mha").write_text("no image")
-    (tmp_path / "truth").mkdir()
-    (tmp_path / "truth" / "Smith.mha").write_text("no image")
-    with zipfile.ZipFile(folder / "Smith.zip", "w") as packed:
-        packed.write(folder / "Smith.mha", "Smith/John.mha")
-    output = tmp_path / "out"
-    log = tmp_path / "run.log"
-    arguments = ["batch", str(folder), "-o", str(output), "--model", str(tiny_bundle), "--case-names", "hash"]
-    assert cli.main([*arguments, "--log", str(log), "--truth", str(tmp_path / "truth")]) == 1
-    assert len(list(output.rglob("report.html"))) == 3
-    captured = capfd.readouterr()
-    manifest = read_manifest(output)
-    assert [entry["status"] for entry in manifest.values()].count("done") == 2  # the series, and the archive's
-    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in manifest)
-    everything = [captured.out, captured.err, log.read_text()]
-    everything += [
-        str(p.relative_to(output)) + p.read_bytes().decode("latin-1") for p in output.rglob("*") if p.is_file()
-    ]
-    assert not [text for text in everything if "Smith" in text or "John" in text]
-
-
 @pytest.mark.parametrize("options", [[], ["--case-names", "hash"]])
 def test_a_scan_and_its_scout_view_of_one_series_are_two_cases(tmp_path, thorax, tiny_bundle, write_dicom, options):
     folder = write_dicom(thorax, tmp_path / "in" / "Smith")
@@ -218,40 +159,10 @@ def test_a_scan_and_its_scout_view_of_one_series_are_two_cases(tmp_path, thorax,
     for _ in range(2):
         assert cli.main(command(tmp_path / "in", tmp_path / "out", tiny_bundle, *options)) == 0
         manifest = read_manifest(tmp_path / "out")
-        assert sorted(entry["status"] for entry in manifest.values()) == ["done", "skipped"]
+        assert sorted(record.status for record in manifest.values()) == ["done", "skipped"]
         assert len((tmp_path / "out" / "nodes.csv").read_text().splitlines()) > 1
     if options:
         assert "Smith" not in (tmp_path / "out" / "manifest.jsonl").read_text()
-
-
-def test_a_case_that_fails_later_has_no_page_in_the_report(tmp_path, archive_of_cases, tiny_bundle):
-    arguments = ["batch", str(archive_of_cases), "-o", str(tmp_path / "out"), "--model", str(tiny_bundle)]
-    cli.main([*arguments, "--no-preview"])
-    assert 'href="ct1/report.html"' in (tmp_path / "out" / "report.html").read_text()
-    (archive_of_cases / "ct1.mha").write_text("no image")
-    cli.main([*arguments, "--no-preview"])
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert 'href="ct0/report.html"' in page
-    assert 'href="ct1/report.html"' not in page
-
-
-def test_json_mode_writes_the_manifests_lines_and_quiet_mode_nothing(tmp_path, archive_of_cases, tiny_bundle, capfd):
-    output = tmp_path / "out"
-    assert cli.main(command(archive_of_cases, output, tiny_bundle, "--json")) == 1
-    lines = capfd.readouterr().out.splitlines()
-    assert {json.loads(line)["case"]: json.loads(line) for line in lines} == read_manifest(output)
-    assert cli.main(command(archive_of_cases, output, tiny_bundle, "--quiet")) == 1
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert len(captured.err.splitlines()) == 1
-
-
-def test_the_log_has_a_time_for_every_case(tmp_path, archive_of_cases, tiny_bundle):
-    log = tmp_path / "run.log"
-    cli.main(command(archive_of_cases, tmp_path / "out", tiny_bundle, "--quiet", "--log", str(log)))
-    lines = log.read_text().splitlines()
-    assert [line for line in lines if re.match(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ INFO ct0: done in ", line)]
-    assert [line for line in lines if " ERROR broken: failed: broken.mha cannot be read: " in line]
 
 
 def test_what_is_left_out_is_in_the_manifest_with_the_reason(tmp_path, thorax, tiny_bundle, write_dicom):
@@ -259,84 +170,7 @@ def test_what_is_left_out_is_in_the_manifest_with_the_reason(tmp_path, thorax, t
     write_dicom(thorax, tmp_path / "in" / "scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     assert cli.main(command(tmp_path / "in", tmp_path / "out", tiny_bundle)) == 0
     manifest = read_manifest(tmp_path / "out")
-    assert manifest["ct"]["status"] == "done"
-    assert manifest["ct"]["series_uid"]
-    assert manifest["scout"]["status"] == "skipped"
-    assert manifest["scout"]["error"] == "scout is left out: its only CT images are scout views"
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--workers", "-1"], "--workers must not be negative, as -1 is"),
-        (["--time-limit", "-0.5"], "--time-limit must not be negative, as -0.5 is"),
-        (["--case-names", "hash", "--sr"], "DICOM results carry the patient's name: --case-names hash goes with "),
-        (["--series-description", "("], "--series-description ( is no expression: "),
-        (["--series-list", "none.csv"], "The list of series none.csv cannot be read: "),
-        (["--log", "/proc/none/run.log"], "The log file /proc/none/run.log cannot be written: "),
-        (["--scheduler", "tcp://127.0.0.1:9"], "No Dask cluster with a worker answers at tcp://127.0.0.1:9: "),
-    ],
-)
-def test_options_that_cannot_be_used_start_nothing(
-    tmp_path, archive_of_cases, tiny_bundle, capfd, monkeypatch, options, sentence
-):
-    monkeypatch.setattr("lnq.batch.cluster._CONNECT_SECONDS", 1)
-    assert cli.main(command(archive_of_cases, tmp_path / "out", tiny_bundle, *options)) == 2
-    assert capfd.readouterr().err.splitlines()[-1].startswith(sentence)
-
-
-def test_workers_of_an_older_version_are_named(tmp_path, archive_of_cases, tiny_bundle, capfd, monkeypatch):
-    distributed = pytest.importorskip("distributed")
-
-    class OldWorkers:
-        def __init__(self, *_, **__):
-            pass
-
-        def wait_for_workers(self, *_, **__):
-            pass
-
-        def submit(self, *_, **__):
-            answer = Future()
-            answer.set_exception(TypeError("Settings.__init__() got an unexpected keyword argument 'mirror'"))
-            return answer
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(distributed, "Client", OldWorkers)
-    arguments = command(archive_of_cases, tmp_path / "out", tiny_bundle, "--scheduler", "tcp://old:1")
-    assert cli.main(arguments) == 2
-    assert capfd.readouterr().err.splitlines()[-1] == (
-        f"The cluster's workers have another version than this, {lnq.__version__}: "
-        "Settings.__init__() got an unexpected keyword argument 'mirror'"
-    )
-
-
-@pytest.mark.slow
-def test_a_cluster_gives_what_this_machine_does(tmp_path, archive_of_cases, tiny_bundle):
-    distributed = pytest.importorskip("distributed")
-    cli.main(command(archive_of_cases, tmp_path / "here", tiny_bundle))
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**options) as cluster:
-        arguments = command(archive_of_cases, tmp_path / "there", tiny_bundle, "--scheduler", cluster.scheduler_address)
-        assert cli.main(arguments) == 1
-    assert contents(tmp_path / "here") == contents(tmp_path / "there")
-
-
-@pytest.mark.parametrize("format", ["dicom-seg", "rtstruct"])
-def test_dicom_results_of_a_series_refer_to_it(tmp_path, thorax, tiny_bundle, write_dicom, format):
-    pytest.importorskip("highdicom")
-    write_dicom(thorax, tmp_path / "in" / "series")
-    write_volume(thorax, tmp_path / "in" / "file.mha")
-    arguments = command(tmp_path / "in", tmp_path / "out", tiny_bundle, "--format", format, "--sr")
-    assert cli.main(arguments) == 1
-    manifest = read_manifest(tmp_path / "out")
-    assert manifest["file"]["error"] == (
-        "file.mha is no DICOM series: its result cannot be DICOM, choose another --format"
-    )
-    assert manifest["series"]["mask"] == "series/segmentation.dcm"
-    mask, report = (pydicom.dcmread(tmp_path / "out" / "series" / f"{name}.dcm") for name in ("segmentation", "nodes"))
-    assert (mask.Modality, report.Modality) == ({"dicom-seg": "SEG", "rtstruct": "RTSTRUCT"}[format], "SR")
-    assert mask.StudyInstanceUID == report.StudyInstanceUID == "1.2.3"
-    parts = mask.SegmentSequence if format == "dicom-seg" else mask.StructureSetROISequence
-    assert len(parts) == manifest["series"]["nodes"] > 0
+    assert manifest["ct"].status == "done"
+    assert manifest["ct"].series_uid
+    assert manifest["scout"].status == "skipped"
+    assert manifest["scout"].error == "scout is left out: its only CT images are scout views"

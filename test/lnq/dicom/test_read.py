@@ -6,7 +6,8 @@ import pydicom
 import pytest
 from pydicom.uid import RLELossless
 
-from lnq.dicom.read import is_dicom_folder, read_dicom_files, read_dicom_series, read_header
+from lnq.dicom.header import read_header
+from lnq.dicom.read import is_dicom_folder, read_dicom_files, read_dicom_series
 from lnq.errors import ImageError
 from lnq.image.volume import Volume, make_affine
 
@@ -60,13 +61,23 @@ def test_series_with_most_slices_is_chosen_and_scout_left_out(tmp_path, write_di
     np.testing.assert_array_equal(read_dicom_series(folder).array, ct.array)
 
 
+def test_of_a_folders_series_one_is_chosen_as_of_a_study(tmp_path, write_dicom):
+    array = np.zeros((60, 4, 5), np.int16)
+    thin = Volume(array, make_affine((1.0, 1, 1)))
+    with_contrast = Volume(array[:20] + 100, make_affine((3.0, 1, 1)))
+    folder = write_dicom(thin, tmp_path / "study")
+    for file in write_dicom(with_contrast, tmp_path / "other", ContrastBolusAgent="Iopromide").iterdir():
+        file.rename(folder / f"contrast{file.name}")
+    np.testing.assert_array_equal(read_dicom_series(folder).array, with_contrast.array)
+
+
 def test_slices_of_a_series_may_lie_in_several_folders(tmp_path, write_dicom):
     ct = small_ct()
     folder = write_dicom(ct, tmp_path / "series")
     (tmp_path / "other").mkdir()
     moved = (folder / "0002.dcm").rename(tmp_path / "other" / "0002.dcm")
-    read, files = read_dicom_files([*folder.iterdir(), moved], "LNQ-1")
-    assert [file.name for file in files] == ["0004.dcm", "0003.dcm", "0002.dcm", "0001.dcm"]
+    read, slices = read_dicom_files([*folder.iterdir(), moved], "LNQ-1")
+    assert [one.path.name for one in slices] == ["0004.dcm", "0003.dcm", "0002.dcm", "0001.dcm"]
     np.testing.assert_array_equal(read.array, ct.array)
     with pytest.raises(ImageError, match=r"^LNQ-1 cannot be used: slices are missing"):
         read_dicom_files(list(folder.iterdir()), "LNQ-1")

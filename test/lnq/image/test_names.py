@@ -21,11 +21,19 @@ def test_a_file_tells_its_case(name, case):
     assert case_of(name) == case
 
 
-def test_a_label_is_told_by_the_ct_beside_it():
-    names = {"x-ct.nrrd", "x-seg.nrrd", "y-seg.nrrd", "x-seg.mha"}
-    assert [name for name in sorted(names) if is_label_file(name, names)] == ["x-seg.nrrd"]
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.nii.gz", "a"), ("a.b.mha", "a.b"), ("A.NRRD", "A"), ("scan.tif", "scan"), (".mha", ".mha")],
+)
+def test_stem_is_the_name_without_an_images_extension(name, expected):
+    assert stem(Path("some") / name) == expected
 
 
-def test_a_name_that_is_all_extension_stays():
-    assert stem(Path(".mha")) == ".mha"
-    assert stem(Path("a.nii.gz")) == "a"
+def test_stem_of_a_folder_is_its_name(tmp_path):
+    (tmp_path / "series.1.2").mkdir()
+    assert stem(tmp_path / "series.1.2") == "series.1.2"
+
+
+def test_labels_are_told_by_the_ct_beside_them():
+    names = {"x-ct.nrrd", "x-seg.nrrd", "x-nodes.nrrd", "y-seg.nrrd", "x-seg.mha"}
+    assert {name for name in names if is_label_file(name, names)} == {"x-seg.nrrd", "x-nodes.nrrd"}

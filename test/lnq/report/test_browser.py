@@ -2,9 +2,11 @@
 
 import io
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.records import DONE_RECORD, changed, failed
 from PIL import Image
 
 from lnq.report.niivue import niivue_code
@@ -57,16 +59,16 @@ def open_page(browser, tmp_path):
 
 
 @pytest.fixture
-def run(tmp_path, thorax, node_labels, node_rows, done_entry):
+def run(tmp_path, thorax, node_labels, node_rows):
     """A folder with one case done, one failed and one without nodes."""
     (tmp_path / "chest").mkdir()
     mask = node_labels.with_array((node_labels.array > 0).astype(np.uint8))
     preview(thorax, mask, tmp_path / "chest" / "preview.png")
     box = (slice(4, 44), slice(4, 52), slice(8, 56))
-    write_case_page(tmp_path / "chest" / "report.html", done_entry, node_rows, thorax, node_labels, box)
-    failed = done_entry | {"case": HOSTILE, "status": "failed", "error": HOSTILE, "nodes": None, "volume_mm3": None}
-    empty = done_entry | {"case": "empty", "nodes": 0, "volume_mm3": 0.0, "warnings": []}
-    write_index(tmp_path, [failed, done_entry, empty], node_rows)
+    write_case_page(tmp_path / "chest" / "report.html", DONE_RECORD, node_rows, thorax, node_labels, box)
+    broken = failed(HOSTILE, HOSTILE)
+    empty = changed(case="empty", nodes=0, volume_mm3=0.0, warnings=())
+    write_index(tmp_path, [broken, DONE_RECORD, empty], node_rows)
     return tmp_path
 
 
@@ -216,8 +218,8 @@ def test_without_scripts_or_with_damaged_data_the_preview_is_shown(open_page, ru
     assert page.is_visible("#picture") and page.is_hidden("#viewer")
 
 
-def test_a_case_without_nodes_can_be_looked_through(open_page, run, thorax, done_entry):
-    entry = done_entry | {"nodes": 0, "volume_mm3": 0.0}
+def test_a_case_without_nodes_can_be_looked_through(open_page, run, thorax):
+    entry = changed(nodes=0, volume_mm3=0.0)
     none = thorax.with_array(np.zeros(thorax.shape, np.int16))
     write_case_page(run / "chest" / "report.html", entry, [], thorax, none)
     for viewer in VIEWERS:
@@ -273,9 +275,11 @@ def test_index_sorts_filters_and_leads_to_the_case(open_page, run, width):
     assert page.text_content("h1") == "chest"
 
 
-def test_index_of_a_thousand_cases_is_quick(open_page, tmp_path, done_entry):
-    entries = [done_entry | {"case": f"case {i}", "nodes": i % 30, "seconds": i * 7 % 100} for i in range(1000)]
-    write_index(tmp_path, entries, [{"case": f"case {i}", "short_axis_mm": i * 13 % 200 / 10} for i in range(1000)])
+def test_index_of_a_thousand_cases_is_quick(open_page, tmp_path, node_rows):
+    entries = [changed(case=f"case {i}", nodes=i % 30, seconds=i * 7 % 100) for i in range(1000)]
+    numbers = range(1000)
+    rows = [replace(node_rows[0], case=f"case {i}", short_axis_mm=i * 13 % 200 / 10) for i in numbers]
+    write_index(tmp_path, entries, rows)
     assert (tmp_path / "report.html").stat().st_size < 1_500_000
     page = open_page("report.html")
     took_ms = page.evaluate(

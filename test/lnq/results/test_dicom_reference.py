@@ -7,14 +7,15 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from lnq.dicom.header import SliceFile
 from lnq.errors import ImageError
 from lnq.image.volume import Volume
-from lnq.results.dicom_reference import read_source
+from lnq.results.dicom_reference import refer_to
 
 
 def error_of(series, **changes) -> str:
     with pytest.raises((ImageError, ValueError)) as caught:
-        read_source(**({"labels": series.labels, "slices": series.slices} | changes))
+        refer_to(**({"labels": series.labels, "slices": series.read()} | changes))
     return str(caught.value)
 
 
@@ -33,12 +34,12 @@ def test_directions_that_differ_by_rounding_are_one(make_series):
     series = make_series("oblique")
     cosines = pydicom.dcmread(series.slices[3]).ImageOrientationPatient
     edit(series.slices[3], ImageOrientationPatient=[f"{float(c):.4f}" for c in cosines])
-    source = read_source(series.labels, series.slices)
+    source = refer_to(series.labels, series.read())
     assert all(header.ImageOrientationPatient == source.slices[0].ImageOrientationPatient for header in source.slices)
 
 
 def test_labels_and_slices_must_be_as_many(series):
-    said = error_of(series, slices=series.slices[:-1])
+    said = error_of(series, slices=series.read()[:-1])
     assert said == "The labels have 7 slices, the series has 6 files"
 
 
@@ -64,7 +65,7 @@ def test_slice_that_cannot_be_referred_to_is_named(series, tags, reason):
 
 def test_slices_must_lie_where_the_labels_do(series):
     start = "No DICOM object can refer to ct: its slice"
-    said = error_of(series, slices=series.slices[::-1])
+    said = error_of(series, slices=series.read()[::-1])
     assert said == f"{start}s are not in the order of the labels'"
     labels = series.labels
     moved, turned, longer = (labels.affine.copy() for _ in range(3))
@@ -76,9 +77,21 @@ def test_slices_must_lie_where_the_labels_do(series):
         assert said == f"{start} {name} does not lie where slice {z} of the labels does"
 
 
-def test_damaged_or_missing_slice_is_named(series):
-    start = "No DICOM object can refer to ct: its file 0003.dcm is damaged"
+class Undecodable(pydicom.Dataset):
+    def get(self, *_):
+        raise NotImplementedError("Unknown Value Representation '??'")
+
+
+def test_a_slice_that_cannot_be_decoded_is_named(series):
+    slices = series.read()
+    slices[4] = SliceFile(slices[4].path, Undecodable(slices[4].header))
+    assert error_of(series, slices=slices) == "No DICOM object can refer to ct: its file 0003.dcm is damaged"
+
+
+def test_a_damaged_or_missing_file_is_named(series):
     series.slices[4].write_bytes(b"no DICOM file")
-    assert error_of(series).startswith(start)
+    with pytest.raises(ImageError, match=r"^its file 0003.dcm is damaged$"):
+        series.read()
     series.slices[4].unlink()
-    assert error_of(series).startswith(start)
+    with pytest.raises(ImageError, match=r"^its file 0003.dcm is damaged$"):
+        series.read()

@@ -1,0 +1,54 @@
+"""Masks to hold a result against, named as the cases."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from lnq.archive.case import Case
+from lnq.errors import ImageError
+from lnq.files import file_sha256
+from lnq.image.itk import read_volume
+from lnq.image.names import CT, EXTENSIONS, LABEL
+from lnq.image.resample import resample_label_to
+from lnq.image.volume import Volume
+from lnq.nodes.metrics import assd_mm, dice
+from lnq.results.case_record import TruthScores
+
+
+def truth_path(case: Case, folder: str | None) -> Path | None:
+    """The mask in `folder` that bears the case's name (or `x-seg` for a CT `x-ct`)."""
+    if folder is None:
+        return None
+    name = case.plain_name
+    names = [name, name.removesuffix(CT) + LABEL] if name.endswith(CT) else [name]
+    paths = (Path(folder) / f"{n}{extension}" for n in names for extension in EXTENSIONS)
+    return next((p for p in paths if p.is_file()), None)
+
+
+def truth_sha256(case: Case, folder: str | None) -> str | None:
+    """Hex SHA-256 of the case's truth; None where there is none."""
+    path = truth_path(case, folder)
+    return None if path is None else file_sha256(path)
+
+
+def read_truth(case: Case, folder: str | None, grid: Volume) -> Volume | None:
+    """The case's truth, on the CT's grid; None where there is none. Raises ImageError where it cannot be read."""
+    path = truth_path(case, folder)
+    if path is None:
+        return None
+    try:
+        truth = read_volume(path)
+    except ImageError as error:
+        raise ImageError("{truth}", truth=error.message.about("its truth")) from error
+    if truth.shape == grid.shape and np.allclose(truth.affine, grid.affine, atol=1e-3):
+        return truth
+    return resample_label_to(truth, grid)
+
+
+def score(mask: Volume, truth: Volume, sha256: str) -> TruthScores:
+    """Dice and ASSD of a mask, as the record holds them; `sha256` is the truth's."""
+    distance, overlap = assd_mm(mask, truth), dice(mask.array, truth.array)
+    return TruthScores(round(overlap, 4), round(distance, 3) if math.isfinite(distance) else None, sha256)

@@ -1,0 +1,155 @@
+"""What became of a case, as the manifest and the report have it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lnq.inference.backends import Model
+from lnq.inference.spec import INT8_WEIGHTS_NAME, WEIGHTS_NAME
+from lnq.plain import from_plain, to_plain
+from lnq.version import __version__
+
+DONE, FAILED, SKIPPED = "done", "failed", "skipped"
+
+IMAGE_FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
+DICOM_FORMATS = {"dicom-seg": ".dcm", "rtstruct": ".dcm"}
+FORMATS = IMAGE_FORMATS | DICOM_FORMATS
+SEGMENTS = "segments.dcm"  # the SEG that a structured report refers to, where the mask is in another format
+REPORT = "nodes.dcm"  # the structured report
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """What is written of a case. A case that was done with other options is done again."""
+
+    format: str = "mha"
+    sr: bool = False  # also the nodes as a DICOM structured report
+    probability: bool = False  # also a map of the probability of node
+    preview: bool = True  # a picture
+    page: bool = True  # a page with a viewer
+
+    @property
+    def wants_dicom(self) -> bool:
+        """Whether any result is a DICOM object, which refers to the slices of its series."""
+        return self.sr or self.format in DICOM_FORMATS
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What made a result."""
+
+    lnq: str
+    model: str  # SHA-256 of the loaded model's specification
+    weights: str  # SHA-256 of its weights
+    backend: str
+    device: str
+    mirror: str | None = None  # flips that windows were averaged over, where there were any
+
+    @staticmethod
+    def of(model: Model) -> Versions:
+        """Those of a loaded model and this program."""
+        plain = json.dumps(dataclasses.asdict(model.spec), sort_keys=True)
+        is_f32 = model.precision == "f32"
+        return Versions(
+            lnq=__version__,
+            model=hashlib.sha256(plain.encode()).hexdigest(),
+            weights=model.spec.sha256[WEIGHTS_NAME if is_f32 else INT8_WEIGHTS_NAME],
+            backend=model.backend if is_f32 else f"{model.backend} {model.precision}",
+            device=model.device,
+            mirror=str(model.spec.mirror) if model.spec.mirror else None,
+        )
+
+    def plain(self) -> dict[str, str]:
+        """For JSON, without what there is not."""
+        return {name: value for name, value in to_plain(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class TruthScores:
+    """A mask beside its truth."""
+
+    dice: float
+    assd_mm: float | None  # None where one of both masks is empty
+    truth_sha256: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a case that is done has beside the mask."""
+
+    volume_mm3: float  # of all nodes
+    options: ResultOptions
+    nodes: int
+    input_sha256: str  # of the case's contents
+    input_state: tuple[int, int, int]  # number, bytes and latest change (ns) of its files
+    scores: TruthScores | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON, the scores flat among the rest."""
+        plain = to_plain(self)
+        scores = plain.pop("scores") or {}
+        return {"volume_mm3": plain.pop("volume_mm3"), **scores, **plain}
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """A line of the manifest."""
+
+    case: str  # its name
+    id: str  # hex SHA-256 of what it is known by from run to run
+    input: str | None  # path; None where names are private
+    series_uid: str | None
+    status: str  # DONE, FAILED or SKIPPED
+    error: str | None = None  # why it is not done, one sentence
+    mask: str | None = None  # path relative to the output folder
+    warnings: tuple[str, ...] = ()
+    versions: Versions | None = None
+    findings: Findings | None = None  # of a case that is done
+    seconds: float | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.status == DONE
+
+    @property
+    def scores(self) -> TruthScores | None:
+        return self.findings.scores if self.findings else None
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON; what is not known of a case has no entry."""
+        plain = to_plain(self)
+        for name in ("versions", "findings", "seconds"):
+            del plain[name]
+        versions = {"versions": self.versions.plain()} if self.versions else {}
+        seconds = {"seconds": self.seconds} if self.seconds is not None else {}
+        if self.findings is None:
+            return plain | seconds | versions
+        return plain | versions | self.findings.plain() | seconds
+
+    def line(self) -> str:
+        """The manifest's line."""
+        return json.dumps(self.plain()) + "\n"
+
+    @staticmethod
+    def from_plain(data: Mapping[str, Any]) -> CaseRecord:
+        """Undo `plain`. Raises ValueError, TypeError or AttributeError for what is no record of this version."""
+        names = {field.name for field in dataclasses.fields(CaseRecord)}
+        own = {name: value for name, value in data.items() if name in names}
+        rest = {name: value for name, value in data.items() if name not in names}
+        scores = {f.name: rest.pop(f.name) for f in dataclasses.fields(TruthScores) if f.name in rest}
+        if rest:
+            own["findings"] = rest | ({"scores": scores} if scores else {})
+        record = from_plain(CaseRecord, own)
+        texts = (record.case, record.id, record.status, record.input, record.series_uid, record.error, record.mask)
+        if not all(isinstance(text, str) for text in texts[:3]) or not all(
+            text is None or isinstance(text, str) for text in texts[3:]
+        ):
+            raise ValueError("a text is none")
+        if record.is_done != (record.findings is not None):
+            raise ValueError(f"status {record.status!r} does not fit what was found")
+        return record
