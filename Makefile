@@ -16,13 +16,16 @@ FLAVOURS ?= cpu gpu
 STEP := 0.75
 # the CTs of `make bench`; the paper's network, which takes half an hour, sees the first alone
 BENCH_CASES ?= lnq2023-test-0004 lnq2023-test-0002
+# strict: a broken link or an unknown name is an error
+DOCS := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
-.PHONY: help demo test lint unit setup container-check lock weights score compare bench clean
+.PHONY: help demo test lint docs unit setup container-check lock weights score compare bench clean
 
 help:
 	@echo "make demo     segment the sample CT: mask and picture under demo-output/, Dice against its truth"
 	@echo "make test     lint, type check and tests"
+	@echo "make docs     build the documentation's site under site/; a broken link is an error"
 	@echo "make container-check  build and test the image, with podman where there is no Docker engine (root, Debian)"
 	@echo "make lock     compile the image's lists of packages after a change of requirements.txt or requirements-cpu.txt"
 	@echo "make weights  train the shipped model again (hours; BACKGROUND=DIR adds real CTs with inserted nodes)"
@@ -42,6 +45,10 @@ lint: $(DEV)/.installed
 	$(DEV)/bin/mypy
 	$(DEV)/bin/hadolint Dockerfile
 	$(DEV)/bin/shellcheck test.sh export.sh container/*.sh
+	$(DOCS)
+
+docs: $(DEV)/.installed
+	$(DOCS)
 
 unit: $(DEV)/.installed
 	$(DEV)/bin/python -m pytest
@@ -60,7 +67,7 @@ $(DEMO)/.installed: requirements-cpu.txt requirements-batch.txt
 	@touch $@
 
 # torch goes first, so that nothing that depends on it can choose another build
-$(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-batch.txt requirements-train.txt requirements-dev.txt
+$(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-batch.txt requirements-train.txt requirements-docs.txt requirements-dev.txt
 	$(call make_venv,$(DEV))
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) -r requirements-dev.txt
@@ -130,4 +137,4 @@ define make_venv
 endef
 
 clean:
-	rm -rf $(DEV) $(DEMO) $(BENCH) demo-output test-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(DEV) $(DEMO) $(BENCH) site demo-output test-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
