@@ -17,7 +17,7 @@ PAGES = {  # file of the repository: page or file of the site
     "LICENSE": "LICENSE",
     "CITATION.cff": "CITATION.cff",
 }
-LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")  # the path in [text](path) or [text](path#place)
+LINK = re.compile(r"(?<=\]\()[^)\s#:]+(?=[)#])|(?<=<img src=\")[^\":]+")  # the path in [text](path#place) or an image
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
