@@ -1,1 +1,1 @@
-"""Images and their geometry: arrays [Z, Y, X] in HU with the place of each voxel in the patient."""
+"""Images and their geometry: arrays [Z, Y, X] in HU with the position of each voxel in the patient."""

@@ -9,14 +9,20 @@ CONNECTED_26 = np.ones((3, 3, 3), bool)
 
 
 def label(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Each voxel's component from 1, int32 [Z, Y, X], 0 outside the mask (bool or numbers); and how many there are."""
+    """Number the components of a mask [Z, Y, X] (bool or numbers).
+
+    Returns each voxel's component, int32 [Z, Y, X], from 1 and 0 outside the mask, and the count of components.
+    """
     labels, count = ndimage.label(mask, CONNECTED_26)
     return labels, count
 
 
 def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """The number, from 1, of the component that each voxel of a mask (bool) belongs to, in the voxels' order; and how
-    many there are. Masks are mostly empty: only the box around what is marked is searched."""
+    """The component of each voxel that a mask (bool [Z, Y, X]) marks, from 1, and the count of components.
+
+    The numbers are int32, in the order of the marked voxels. Only the box around the marked voxels is searched, because
+    masks are mostly empty.
+    """
     box = bounding_box(mask)
     labels, count = label(mask[box])
     return labels[mask[box]], count

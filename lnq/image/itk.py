@@ -1,4 +1,4 @@
-"""Images read and written through SimpleITK. The only file that knows its x, y, z order: elsewhere it is z, y, x."""
+"""Read and write images through SimpleITK. Only this file knows its x, y, z order: elsewhere it is z, y, x."""
 
 import math
 import os
@@ -17,16 +17,16 @@ from lnq.image.volume import Volume, make_affine
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-_LONGEST_PATH = 1000  # characters; ITK's readers write their errors into arrays that hold twice as many
-_ROTATION_TOLERANCE = 1e-3  # of the products of direction columns; headers with 4 decimals still pass
+_LONGEST_PATH = 1000  # characters; ITK's readers write error texts into arrays of about twice this length
+_ROTATION_TOLERANCE = 1e-3  # largest dot product error of the direction columns; headers with 4 decimals pass
 
 
 def read_volume(path: Path | str) -> Volume:
-    """Read a 3-D image of one number per voxel: .mha, .mhd, .nrrd, .nhdr, .nii or .nii.gz.
+    """Read a 3-D image with one number per voxel: .mha, .mhd, .nrrd, .nhdr, .nii or .nii.gz.
 
-    Integer files give int16 where all values fit (8-bit unsigned ones stay uint8), everything else float32.
-    Raises ImageError for a file that is missing, truncated, damaged, no image, 2-D, 4-D, RGB or sheared, holds more
-    than its header says, or names a voxel file that does not lie in its folder.
+    Unsigned 8-bit files stay uint8. Other integer files give int16 where all values fit, and all else gives float32.
+    Raises ImageError for a file that is missing, truncated, damaged, not an image, 2-D, 4-D, RGB or sheared. The same
+    holds for a file with more bytes than its header says, and for a header that names a voxel file outside its folder.
     """
     path = Path(path)
     if not path.is_file():
@@ -46,7 +46,7 @@ def read_volume(path: Path | str) -> Volume:
 
 
 def name_problem(path: Path) -> Message | None:
-    """What is wrong with a path that ITK would end the whole program over, as the end of a sentence, or None."""
+    """What is wrong with a path that would make ITK end the whole program, as the end of a sentence, or None."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -60,7 +60,7 @@ def _read_itk(path: Path, layout: Layout) -> "sitk.Image":
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    reader.SetImageIO(layout.reader)  # else ITK takes whatever format the contents look like
+    reader.SetImageIO(layout.reader)  # Without this ITK guesses the format from the contents.
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -82,7 +82,7 @@ def _check_information(name: str, reader: "sitk.ImageFileReader", layout: Layout
         raise _unusable(name, Message("it has {count} dimensions, a CT volume has 3", count=dimension))
     if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise _unusable(name, Words("its voxels are complex numbers, not HU"))
-    if math.prod(reader.GetSize()) != layout.voxels:  # ITK understood the header otherwise
+    if math.prod(reader.GetSize()) != layout.voxels:  # ITK read other sizes from the header
         raise ImageError("{subject} cannot be read: {problem}", subject=name, problem=Words(BAD_HEADER))
     if not all(spacing > 0 for spacing in reader.GetSpacing()):  # ITK would mirror the image
         raise ImageError("{subject} cannot be read: {problem}", subject=name, problem=Words(BAD_SPACING))
@@ -93,7 +93,7 @@ def _unusable(name: str, problem: Words | Message) -> ImageError:
 
 
 def _itk_reason(message: str) -> Words:
-    """The sentence for an ITK error, whose own text is many lines of file names and addresses."""
+    """The end of a sentence for an ITK error. ITK's own text is many lines of file names and addresses."""
     for sign, reason in (
         ("Bad direction", NO_ROTATION),
         ("Zero-valued spacing", BAD_SPACING),
@@ -105,7 +105,7 @@ def _itk_reason(message: str) -> Words:
 
 
 def from_sitk(image: "sitk.Image") -> Volume:
-    """A 3-D SimpleITK image as a Volume."""
+    """A 3-D SimpleITK image as a Volume: uint8, int16 or float32, as `read_volume` gives it."""
     import SimpleITK as sitk
 
     direction = np.array(image.GetDirection()).reshape(3, 3)[:, ::-1]  # columns x, y, z -> z, y, x
@@ -138,8 +138,8 @@ def _compact(array: np.ndarray) -> np.ndarray:
 def write_volume(volume: Volume, path: Path | str, compress: bool = True) -> None:
     """Write to .mha, .nrrd, .nii or .nii.gz; the file appears complete or not at all.
 
-    The geometry is exact to 1e-9, but for NIfTI, which holds it in float32. Raises ValueError for another
-    format and OSError where it cannot be written.
+    The geometry is exact to 1e-9, except in NIfTI, which stores it as float32. Raises ValueError for another format
+    and OSError where the file cannot be written.
     """
     import SimpleITK as sitk
 

@@ -1,4 +1,4 @@
-"""What an image must be to be segmented, and what is said about one that is unusual."""
+"""Checks that an image can be segmented, and warnings about an unusual one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from scipy import ndimage
 from lnq.errors import ImageError, Message
 from lnq.image.volume import Volume
 
-SPACING_MM = (0.2, 15.0)  # what a chest CT's voxels can be
-FIELD_MM = (100.0, 800.0)  # extent across the patient: less shows no mediastinum, more no scanner sees
+SPACING_MM = (0.2, 15.0)  # range of voxel spacings of chest CTs
+FIELD_MM = (100.0, 800.0)  # extent across the patient; a smaller one shows no mediastinum, no scanner has a larger one
 LONGEST_MM = 2500.0  # along the patient: whole-body scans are CTs too
-_FARTHEST_MM = 1e6  # from the origin
-_ROTATION_TOLERANCE = 1e-3
-_TISSUE_HU = -200  # below it air and lung, above it everything else
+_FARTHEST_MM = 1e6  # largest entry of the affine: positions from the origin, and spacings
+_ROTATION_TOLERANCE = 1e-3  # largest dot product error of the direction columns
+_TISSUE_HU = -200  # air and lung lie below, everything else above
 MOST_HU = 2**16  # metal reaches 30,000 on extended scales
-_LEAST_TISSUE = 1e-3  # part of the voxels
+_LEAST_TISSUE = 1e-3  # fraction of the voxels
 _THICK_SLICE_MM = 5.0
-_NOISE_HU = 55.0  # the training phantoms have 7 to 54
-_CONTRAST_HU = 85.0  # blood: 30 to 60 HU without contrast medium, over 100 with it
+_NOISE_HU = 55.0  # above the noise of the training phantoms, 7 to 54 HU
+_CONTRAST_HU = 85.0  # blood has 30 to 60 HU without contrast medium, over 100 HU with it
 
 
 def check_image(volume: Volume, name: str = "The image") -> None:
-    """Raise ImageError, one sentence that begins with `name`, for a volume that is no usable CT."""
+    """Raise ImageError for a volume that is not a usable CT. The error is one sentence that begins with `name`."""
     problem = _geometry_problem(volume) or _voxel_problem(volume.array)
     if problem:
         raise ImageError("{subject} cannot be used: {problem}", subject=name, problem=problem)
@@ -47,7 +47,7 @@ def _geometry_problem(volume: Volume) -> Message | None:
 
 
 def _extent_problem(volume: Volume) -> Message | None:
-    """A field of view that no chest CT has; the patient's axis is the one that is nearest to it."""
+    """What is wrong with the field of view. The array axis nearest to the patient's axis counts as its length."""
     extent_mm = [size * spacing for size, spacing in zip(volume.shape, volume.spacing_mm, strict=True)]
     along_mm = extent_mm.pop(int(np.abs(volume.direction[2]).argmax()))
     low, high = FIELD_MM
@@ -93,10 +93,11 @@ def warnings_for(chest: Volume, region: np.ndarray, lungs_found: int) -> tuple[s
 
 
 def noise_hu(chest_hu: np.ndarray, region: np.ndarray) -> float | None:
-    """Deviation of neighbouring pixels of soft tissue in the region from each other, by 1 / sqrt(2).
+    """Noise of soft tissue in the region, in HU: the deviation of differences between neighbours, over sqrt(2).
 
-    From the median of the differences along a row, so that edges do not count; noise that is smooth over several pixels
-    counts less. None where there is too little soft tissue. `chest_hu` and `region` (bool) are [Z, Y, X] in LPS axes.
+    The deviation is 1.4826 times the median difference along a row, so that edges do not count. Noise that is smooth
+    over several pixels counts less. None where there is too little soft tissue. `chest_hu` and `region` (bool) are
+    [Z, Y, X] in LPS axes.
     """
     hu = chest_hu[::2].astype(np.float32)
     tissue = (hu > -20) & (hu < 250) & region[::2]
@@ -110,8 +111,8 @@ def noise_hu(chest_hu: np.ndarray, region: np.ndarray) -> float | None:
 def blood_hu(chest: Volume, region: np.ndarray) -> float | None:
     """Typical HU of the heart and the great vessels: the median of soft tissue deep in the mediastinum.
 
-    Of the region (bool on the grid of `chest`, HU in LPS axes) the front two thirds are taken, which leaves out the
-    spine, and what lies well inside soft tissue on a grid of about 2 mm. None where there is too little of it.
+    `chest`: HU in LPS axes; `region`: bool on its grid. Only the front two thirds of the region count, which leaves out
+    the spine. Of these, voxels well inside soft tissue count, on a grid of about 2 mm. None where they are too few.
     """
     step = tuple(slice(None, None, max(1, round(2.0 / s))) for s in chest.spacing_mm)
     hu, region = chest.array[step], region[step]

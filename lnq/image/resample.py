@@ -1,7 +1,7 @@
-"""Reorient and resample volumes; each step keeps what undoing it needs.
+"""Reorient and resample volumes. Each step keeps what is needed to undo it.
 
-All resampling between grids with parallel axes is separable: one small weight matrix per axis, linear where
-the target is as fine as the source or finer, the mean over the target voxel's extent where it is coarser.
+Resampling between grids with parallel axes is separable, with one small weight matrix per axis. It is linear where the
+target is as fine as the source or finer. Where the target is coarser, it takes the mean over the target voxel's extent.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _PARALLEL = 1e-4  # cosine up to which two axes count as perpendicular
 
 @dataclass(frozen=True)
 class Orientation:
-    """How an array was brought to LPS: `axes[i]` is the source of LPS axis i, `flips` reverse LPS axes."""
+    """How an array was brought to LPS: `axes[i]` is the source axis of LPS axis i, `flips[i]` reverses it."""
 
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
@@ -51,7 +51,8 @@ def reorient_to_lps(volume: Volume) -> tuple[Volume, Orientation]:
 
 
 def resample_image(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
-    """The volume at another spacing, float32, from the same outer corner on; extent kept to half a voxel."""
+    """The volume at another spacing (z, y, x), float32. The outer corner stays, the extent changes by half a voxel at
+    most."""
     old, new = np.array(volume.spacing_mm), np.array(spacing_mm, dtype=np.float64)
     shape = np.maximum(1, np.round(np.array(volume.shape) * old / new)).astype(int)
     scale = new / old
@@ -64,8 +65,8 @@ def resample_image(volume: Volume, spacing_mm: tuple[float, float, float]) -> Vo
 def resample_label_to(label: Volume, grid: Volume) -> Volume:
     """Where the label (any voxel > 0) covers at least half: uint8 on `grid`, by physical position.
 
-    Linear on the indicator, cut at 0.5. The two grids may have any geometry; outside the label's is
-    background.
+    The label's indicator (0 or 1) is interpolated linearly and cut at 0.5. The two grids may have any geometry; beyond
+    the label's grid there is background.
     """
     indicator = label.with_array(label.array > 0)
     covered = _resample_to(indicator, grid, outside_zero=True)
@@ -73,9 +74,9 @@ def resample_label_to(label: Volume, grid: Volume) -> Volume:
 
 
 def resample_array_to(array: np.ndarray, source: Volume, target: Volume, box: Box = _ALL) -> np.ndarray:
-    """A float array on the grid of `source`, brought to that of `target`; beyond the edge, the edge's.
+    """A float array on the grid of `source`, resampled to that of `target`, float32.
 
-    Only what lies in `box` of the target is computed, the rest is 0.
+    Beyond the source's edge the edge's value continues. Only the `box` of the target is computed, the rest is 0.
     """
     out = np.zeros(target.shape, np.float32)
     out[box] = _resample_to(source.with_array(array), target.crop(box), outside_zero=False)
@@ -85,8 +86,8 @@ def resample_array_to(array: np.ndarray, source: Volume, target: Volume, box: Bo
 def axis_weights(n_out: int, n_in: int, scale: float, offset: float, outside_zero: bool = False) -> np.ndarray:
     """Weights [n_out, n_in] along one axis, float32: output voxel i has its centre at `offset + scale * i`.
 
-    `scale` is the output voxel's size in input voxels: up to 1 linear interpolation, above the overlap with
-    each input voxel. Beyond the input's edge: the edge's value, or 0 with `outside_zero`.
+    `scale` is the output voxel's size in input voxels. Up to 1 the weights interpolate linearly; above 1 they are the
+    overlap with each input voxel. Beyond the input's edge the edge's value counts, or 0 with `outside_zero`.
     """
     centre = offset + scale * np.arange(n_out)[:, None]
     index = np.arange(n_in)[None, :]
@@ -107,10 +108,9 @@ def axis_weights(n_out: int, n_in: int, scale: float, offset: float, outside_zer
 
 
 def _separable(array: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
-    """Apply one weight matrix per axis, slice by slice, so that no full-size float copy of the input is
-    made."""
+    """Apply one weight matrix per axis, slice by slice: this avoids a full-size float copy of the input."""
     kept = [w.shape[0] == w.shape[1] and np.array_equal(w, np.eye(len(w))) for w in weights]
-    along_z, along_y, along_x = (csr_array(w) for w in weights)  # some entries per row: no work for a BLAS
+    along_z, along_y, along_x = (csr_array(w) for w in weights)  # sparse: rows have few entries
     planes = np.empty((array.shape[0], along_y.shape[0], along_x.shape[0]), np.float32)
     for z in range(len(planes)):
         plane = array[z].astype(np.float32)
@@ -139,7 +139,7 @@ def _parallel(
     weights = []
     for i, axis in enumerate(used):
         scale, start, n_out = matrix[i, axis], offset[i], grid.shape[axis]
-        if scale < 0:  # the target runs backwards: weights are made forwards and turned
+        if scale < 0:  # The target axis runs backwards: the weights are computed forwards, then reversed.
             start += scale * (n_out - 1)
         forward = axis_weights(n_out, volume.shape[i], abs(scale), start, outside_zero)
         weights.append(forward[::-1] if scale < 0 else forward)

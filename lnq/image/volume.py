@@ -1,7 +1,7 @@
 """An array with its geometry: a CT, a mask, a probability.
 
-Arrays are [Z, Y, X] and positions are (L, P, S) in mm, DICOM's and ITK's patient axes, which grow to the patient's
-Left, Posterior and Superior.
+Arrays are [Z, Y, X]. Positions are (L, P, S) in mm: DICOM's and ITK's patient axes, which increase towards the
+patient's Left, Posterior and Superior.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,10 @@ Box = tuple[slice, slice, slice]  # z, y, x, of step 1
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An array [Z, Y, X]; `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> centre (L, P, S, 1) in mm."""
+    """An array [Z, Y, X] and its `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> centre (L, P, S, 1) in mm.
+
+    Raises ValueError for another number of dimensions or another shape of the affine.
+    """
 
     array: np.ndarray
     affine: np.ndarray
@@ -40,18 +43,18 @@ class Volume:
 
     @property
     def direction(self) -> np.ndarray:
-        """[3, 3], unit columns z, y, x: where in (L, P, S) each array axis points (NaN if spacing is 0)."""
+        """[3, 3] with unit columns z, y, x: where in (L, P, S) each array axis points. NaN where the spacing is 0."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.affine[:3, :3] / np.array(self.spacing_mm)
 
     def with_array(self, array: np.ndarray) -> "Volume":
-        """The same geometry for another array; its shape must agree."""
+        """Another array with the same geometry. Raises ValueError for another shape."""
         if array.shape != self.shape:
             raise ValueError(f"The array's shape {array.shape} does not fit the volume's {self.shape}")
         return Volume(array, self.affine)
 
     def crop(self, box: Box) -> "Volume":
-        """The part within `box` (slices of step 1), as a view, at its place in the patient."""
+        """The part within `box`, as a view that keeps its position. Raises ValueError for a step other than 1."""
         ranges = [s.indices(n) for s, n in zip(box, self.shape, strict=True)]
         if any(step != 1 for _, _, step in ranges):
             raise ValueError(f"A volume can only be cropped by slices of step 1, not {box}")
@@ -61,8 +64,10 @@ class Volume:
 
 
 def bounding_box(mask: np.ndarray, margin: tuple[int, int, int] = (0, 0, 0)) -> Box:
-    """The smallest box around a mask's (bool [Z, Y, X]) voxels, grown by so many voxels per axis where the array has
-    them; empty for an empty mask."""
+    """The smallest box around the voxels of a mask (bool [Z, Y, X]); empty for an empty mask.
+
+    The box grows by `margin` voxels (z, y, x) on both sides, up to the array's end.
+    """
     box = []
     for axis, (size, grown) in enumerate(zip(mask.shape, margin, strict=True)):
         used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -76,7 +81,10 @@ def make_affine(
     origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
     direction: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Affine of a grid: spacing (z, y, x), (L, P, S) of voxel 0, unit columns z, y, x (default LPS)."""
+    """Affine, float64 [4, 4], of a grid with spacing (z, y, x) and voxel 0 at `origin_mm` (L, P, S).
+
+    `direction`: [3, 3] with unit columns z, y, x, by default along the LPS axes.
+    """
     if direction is None:
         direction = np.eye(3)[::-1]  # z -> S, y -> P, x -> L
     affine = np.eye(4)

@@ -1,1 +1,1 @@
-"""Headers of image files, read before ITK sees the file."""
+"""Headers of image files, checked before ITK opens the file."""

@@ -1,9 +1,9 @@
-"""Is an image file what its header claims? Checked before ITK sees it.
+"""Check that an image file is what its header claims, before ITK opens it.
 
-ITK reads truncated NIfTI and damaged compressed MetaImage files as garbage, makes room for whatever a header claims,
+ITK reads truncated NIfTI and damaged compressed MetaImage files as garbage. It allocates whatever size a header claims,
 opens whatever file a header names, and invents a geometry where a header gives none or contradicts itself. So headers
-are read here first, each format's in a module of its own: what they leave open is refused, and the voxels must be there
-to the byte.
+are read here first, with one module per format. Ambiguous headers are refused, and the number of voxel bytes must be
+exact.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from lnq.image.headers.metaimage import metaimage_layout
 from lnq.image.headers.nifti import nifti_layout
 from lnq.image.headers.nrrd import nrrd_layout
 
-_CHUNK = 1 << 20  # bytes read or unpacked at a time, so that a check costs no memory
+_CHUNK = 1 << 20  # bytes read or unpacked at a time, so that a check needs little memory
 _FORMATS: dict[tuple[str, ...], Callable[[Path], Layout]] = {
     (".nii", ".nii.gz"): nifti_layout,
     (".mha", ".mhd"): metaimage_layout,
@@ -28,7 +28,7 @@ _FORMATS: dict[tuple[str, ...], Callable[[Path], Layout]] = {
 
 
 def check_file(path: Path) -> Layout:
-    """The layout of an image file that is what its header claims. Raises Damaged where it is not."""
+    """The layout of an image file. Raises Damaged where the file is not what its header claims."""
     name = path.name.lower()
     read = next((read for extensions, read in _FORMATS.items() if name.endswith(extensions)), None)
     if read is None:
@@ -44,7 +44,7 @@ def check_file(path: Path) -> Layout:
 
 
 def _bytes_found(layout: Layout) -> int:
-    """Bytes of a layout's voxels that are there, unpacked; of too many only some are counted."""
+    """How many bytes of voxels the file holds, unpacked. Counting stops once they are more than the layout's."""
     if layout.packing == "raw":
         return max(0, layout.path.stat().st_size - layout.offset)
     found = 0
@@ -58,14 +58,14 @@ def _bytes_found(layout: Layout) -> int:
 
 
 def _unzipped(file: BinaryIO) -> Iterator[int]:
-    """Lengths of what gzip unpacks; its check sum is tested at the end."""
+    """Lengths of the chunks that gzip unpacks. It tests the checksum at the end."""
     with gzip.GzipFile(fileobj=file) as unpacked:
         while chunk := unpacked.read(_CHUNK):
             yield len(chunk)
 
 
 def _inflated(file: BinaryIO) -> Iterator[int]:
-    """Lengths of what a stream in zlib's or gzip's framing unpacks to; nothing may follow it."""
+    """Lengths of the chunks that a zlib or gzip stream unpacks to. Raises Damaged where bytes follow it."""
     inflate = zlib.decompressobj(wbits=47)
     while not inflate.eof and (chunk := inflate.unconsumed_tail or file.read(_CHUNK)):
         yield len(inflate.decompress(chunk, _CHUNK))

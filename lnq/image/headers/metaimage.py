@@ -1,4 +1,4 @@
-"""The header of a MetaImage file (.mha, .mhd), as far as its voxels and its geometry go."""
+"""The header of a MetaImage file (.mha, .mhd): only what concerns its voxels and its geometry."""
 
 import re
 from pathlib import Path
@@ -21,16 +21,17 @@ from lnq.image.headers.layout import (
 _TYPE_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 _VECTORS = ("ElementSpacing", "ElementSize", "Offset", "Position", "Origin", "ImagePosition", "CenterOfRotation")
 _MATRICES = ("TransformMatrix", "Rotation", "Orientation")
-_SCALE = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}  # which ITK ignores
-_MOST_DIMENSIONS = 10  # ITK's reader writes beyond its arrays with more
-_MOST_LINES = 1000  # it takes 32 kB of memory for each
-_LONGEST_LINE = 499  # it stops at longer ones
-_LONGEST_KEY = 100  # it has room for 255
-_TRUE = ("T", "t", "1")  # how it begins
+# ITK ignores these fields, so they must have these values.
+_SCALE = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
+_MOST_DIMENSIONS = 10  # with more, ITK's reader writes beyond its arrays
+_MOST_LINES = 1000  # ITK takes 32 kB of memory for each line
+_LONGEST_LINE = 499  # characters; ITK stops reading at longer lines
+_LONGEST_KEY = 100  # characters; ITK's array holds 255
+_TRUE = ("T", "t", "1")  # A MetaImage flag is true where its value begins with one of these.
 
 
 def metaimage_layout(path: Path) -> Layout:
-    """Where a MetaImage's voxels lie. Raises Damaged for another file and for values that make no image."""
+    """Where a MetaImage's voxels lie. Raises Damaged for another format and for values that make no image."""
     with path.open("rb") as file:
         header, end = _read_header(file)
     dimensions = whole_number(header.get("NDims", ""), "NDims", 1)
@@ -59,7 +60,7 @@ def metaimage_layout(path: Path) -> Layout:
 
 
 def _check_geometry(header: dict[str, str], dimensions: int) -> None:
-    """ITK takes 1 mm for a missing spacing, and zero for a position that it cannot read."""
+    """Raise Damaged where ITK would invent: it takes 1 mm for a missing spacing, and 0 for an unreadable position."""
     if not {"ElementSpacing", "ElementSize"} & header.keys():
         raise Damaged(NO_SPACING)
     for fields, count in ((_VECTORS, dimensions), (_MATRICES, dimensions**2), (_SCALE, 1)):
@@ -70,7 +71,7 @@ def _check_geometry(header: dict[str, str], dimensions: int) -> None:
 
 
 def _read_header(file: BinaryIO) -> tuple[dict[str, str], int]:
-    """Lines `key = value` or `key: value` up to ElementDataFile, the last one, and where that ends."""
+    """The lines `key = value` or `key: value` up to ElementDataFile, the last one, and the byte after it."""
     header: dict[str, str] = {}
     for _ in range(_MOST_LINES):
         line = file.readline(_LONGEST_LINE)

@@ -1,4 +1,4 @@
-"""The header of a NIfTI file, as far as its voxels and its geometry go."""
+"""The header of a NIfTI file: only what concerns its voxels and its geometry."""
 
 import gzip
 import math
@@ -11,19 +11,20 @@ from lnq.errors import Damaged
 from lnq.image.headers.layout import BAD_SPACING, NO_IMAGE, NO_ROTATION, Layout
 
 _HEADER_BYTES = 348
+# NIfTI's data type: bytes of a voxel
 _TYPE_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 32: 8, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 2304: 4}
-_TOLERANCE = 1e-3  # of a rotation's cosines
-_SPACING_TOLERANCE = 1e-2  # between the two places that give the spacing
+_TOLERANCE = 1e-3  # largest dot product error of a rotation's columns
+_SPACING_TOLERANCE = 1e-2  # relative, between the two spacings of a header: pixdim and sform
 
 
 def nifti_layout(path: Path) -> Layout:
-    """Where a NIfTI-1 file's voxels lie. Raises Damaged for another file and for values that make no image."""
+    """Where a NIfTI-1 file's voxels lie. Raises Damaged for another format and for values that make no image."""
     with path.open("rb") as file:
         packing = "gzip" if file.read(2) == b"\x1f\x8b" else "raw"
     with gzip.open(path) if packing == "gzip" else path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     order = {_HEADER_BYTES.to_bytes(4, "little"): "<", _HEADER_BYTES.to_bytes(4, "big"): ">"}.get(header[:4])
-    if order is None or header[344:] != b"n+1\0":  # other endings are of headers with their voxels elsewhere
+    if order is None or header[344:] != b"n+1\0":  # other endings: the voxels lie in another file
         raise Damaged(NO_IMAGE)
     dimensions, *sizes = struct.unpack(order + "8h", header[40:56])
     (data_type,) = struct.unpack(order + "h", header[70:72])
@@ -34,7 +35,7 @@ def nifti_layout(path: Path) -> Layout:
         raise Damaged("its voxels are of type {kind}, which is not known", kind=data_type)
     if not (offset >= _HEADER_BYTES and offset.is_integer()):
         raise Damaged("its header says that its voxels begin at byte {offset:g}", offset=offset)
-    if any(map(math.isinf, scale)):  # NaN stands for none in some writers' files
+    if any(map(math.isinf, scale)):  # Some writers put NaN where there is no scale.
         raise Damaged("its voxel values are scaled by infinity")
     _check_geometry(header, order, min(dimensions, 3))
     voxels = math.prod(sizes[:dimensions])
@@ -42,7 +43,10 @@ def nifti_layout(path: Path) -> Layout:
 
 
 def _check_geometry(header: bytes, order: str, dimensions: int) -> None:
-    """ITK takes 1 mm for a missing spacing, no rotation for a damaged one, and the nearest one for a sheared sform."""
+    """Raise Damaged where ITK would invent a geometry.
+
+    It takes 1 mm for a missing spacing, no rotation for a damaged one, and the nearest rotation for a sheared sform.
+    """
     spacing = np.array(struct.unpack(order + "3f", header[80:92]))
     if not (np.isfinite(spacing) & (spacing > 0))[:dimensions].all():
         raise Damaged(BAD_SPACING)
@@ -50,7 +54,7 @@ def _check_geometry(header: bytes, order: str, dimensions: int) -> None:
     if qform_code > 0 and not np.linalg.norm(quaternion) < 1 + _TOLERANCE:
         raise Damaged(NO_ROTATION)
     if sform_code == 0 or (qform_code > 0 and sform_code != 1) or dimensions < 3:
-        return  # the sform is not used
+        return  # ITK does not use the sform
     sform = np.array(struct.unpack(order + "12f", header[280:328])).reshape(3, 4)[:, :3]
     length = np.linalg.norm(sform, axis=0)
     if not np.isfinite(length).all() or (length == 0).any():

@@ -1,4 +1,4 @@
-"""The header of an NRRD file (.nrrd, .nhdr), as far as its voxels and its geometry go."""
+"""The header of an NRRD file (.nrrd, .nhdr): only what concerns its voxels and its geometry."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ from lnq.image.headers.layout import (
     whole_number,
 )
 
-_TYPES = {  # bytes of a voxel: names
+_TYPES = {  # bytes of a voxel: the type's names
     1: "signed char|int8|int8_t|uchar|unsigned char|uint8|uint8_t",
     2: "short|short int|signed short|signed short int|int16|int16_t|"
     "ushort|unsigned short|unsigned short int|uint16|uint16_t",
@@ -27,19 +27,19 @@ _TYPES = {  # bytes of a voxel: names
 }
 _TYPE_BYTES = {name: size for size, names in _TYPES.items() for name in names.split("|")}
 _PACKINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
-_STEP = re.compile(r"\([^)]*\)|[^\s()]+")  # a vector, which may hold blanks, or a word
-_LONGEST_LINE = 500  # of a field: ITK's reader writes its errors of longer ones beyond its arrays
+_STEP = re.compile(r"\([^)]*\)|[^\s()]+")  # a vector in brackets, which may hold spaces, or a word
+_LONGEST_LINE = 500  # characters; for longer fields ITK's reader writes error texts beyond its arrays
 
 
 def nrrd_layout(path: Path) -> Layout:
-    """Where an NRRD file's voxels lie. Raises Damaged for another file and for values that make no image."""
+    """Where an NRRD file's voxels lie. Raises Damaged for another format and for values that make no image."""
     with path.open("rb") as file:
         fields = _read_header(file)
         end = file.tell()
     dimensions = whole_number(fields.get("dimension", ""), "dimension", 1)
     steps = _STEP.findall(fields.get("spacedirections", fields.get("spacings", "")).lower())
     if len([step for step in steps if "nan" not in step and step != "none"]) < min(dimensions, 3):
-        raise Damaged(NO_SPACING)  # ITK would take 1 mm
+        raise Damaged(NO_SPACING)  # ITK would assume 1 mm
     kind = fields.get("type", "").lower()
     if kind not in _TYPE_BYTES:
         raise Damaged("its voxels are of type {kind!r}, which is not known", kind=printable(kind, 20))
@@ -56,7 +56,7 @@ def nrrd_layout(path: Path) -> Layout:
 
 
 def _read_header(file: BinaryIO) -> dict[str, str]:
-    """Lines `field: value` up to a blank one or the end; blanks in a field's name do not count."""
+    """The lines `field: value` up to an empty one or the end. Spaces in a field's name do not count."""
     if not file.readline(LONGEST_HEADER).startswith(b"NRRD000"):
         raise Damaged(NO_IMAGE)
     fields: dict[str, str] = {}
