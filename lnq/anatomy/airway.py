@@ -1,7 +1,7 @@
-"""Find the carina, where the trachea divides, from the image alone: nodes are described by their level to it.
+"""Find the carina, where the trachea divides, from the image alone. A node's level is given relative to it.
 
-The trachea is followed downwards as a round hole of air in each axial slice, on a copy of 1.5 mm in the plane, until
-it becomes two that stay apart.
+The trachea is a round hole of air in each axial slice. It is followed downwards, on a copy with 1.5 mm in the plane,
+until the hole becomes two that stay apart.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from lnq.anatomy.region import midline_column
 from lnq.image.resample import resample_image
 from lnq.image.volume import Volume
 
-_GRID_MM = (2.5, 1.5, 1.5)  # no coarser than half a main bronchus; thicker slices stay as they are
-_BLUR_MM = 0.8  # in the plane: noise would break the lumen up
-_AIR_HU = -900.0  # free air has -1000, most lung is denser
-_TRACHEA_MM2 = (50.0, 900.0)  # of the lumen; just above the carina it is widest
-_BRONCHUS_MM2 = 10.0  # the least lumen of a main bronchus that partial volume leaves in thick slices
-_ROUND = 0.5  # least part of its bounding box that the trachea's lumen fills; lung between vessels fills less
-_OFF_MIDLINE_MM = 40.0
-_LEAST_LENGTH_MM = 20.0  # of trachea above the carina
+_GRID_MM = (2.5, 1.5, 1.5)  # z, y, x; at most half a main bronchus wide; coarser spacings are kept
+_BLUR_MM = 0.8  # deviation in the plane; without it noise would break the lumen up
+_AIR_HU = -900.0  # free air has -1000 HU, most lung is denser
+_TRACHEA_MM2 = (50.0, 900.0)  # area of the lumen, which is widest just above the carina
+_BRONCHUS_MM2 = 10.0  # smallest area of a main bronchus, after partial volume in thick slices
+_ROUND = 0.5  # least fraction of its bounding box that the trachea fills; lung between vessels fills less
+_OFF_MIDLINE_MM = 40.0  # farthest that the trachea lies from the midline
+_LEAST_LENGTH_MM = 20.0  # of the trachea above the carina
 _APART_MM = 8.0  # between the bronchi's centres
-_STAY_APART_MM = 7.5  # so far down: a membrane's fold closes again
+_STAY_APART_MM = 7.5  # depth over which the bronchi stay apart; holes that a fold of the membrane parts join again
 _WITHIN_SLICE = np.zeros((3, 3, 3), bool)
 _WITHIN_SLICE[1] = ndimage.generate_binary_structure(2, 1)
 
@@ -33,7 +33,7 @@ Hole = np.ndarray  # bool [Y, X]: one hole of air in an axial slice
 
 
 def find_carina(chest: Volume, region: np.ndarray) -> tuple[float, float, float] | None:
-    """(L, P, S) in mm of the point between the two main bronchi where they part; None where it is not found.
+    """The point (L, P, S) in mm between the two main bronchi where they part, or None where it is not found.
 
     `chest`: HU in LPS axes, cropped to both lungs; `region`: bool, the mediastinal region on its grid.
     """
@@ -55,7 +55,7 @@ def find_carina(chest: Volume, region: np.ndarray) -> tuple[float, float, float]
 
 
 def _air_grid(chest: Volume) -> Volume:
-    """Free air as bool on the working grid."""
+    """Free air, bool, on a grid of `_GRID_MM` or coarser."""
     z, y, x = (max(wanted, own) for wanted, own in zip(_GRID_MM, chest.spacing_mm, strict=True))
     coarse = resample_image(chest, (z, y, x))
     smooth = ndimage.gaussian_filter(coarse.array, (0.0, _BLUR_MM / y, _BLUR_MM / x))
@@ -66,7 +66,7 @@ def _air_grid(chest: Volume) -> Volume:
 class _Holes:
     """The pieces of air of every axial slice."""
 
-    labels: np.ndarray  # int32 [Z, Y, X], each piece of each slice its own
+    labels: np.ndarray  # int32 [Z, Y, X]; each piece of each slice has its own label
     area_mm2: np.ndarray  # by label
     spacing_mm: tuple[float, float, float]
 
@@ -77,7 +77,7 @@ class _Holes:
         return cls(labels, np.bincount(labels.ravel()) * y * x, grid.spacing_mm)
 
     def like_trachea(self, z: int, column: float) -> list[Hole]:
-        """What could be the trachea's lumen in a slice, nearest to the midline first."""
+        """The holes of a slice that could be the trachea, nearest to the midline (index `column`) first."""
         found = []
         for label in np.unique(self.labels[z])[1:]:
             if not _TRACHEA_MM2[0] <= self.area_mm2[label] <= _TRACHEA_MM2[1]:
@@ -89,7 +89,7 @@ class _Holes:
         return [hole for _, hole in sorted(found, key=lambda pair: pair[0])]
 
     def below(self, z: int, hole: Hole) -> list[Hole]:
-        """The holes of slice `z` under one of the slice above, largest first; none where they open into a lung."""
+        """The holes of slice `z` below `hole` of the slice above, largest first. Empty where they open into a lung."""
         reach = round(max(3.0, 0.7 * self.spacing_mm[0]) / self.spacing_mm[2])  # airways slant by up to 35 degrees
         near = ndimage.binary_dilation(hole, iterations=max(1, reach))
         labels = np.unique(self.labels[z][near])
@@ -105,12 +105,12 @@ def _is_round(hole: Hole) -> bool:
 
 
 def _follow(holes: _Holes, top: int, hole: Hole) -> tuple[float, float, float] | None:
-    """Down from a hole to where it parts, as an index (z, y, x); None where it ends, or opens into a lung."""
+    """Follow a hole down to where it parts: an index (z, y, x), or None where it ends or opens into a lung."""
     for z in range(top - 1, -1, -1):
         below = holes.below(z, hole)
         if not below:
             return None
-        under = [h for h in below if (h & hole).any()]  # not what only lies beside it
+        under = [h for h in below if (h & hole).any()]  # holes that overlap it, not those beside it
         if len(under) > 1 and _stay_apart(holes, z, under[0], under[1]):
             long_enough = (top - z) * holes.spacing_mm[0] >= _LEAST_LENGTH_MM
             return (z + 0.5, *_between(under[0], under[1])) if long_enough else None
@@ -119,7 +119,7 @@ def _follow(holes: _Holes, top: int, hole: Hole) -> tuple[float, float, float] |
 
 
 def _stay_apart(holes: _Holes, z: int, one: Hole, other: Hole) -> bool:
-    """Whether two holes are as far apart as bronchi, and go on downwards without meeting."""
+    """Whether two holes are as far apart as bronchi, and continue downwards without meeting."""
     centres = [np.nonzero(hole)[1].mean() * holes.spacing_mm[2] for hole in (one, other)]
     last = z - math.ceil(_STAY_APART_MM / holes.spacing_mm[0])
     if abs(centres[0] - centres[1]) < _APART_MM or last < 0:
@@ -135,7 +135,7 @@ def _stay_apart(holes: _Holes, z: int, one: Hole, other: Hole) -> bool:
 
 
 def _between(one: Hole, other: Hole) -> tuple[float, float]:
-    """The middle (y, x) of the shortest way from one hole to the other."""
+    """The middle (y, x), an index, of the shortest line from one hole to the other."""
     distance, nearest = ndimage.distance_transform_edt(~other, return_indices=True)
     points = np.argwhere(one)
     start = points[np.argmin(distance[one])]

@@ -1,8 +1,7 @@
 """Find the lungs in a CT from the image alone, and between them the mediastinum (METHOD sections 2 and 7).
 
-All is done on a copy of about 4 mm, in LPS. Air counts as lung where it lies within the body, is at least 24
-mm wide and, on the mean, denser than free air: that leaves out the trachea, bowel gas and what lies around
-the patient.
+The search runs on a copy of about 4 mm, in LPS axes. Air counts as lung where it lies within the body, is at least
+24 mm wide and, on average, denser than free air. This leaves out the trachea, bowel gas and the air around the patient.
 """
 
 from dataclasses import dataclass, field
@@ -16,16 +15,16 @@ from lnq.image.volume import Box, Volume, bounding_box
 from lnq.inference.spec import CropSpec
 
 PADDING_HU = -1024  # lower values are filler outside the scanner's field of view
-_COARSE_MM = 4.0
-_AIR_HU = -400.0  # between lung (-600 and lower) and soft tissue, half of each
-_GAS_HU = -955.0  # free air has -1000, the most emphysematous lung about -930 on the mean
-_CORE_MM = 12.0  # half-width: wider than the trachea's
-_CORE_MM3 = 7.5e3  # the smallest core; the piece of lung around it has about 30 ml
-_INSIDE = 0.15  # part of a lung with body around it; little where a small field of view cuts off the chest wall
-_LUNG_RATIO = 0.1  # a second lung has at least so much of the first one's volume
+_COARSE_MM = 4.0  # spacing of the copy
+_AIR_HU = -400.0  # midway between lung, -600 HU and lower, and soft tissue
+_GAS_HU = -955.0  # free air has -1000 HU; lung with the worst emphysema has about -930 HU on average
+_CORE_MM = 12.0  # half-width of a lung's core, larger than the trachea's
+_CORE_MM3 = 7.5e3  # volume of the smallest core; the piece of lung around it has about 30 ml
+_INSIDE = 0.15  # least enclosed fraction of a lung; low because a small field of view cuts the chest wall off
+_LUNG_RATIO = 0.1  # least volume of the second lung, as a fraction of the first's
 _APART_MM = 50.0  # between the centres of two lungs, from left to right
-_ONE_LUNG_REACH_MM = 100.0  # from a single lung across the mediastinum
-_CUT_MM2 = 500.0  # area of lung on a border of the image above which it counts as cut
+_ONE_LUNG_REACH_MM = 100.0  # how far to search beyond a single lung, across the mediastinum
+_CUT_MM2 = 500.0  # a lung counts as cut where its area on the image's border is larger
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +56,10 @@ class Crop:
 
 
 def find_crop(volume_lps: Volume, spec: CropSpec) -> Crop:
-    """The lungs' bounding box with the margin of `spec`, and the mediastinal region, widened by its other margin.
+    """Find the lungs' bounding box and the mediastinal region, both widened by the margins of `spec`.
 
-    With one lung the box reaches across the mediastinum and is the region as well; with none the body's box
-    is both.
+    With one lung the box reaches across the mediastinum, and the region is the whole box. With no lung the box is that
+    of the body, and the region is again the whole box.
     """
     warnings = []
     if volume_lps.array.min() < PADDING_HU:
@@ -97,7 +96,7 @@ def _coarse(volume: Volume) -> Volume:
 
 
 def _filler(hu: np.ndarray) -> np.ndarray:
-    """Padding (and saturated air) that reaches the image's sides: what lies beyond the field of view."""
+    """Voxels beyond the field of view: padding, and saturated air, that reaches the image's sides."""
     labels, _ = ndimage.label(hu < PADDING_HU + 1)
     return np.isin(labels, _side_labels(labels))
 
@@ -110,7 +109,7 @@ def _side_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def _body(coarse: Volume) -> np.ndarray:
-    """The patient's tissue and bone: the largest piece once thin things (table, clothes) are worn off."""
+    """The patient's tissue and bone: the largest piece after an opening that removes table and clothes."""
     tissue = coarse.array > -250
     labels, count = ndimage.label(ndimage.binary_opening(tissue, _ball(6.0, coarse.spacing_mm)))
     if count == 0:
@@ -119,9 +118,9 @@ def _body(coarse: Volume) -> np.ndarray:
 
 
 def _enclosed(body: np.ndarray) -> np.ndarray:
-    """Has body on at least three of its four sides within the axial slice.
+    """Voxels that have body on at least three of their four sides within the axial slice.
 
-    So a lung that the image's border cuts is enclosed; air around the patient or in a table's foam is not.
+    A lung that the image's border cuts is enclosed. Air around the patient or in the table's foam is not.
     """
     sides = np.zeros(body.shape, np.uint8)
     for axis in (1, 2):
@@ -131,7 +130,7 @@ def _enclosed(body: np.ndarray) -> np.ndarray:
 
 
 def _find_lungs(coarse: Volume, body: np.ndarray, filler: np.ndarray) -> list[np.ndarray]:
-    """Masks of two, one or no lungs."""
+    """One mask per lung found: two, one or none."""
     spacing = coarse.spacing_mm
     air = (coarse.array < _AIR_HU) & ~filler
     depth = ndimage.distance_transform_edt(np.pad(air, 1, mode="edge"), spacing)[1:-1, 1:-1, 1:-1]
@@ -144,7 +143,7 @@ def _find_lungs(coarse: Volume, body: np.ndarray, filler: np.ndarray) -> list[np
 
 
 def _lung_cores(depth: np.ndarray, enclosed: np.ndarray, coarse: Volume) -> np.ndarray:
-    """Deep air (at least 12 mm from any tissue) of lung density, in large pieces within the body."""
+    """Large pieces of air of lung density, within the body and at least 12 mm from any tissue."""
     labels, count = ndimage.label(depth > _CORE_MM)
     if count == 0:
         return np.zeros(depth.shape, bool)
@@ -156,9 +155,9 @@ def _lung_cores(depth: np.ndarray, enclosed: np.ndarray, coarse: Volume) -> np.n
 
 
 def _split(cores: np.ndarray, depth: np.ndarray, coarse: Volume) -> list[np.ndarray]:
-    """Cores of the left and of the right lung, or of the only one.
+    """Cores of the left and the right lung, or of the only one.
 
-    Two lungs that touch in front of the heart are one piece: deeper cores are tried until two lie apart.
+    Two lungs that touch in front of the heart form one piece. Deeper and deeper cores are tried until two lie apart.
     """
     for deeper_mm in (0.0, 4.0, 8.0, 12.0, 16.0, 20.0):
         labels, count = ndimage.label(cores & (depth > _CORE_MM + deeper_mm))
@@ -175,7 +174,7 @@ def _split(cores: np.ndarray, depth: np.ndarray, coarse: Volume) -> list[np.ndar
 
 
 def _assign(cores: np.ndarray, left: np.ndarray, right: np.ndarray, coarse: Volume) -> list[np.ndarray]:
-    """Each core voxel to the nearer of two seeds; a side below a tenth of the other is no lung."""
+    """Assign each core voxel to the nearer of two seeds. A side smaller than a tenth of the other is dropped."""
     to_left, to_right = (ndimage.distance_transform_edt(~seed, coarse.spacing_mm) for seed in (left, right))
     sides = [cores & (to_left < to_right), cores & (to_left >= to_right)]
     sizes = [np.count_nonzero(s) for s in sides]
@@ -194,7 +193,7 @@ def _ball(radius_mm: float, spacing_mm: tuple[float, float, float]) -> np.ndarra
 
 
 def _across(lung: np.ndarray, body: np.ndarray, coarse: Volume) -> np.ndarray:
-    """Body beside a single lung, up to 100 mm towards the body's middle."""
+    """The part of the body beside a single lung, up to 100 mm towards the body's middle."""
     z, _, x = np.nonzero(lung)
     middle = np.nonzero(body[z.min() : z.max() + 1])[2].mean()
     reach = round(_ONE_LUNG_REACH_MM / coarse.spacing_mm[2])
@@ -215,7 +214,7 @@ def _rows_of(mask: np.ndarray) -> np.ndarray:
 
 
 def _box(where: np.ndarray, margin_mm: float, coarse: Volume, fine: Volume) -> tuple[slice, slice, slice]:
-    """Bounding box on the fine grid, with a margin; both grids start at the same outer corner."""
+    """The bounding box of `where` on the fine grid, with a margin. Both grids start at the same outer corner."""
     box = []
     for axis in range(3):
         used = np.flatnonzero(where.any(axis=tuple(a for a in range(3) if a != axis)))

@@ -7,22 +7,23 @@ from scipy.spatial import ConvexHull
 from lnq.image.components import label
 from lnq.image.volume import bounding_box
 
-_SLIVER_MM = 8.0  # half-width below which a gap between lung and hull is the lung's own uneven outline
-_SPINE_DEPTH_MM, _SPINE_HALF_WIDTH_MM = 25.0, 25.0  # from the lungs' back to before the canal; nodes begin at 40 mm
-_WALL_MM = 5.0  # outside the hull: nodes in front of and behind the lungs' edges, but not the muscle between the ribs
+_SLIVER_MM = 8.0  # half-width; a narrower gap between lung and hull is an uneven outline of the lung
+# The depth reaches from the lungs' back to the front of the spinal canal. Nodes begin at 40 mm.
+_SPINE_DEPTH_MM, _SPINE_HALF_WIDTH_MM = 25.0, 25.0
+_WALL_MM = 5.0  # beyond the hull: takes in nodes at the lungs' edges, but no muscle between the ribs
 
 
 def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float) -> np.ndarray:
-    """Per axial slice the convex hull of both lungs less the lungs, then all widened by `margin_mm` in 3-D.
+    """The convex hull of both lungs less the lungs, per axial slice, then widened by `margin_mm` in 3-D.
 
-    `lungs`: bool [Z, Y, X] with z along the body. Vessels inside the lungs are closed first; slivers between
-    the hull and the lungs' outline are dropped, and so is what does not hang together with the largest piece:
-    a tumour at the chest wall. Within an axial slice the widening ends 5 mm outside the hull: below the domes,
-    where the lungs are thin, it would reach the muscle between the ribs. The spinal canal and what lies behind it are
-    left out. Bool, same shape; empty for empty lungs.
+    `lungs`: bool [Z, Y, X] with z along the body. Returns bool of the same shape, empty for empty lungs.
+    Vessels inside the lungs are closed first. Slivers between the hull and the lungs' outline are dropped. Only the
+    largest connected piece is kept, which leaves out a tumour at the chest wall. Within an axial slice the widening
+    ends 5 mm outside the hull: below the domes, where the lungs are thin, it would reach the muscle between the ribs.
+    The spinal canal and all that lies behind it are left out.
     """
     reach = np.ceil(max(margin_mm, _SLIVER_MM, _WALL_MM) / np.array(spacing_mm)).astype(int) + 1
-    box = bounding_box(lungs, tuple(reach.tolist()))  # nothing happens farther away
+    box = bounding_box(lungs, tuple(reach.tolist()))  # voxels farther away stay background
     region = np.zeros(lungs.shape, bool)
     region[box] = _region_within(lungs[box], spacing_mm, margin_mm)
     return region
@@ -46,7 +47,7 @@ def _region_within(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
 
 
 def _spine(hull_z: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """Pixels [Y, X] of the spinal canal and what lies behind it, by its place in the hull of both lungs."""
+    """Pixels [Y, X] of the spinal canal and all behind it, from its usual position in the hull of both lungs."""
     rows, columns = np.ogrid[: hull_z.shape[0], : hull_z.shape[1]]
     used_rows, used_columns = np.nonzero(hull_z)
     middle = (used_columns.min() + used_columns.max()) / 2
@@ -55,18 +56,18 @@ def _spine(hull_z: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
 
 
 def midline_column(region: np.ndarray) -> float:
-    """Mean column of a mediastinal region [Z, Y, X] in its upper half: further down the heart pulls to the left."""
+    """Mean column, as an index, of the upper half of a mediastinal region [Z, Y, X]. The heart shifts the lower one."""
     used = np.flatnonzero(region.any(axis=(1, 2)))
     upper = region[(used[0] + used[-1] + 1) // 2 : used[-1] + 1]
     return float(np.average(np.arange(region.shape[2]), weights=upper.sum(axis=(0, 1))))
 
 
 def hull(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a 2-D mask's convex hull (of the pixels' corners); empty for an empty mask."""
+    """The convex hull of a mask's pixel corners, bool [Y, X] as the mask is; empty for an empty mask."""
     rows = np.flatnonzero(mask.any(axis=1))
     if len(rows) == 0:
         return np.zeros(mask.shape, bool)
-    left = mask[rows].argmax(axis=1) - 0.5  # what lies between a row's first and last pixel is in the hull anyway
+    left = mask[rows].argmax(axis=1) - 0.5  # the hull depends on a row's first and last pixel alone
     right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1) - 0.5
     corners = [(rows + dy, x) for dy in (-0.5, 0.5) for x in (left, right)]
     points = np.concatenate([np.stack(c, axis=1) for c in corners])
