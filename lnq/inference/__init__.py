@@ -1,1 +1,1 @@
-"""A model bundle and the network in it, run over an image by overlapping windows."""
+"""Model bundles, and their network run over an image in overlapping windows."""

@@ -1,5 +1,4 @@
-"""A model bundle -> a network that runs: by OpenVINO on CPUs, by torch on GPUs. Either is imported only when
-used."""
+"""Load a model bundle into a network that runs: OpenVINO on CPUs, torch on GPUs. Either is imported when used."""
 
 import dataclasses
 import math
@@ -18,15 +17,15 @@ from lnq.inference.sliding_window import Predict, sliding_window
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, ModelSpec
 
 DEVICES = ("auto", "cpu", "cuda", "cpu-torch")  # the last runs the GPU's code on a CPU
-PRECISIONS = ("f32", "int8")  # of OpenVINO; a GPU computes in its own
+PRECISIONS = ("f32", "int8")  # of OpenVINO; on a GPU torch chooses its own precision
 _MAX_THREADS = 64  # the challenge's platform allows 256 processes and threads in all
-_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without one of these nobody needs to wait for torch's import
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without these files there is no GPU, and torch need not be imported
 
 
 SlidingWindow = Callable[
     [np.ndarray, tuple[int, int, int], float, int, np.ndarray | None], tuple[np.ndarray, list[str]]
 ]
-"""(image, patch, step, mirror, region) -> probability, and sentences for the user."""
+"""(image, patch, step, mirror, region) -> probability, and warnings for the user."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +38,14 @@ class Model:
     device: str  # "cpu", or the GPU's name
     bundle: Path
     precision: str = "f32"  # one of PRECISIONS
-    own_sliding_window: SlidingWindow | None = None  # where the network's device does more than predict
+    own_sliding_window: SlidingWindow | None = None  # where the device also cuts and blends the windows
 
     def probability(self, image: np.ndarray, region: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
-        """Probability of node, float32 [Z, Y, X], of a normalised image [Z, Y, X], by overlapping windows over `region`
-        (bool, by default all of it); and what the user is to be told of how it was done."""
+        """Run the network in overlapping windows over a normalised image, float32 [Z, Y, X].
+
+        `region`: bool [Z, Y, X], by default the whole image. Returns the probability of node, float32 [Z, Y, X], and
+        warnings for the user about how it was computed.
+        """
         spec = self.spec
         if self.own_sliding_window is not None:
             return self.own_sliding_window(image, spec.patch, spec.window_step, spec.mirror, region)
@@ -57,12 +59,12 @@ def load_model(
     precision: str = "f32",
     mirror: int | None = None,
 ) -> Model:
-    """Load a bundle; `auto` takes a GPU where torch finds one, else the CPU.
+    """Load a bundle. Device `auto` takes a GPU where torch finds one, else the CPU.
 
     `threads`: CPU threads, by default as many as this process may use. `precision`: int8 runs the bundle's 8-bit
-    network, on a CPU alone. `mirror`: instead of the specification's. Raises BundleError for a missing, altered or too
-    new bundle and for one without an 8-bit network where that is asked for, ValueError for a device that is not there
-    or that has no such precision, and for another mirroring.
+    network, on a CPU only. `mirror`: replaces the specification's. Raises BundleError for a bundle that is missing,
+    altered, too new, or without the 8-bit network asked for. Raises ValueError for a device that is missing or lacks
+    the precision, and for a mirroring that is not one of MIRRORINGS.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"Precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -87,7 +89,7 @@ def load_model(
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use: its affinity, and the quota of its container (cgroup v2 or v1)."""
+    """How many CPUs this process may use, by its affinity and its container's quota (cgroup v2 or v1)."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(count, _cgroup_cpus())))
 
@@ -100,7 +102,7 @@ def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float:
             quota = (root / "cpu/cpu.cfs_quota_us").read_text()
             period = (root / "cpu/cpu.cfs_period_us").read_text()
         return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError):  # no quota: no file, "max" or -1
+    except (OSError, ValueError):  # no quota: the file is missing or says "max"
         return math.inf
 
 
@@ -113,7 +115,7 @@ def _has_gpu() -> bool:
 
 
 def import_openvino() -> ModuleType:
-    """OpenVINO, which reports home through another package as it is imported: without that a stub takes its place."""
+    """Import OpenVINO without its telemetry. Hiding that package makes OpenVINO use a stub that sends nothing."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -124,7 +126,7 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str =
     path = spec.verified_file(bundle, ONNX_NAME) if precision == "f32" else _int8_file(bundle, spec)
     core = import_openvino().Core()
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results; CPUs without instructions for it are far slower
+        "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results, and is far slower on CPUs that lack it
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,  # all threads on one window
         "PERFORMANCE_HINT": "LATENCY",
@@ -147,7 +149,7 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str =
 
 
 def _int8_file(bundle: Path, spec: ModelSpec) -> Path:
-    """The 8-bit network, both of its files verified."""
+    """Path of the 8-bit network, after both of its files are verified."""
     if INT8_NAME not in spec.sha256:
         raise BundleError(
             f"The model bundle in {bundle} has no 8-bit network: leave out --precision int8, or add one with "
@@ -174,7 +176,7 @@ def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Mod
         torch.set_num_threads(threads)
         runner = DeviceWindows(network, device)
         return Model(spec, runner.predict, "torch", "cpu", bundle, own_sliding_window=runner.sliding_window)
-    # bfloat16 has single precision's range; only what computes with it natively is fast at it
+    # bfloat16 has single precision's range, but is fast only on GPUs that compute with it natively.
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     precisions = [torch.float16, *([torch.bfloat16] if native else []), torch.float32]
 

@@ -1,4 +1,4 @@
-"""Where model bundles lie: the one that came along, or one that the challenge's platform mounts."""
+"""Where model bundles lie: the one shipped with the program, or one mounted by the challenge's platform."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from pathlib import Path
 
 from lnq.errors import StartError
 
-MOUNTED = Path("/opt/ml/model")  # where the platform puts a model that was uploaded on its own
+MOUNTED = Path("/opt/ml/model")  # where the platform puts a model that was uploaded separately
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped_bundle() -> Path:
-    """The bundle that came along: in the installed package, or at the top of the source tree."""
+    """The bundle shipped with the program: in the installed package, or at the top of the source tree."""
     installed = _PACKAGE / "model"
     return installed if installed.is_dir() else _PACKAGE.with_name("model")
 
 
 def default_bundle() -> Path:
-    """The mounted bundle if it holds anything, else the shipped one. Raises StartError where it cannot be read."""
+    """The mounted bundle if its folder holds anything, else the shipped one.
+
+    Raises StartError where the mounted folder cannot be read.
+    """
     try:
         mounted = MOUNTED.is_dir() and any(not p.name.startswith(".") for p in MOUNTED.iterdir())
     except OSError as error:

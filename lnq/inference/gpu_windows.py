@@ -1,7 +1,7 @@
-"""The sliding window where the network is: windows in batches, half precision, blended on the device.
+"""The sliding window on the network's device: windows run in batches, in half precision, and are blended there.
 
-What does not fit into the device's memory is done with less of it: fewer windows at a time, then blending on the CPU,
-then all of it on the CPU. Whatever had to be done otherwise than planned is told in a sentence.
+Where the device's memory is too small, less of it is used: fewer windows at a time, then blending on the CPU, then all
+work on the CPU. Each change of plan is reported to the user in a sentence.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from torch import Tensor, nn
 from lnq.inference.sliding_window import Predict, Window, gaussian_weights, pad_to, sliding_window, windows
 from lnq.inference.spec import IntTriple
 
-MAX_BATCH = 8  # windows; more fill no GPU any better
-_MEMORY_SHARE = 0.8  # of what is free
+MAX_BATCH = 8  # windows; larger batches are no faster
+_MEMORY_SHARE = 0.8  # fraction of the free memory
 _NAMES = {torch.float16: "half precision", torch.bfloat16: "bfloat16", torch.float32: "single precision"}
 
 
 class NotFinite(ArithmeticError):
-    """The network gave infinities or no numbers: its values left the precision's range."""
+    """The network gave infinities or NaN: its values left the precision's range."""
 
 
 class DeviceWindows:
     """A network on a device, with the sliding window of `lnq.inference.sliding_window` around it.
 
-    `network`: on the CPU, in single precision. `precisions`: tried in this order, the next when values overflow; it
-    stays with the one that did not. `on_cpu` loads what predicts where the device's memory does not hold a window.
+    `network`: on the CPU, in single precision. `precisions` are tried in order: when values overflow, the next one is
+    used from then on. `on_cpu` loads a CPU network for images of which not even one window fits into the memory.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class DeviceWindows:
         self._precisions = list(precisions)
         self._on_cpu = functools.cache(on_cpu) if on_cpu is not None else None
         self._max_batch = max_batch
-        self._moved: nn.Module | None = None  # on the device, in the precision
+        self._moved: nn.Module | None = None  # the network on the device, in the current precision
 
     def predict(self, patches: np.ndarray) -> np.ndarray:
-        """Float32 [B, 1, Z, Y, X] -> logits float32 [B, 2, Z, Y, X], all at once.
+        """Float32 [B, 1, Z, Y, X] -> logits float32 [B, 2, Z, Y, X], in one batch.
 
-        Raises NotFinite, and torch's RuntimeError where memory does not suffice.
+        Raises NotFinite where values overflow, and torch's RuntimeError where memory is too small.
         """
         with torch.inference_mode():
             logits = self._forward(torch.from_numpy(patches).to(self._device)).cpu().numpy()
@@ -62,7 +62,7 @@ class DeviceWindows:
     def sliding_window(
         self, image: np.ndarray, patch: IntTriple, step: float, mirror: int, region: np.ndarray | None
     ) -> tuple[np.ndarray, list[str]]:
-        """As `lnq.inference.sliding_window` does it; and a sentence for each thing that went otherwise than planned.
+        """The result of `lnq.inference.sliding_window`, and a sentence for the user for each change of plan.
 
         Raises ValueError where the network gives no finite values in any precision.
         """
@@ -92,7 +92,7 @@ class DeviceWindows:
                     if number == len(ways) - 1 or not _is_out_of_memory(error):
                         raise
                     break
-            self._free()  # after the except clause, which holds on to what failed
+            self._free()  # The except clause has ended here: until then its error keeps memory in use.
         raise AssertionError("the last way returns or raises")
 
     def _blend(
@@ -104,7 +104,7 @@ class DeviceWindows:
         region: np.ndarray | None,
         max_batch: int,
     ) -> np.ndarray:
-        """Everything on the device, up to so many windows at a time."""
+        """Run and blend up to `max_batch` windows at a time on the device; float32 [Z, Y, X]."""
         padded, wanted, inner = pad_to(patch, image, region)
         every = list(windows(wanted, patch, step))
         with torch.inference_mode():
@@ -112,7 +112,7 @@ class DeviceWindows:
             evidence, weight = torch.zeros_like(pixels), torch.zeros_like(pixels)
             gaussian = torch.from_numpy(gaussian_weights(patch)).to(self._device)
             finite = torch.ones((), dtype=torch.bool, device=self._device)
-            batch, done = 1, 0  # the first window alone: it shows what one takes
+            batch, done = 1, 0  # The first window runs alone: it shows how much memory one takes.
             self._watch_memory()
             while done < len(every):
                 own = every[done : done + batch]
@@ -130,7 +130,7 @@ class DeviceWindows:
             return probability[inner].cpu().numpy()
 
     def _log_odds(self, pixels: Tensor, batch: Sequence[Window], mirror: int) -> Tensor:
-        """Logit of node less logit of background in windows of an image [Z, Y, X], float32 [B, Z, Y, X]."""
+        """Logit of node minus logit of background, float32 [B, Z, Y, X], in windows of an image [Z, Y, X]."""
         passes = list(zip(*(window.flips(mirror) for window in batch), strict=True))
         total = torch.zeros((), device=pixels.device)
         for flips in passes:
@@ -152,7 +152,7 @@ class DeviceWindows:
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def _batch_that_fits(self) -> int:
-        """Windows at a time, by what the first one took at most and what is left; one on a CPU."""
+        """How many windows fit at a time, by the first one's peak and the free memory. On a CPU, one."""
         if self._device.type != "cuda":
             return 1
         held, peak = torch.cuda.memory_allocated(self._device), torch.cuda.max_memory_allocated(self._device)
@@ -160,7 +160,7 @@ class DeviceWindows:
         return max(1, int(_MEMORY_SHARE * free / max(1, peak - held)))
 
     def _next_precision(self) -> str:
-        """Go on with the next precision; returns what to tell. Raises ValueError after the last."""
+        """Switch to the next precision and return a sentence for the user. Raises ValueError after the last one."""
         failed, *rest = self._precisions
         if not rest:
             raise ValueError("The network gives values that are not finite") from None
@@ -168,11 +168,11 @@ class DeviceWindows:
         return f"The network's values overflowed in {_NAMES[failed]}: {_NAMES[rest[0]]} was used."
 
     def _free(self) -> None:
-        """Give memory back that nothing uses."""
+        """Give unused memory back to the device."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory was short: torch says so itself, its libraries by their status."""
+    """Whether memory ran out. Torch has an error class for it; its libraries put a status into the text."""
     return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)

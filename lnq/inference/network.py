@@ -1,7 +1,7 @@
-"""The residual V-Net-like encoder, one decoder, and the net that inference runs (METHOD section 3).
+"""The residual encoder (like V-Net), the decoder, and the network that inference runs (METHOD section 3).
 
-Arrays are [B, C, Z, Y, X] in normalised units. A specification gives channels, kernels, strides and dropout per
-level; convolutions carry a bias although a norm follows, as in the paper (28.72 M parameters with its numbers).
+Arrays are [B, C, Z, Y, X] in normalised units. A specification gives channels, kernels, strides and dropout per level.
+Convolutions have a bias although a norm follows, as in the paper: with its numbers there are 28.72 M parameters.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def _convolution(in_channels: int, out_channels: int, kernel: IntTriple) -> nn.M
 
 
 class Block(nn.Module):
-    """conv, norm, LeakyReLU, dropout, conv, norm, plus a residual, LeakyReLU.
+    """Convolution, norm, LeakyReLU, dropout, convolution, norm, then the residual is added, then LeakyReLU.
 
-    The residual is the input, through a 1x1x1 convolution and a norm where the channel count changes, or a tensor
-    handed to `forward`.
+    The residual is a tensor passed to `forward`, or else the block's input. Where the channel count changes, the input
+    goes through a 1x1x1 convolution and a norm.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: IntTriple, dropout: float, residual: bool) -> None:
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
 
 
 class SegmentationNet(nn.Module):
-    """Encoder and main decoder: what is shipped. [B, in_channels, Z, Y, X] -> logits [B, classes, Z, Y, X]."""
+    """The shipped network: encoder and main decoder. [B, in_channels, Z, Y, X] -> logits [B, classes, Z, Y, X]."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()

@@ -1,5 +1,4 @@
-"""Run a network on overlapping windows and blend what it says (METHOD section 7), given any callable on
-patches."""
+"""Run a network, any callable on patches, on overlapping windows and blend its outputs (METHOD section 7)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,8 +16,8 @@ Flip = tuple[bool, bool, bool]  # whether z, y and x run backwards
 _FLIPS: list[Flip] = list(product((False, True), (False, True), (False, True)))
 _TURNS: dict[int, list[Flip]] = {
     1: [_FLIPS[0]],
-    2: [_FLIPS[0], _FLIPS[-1]],  # as far apart as can be
-    4: [flip for flip in _FLIPS if sum(flip) % 2 == 0],  # each two differ in two axes
+    2: [_FLIPS[0], _FLIPS[-1]],  # as different as possible: all three axes
+    4: [flip for flip in _FLIPS if sum(flip) % 2 == 0],  # any two of them differ in two axes
     8: _FLIPS,
 }
 
@@ -30,8 +29,11 @@ class Window(NamedTuple):
     number: tuple[int, int, int]
 
     def flips(self, mirror: int) -> list[Flip]:
-        """How it is mirrored each time it is run, by one of `MIRRORINGS`. Neighbours begin with different
-        flips, so that a voxel in several windows is seen in several ways even where each window is run once."""
+        """The flip of each run of this window; `mirror` is one of `MIRRORINGS`.
+
+        Neighbours begin with different flips. So a voxel in several windows is seen in several ways, even where each
+        window runs once.
+        """
         if mirror == 0:
             return [_FLIPS[0]]
         odd = [number % 2 == 1 for number in self.number]
@@ -48,15 +50,15 @@ def sliding_window(
 ) -> np.ndarray:
     """Foreground probability, float32 [Z, Y, X], of a normalised image [Z, Y, X].
 
-    Windows lie evenly spaced, at most `step` patches apart; their logits are blended with Gaussian weights, then go
-    through the softmax. `mirror`, one of `MIRRORINGS`: over so many flips of each window they are averaged.
-    With `region` (bool [Z, Y, X]) windows cover no more than it needs, and voxels that none covers have probability
-    0. An image smaller than the patch is padded with its lowest value. Raises ValueError for another mirroring, and for
-    a network of other than two classes.
+    Windows are evenly spaced, at most `step` patches apart. Each window is averaged over `mirror` flips, one of
+    `MIRRORINGS`. The logits are blended with Gaussian weights, then go through the softmax. With `region` (bool
+    [Z, Y, X]) windows cover only what it needs. Voxels outside all windows have probability 0. An image smaller than
+    the patch is padded with its lowest value. Raises ValueError for another mirroring, and for a network without
+    exactly two classes.
     """
     check_mirror(mirror)
     padded, wanted, inner = pad_to(patch, image, region)
-    evidence = np.zeros(padded.shape, np.float32)  # logit of node less logit of background: the softmax needs no more
+    evidence = np.zeros(padded.shape, np.float32)  # logit of node minus logit of background, enough for the softmax
     weight = np.zeros(padded.shape, np.float32)
     gaussian = gaussian_weights(patch)
     for window in windows(wanted, patch, step):
@@ -73,7 +75,7 @@ def sliding_window(
 def windows(region: np.ndarray, patch: tuple[int, int, int], step: float = 0.5) -> Iterator[Window]:
     """Windows that cover all voxels of a region (bool [Z, Y, X], no axis shorter than the patch), in z, y, x order.
 
-    A layer of windows reaches as far in y as the region does within its slices, a row as far in x as within its own.
+    A layer of windows spans in y only what the region needs in its slices. A row spans in x only what it needs there.
     """
     some = np.logical_or.reduce
     for i, z in enumerate(window_starts(some(region, axis=(1, 2)), patch[0], step)):
@@ -87,9 +89,9 @@ def windows(region: np.ndarray, patch: tuple[int, int, int], step: float = 0.5) 
 
 
 def window_starts(wanted: np.ndarray, patch: int, step: float) -> list[int]:
-    """Fewest evenly spaced starts of windows from the first to the last wanted place of an axis, within `step` patches.
+    """The fewest starts of evenly spaced windows, at most `step` patches apart, that cover an axis's wanted voxels.
 
-    `wanted`: bool, no shorter than the patch. Where one window is enough, it lies around their middle.
+    `wanted`: bool, no shorter than the patch. Where one window is enough, it is centred on the wanted voxels.
     """
     found = np.flatnonzero(wanted)
     if not found.size:
@@ -102,15 +104,14 @@ def window_starts(wanted: np.ndarray, patch: int, step: float) -> list[int]:
 
 
 def gaussian_weights(patch: tuple[int, int, int]) -> np.ndarray:
-    """float32, `patch` large, 1 at patch // 2, with a deviation of an eighth of the patch; nowhere below
-    1e-11."""
+    """Weights of shape `patch`, float32: a Gaussian, 1 at patch // 2, deviation patch / 8, never below 1e-11."""
     axes = [np.exp(-0.5 * ((np.arange(p) - p // 2) / (p / 8)) ** 2) for p in patch]
     z, y, x = np.ix_(*axes)
     return (z * y * x).astype(np.float32)
 
 
 def _log_odds(predict: Predict, pixels: np.ndarray, flips: list[Flip]) -> np.ndarray:
-    """[Z, Y, X] -> logit of node less logit of background, [Z, Y, X], the mean over flips."""
+    """Pixels [Z, Y, X] -> logit of node minus logit of background, float32 [Z, Y, X], averaged over flips."""
     total = np.zeros(pixels.shape, np.float32)
     for flip in flips:
         turn = tuple(slice(None, None, -1 if backwards else 1) for backwards in flip)
@@ -124,8 +125,10 @@ def _log_odds(predict: Predict, pixels: np.ndarray, flips: list[Flip]) -> np.nda
 def pad_to(
     patch: tuple[int, int, int], image: np.ndarray, region: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, tuple[slice, ...]]:
-    """The image grown on both sides to the patch's size where it is smaller, the region (by default the whole image) in
-    it, bool, and where in it the image lies."""
+    """Pad an image [Z, Y, X] on both sides to the patch's size, along the axes where it is smaller.
+
+    Returns the padded image, the region on its grid (bool, by default all of the image), and the image's box within it.
+    """
     missing = [max(0, p - n) for n, p in zip(image.shape, patch, strict=True)]
     before = [m // 2 for m in missing]
     inner = tuple(slice(b, b + n) for b, n in zip(before, image.shape, strict=True))

@@ -1,4 +1,4 @@
-"""What a shipped model needs to be run: `model/spec.json` as a frozen dataclass, and the check of its weight files."""
+"""The specification of a shipped model, `model/spec.json`, as a frozen dataclass, and the check of its weight files."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from lnq.plain import from_plain
 
 FORMAT_VERSION = 2  # 1 had no peak_threshold and no mirror
 SPEC_NAME = "spec.json"
-WEIGHTS_NAME = "weights.safetensors"  # for torch
-ONNX_NAME = "model.onnx"  # for the CPU runtime
-INT8_NAME, INT8_WEIGHTS_NAME = "model-int8.xml", "model-int8.bin"  # for it too, where the bundle has an 8-bit network
+WEIGHTS_NAME = "weights.safetensors"  # read by torch
+ONNX_NAME = "model.onnx"  # read by OpenVINO
+INT8_NAME, INT8_WEIGHTS_NAME = "model-int8.xml", "model-int8.bin"  # read by OpenVINO; optional
 
-MIRRORINGS = (0, 1, 2, 4, 8)  # how often a window is run, each time mirrored otherwise; 0: once, as it is
+MIRRORINGS = (0, 1, 2, 4, 8)  # runs of each window, each with another flip; 0: one run without flips
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
 
 
 def _check_numbers(name: str, values: Any, count: int) -> None:
-    """Raise ValueError where `values`, as JSON gave them, are not so many finite numbers."""
+    """Raise ValueError unless `values`, which come from JSON, are `count` finite numbers."""
     numbers = isinstance(values, (tuple, list)) and all(isinstance(v, (int, float)) for v in values)
     if not numbers or len(values) != count or not all(map(math.isfinite, values)):
         raise ValueError(f"{name} must be finite numbers, {count} of them, not {values!r}")
 
 
 def check_mirror(mirror: Any) -> None:
-    """Raise ValueError where it is none of MIRRORINGS."""
+    """Raise ValueError unless `mirror` is one of MIRRORINGS."""
     if type(mirror) is not int or mirror not in MIRRORINGS:  # True and 1.0 are equal to 1
         raise ValueError(f"Mirroring must be one of {', '.join(map(str, MIRRORINGS))}, not {mirror!r}")
 
@@ -45,7 +45,7 @@ class NetworkSpec:
     channels: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     kernels: tuple[IntTriple, ...] = ((1, 3, 3), *((3, 3, 3),) * 5)
     strides: tuple[IntTriple, ...] = ((1, 2, 2), *((2, 2, 2),) * 4)  # between level i and i + 1
-    dropout: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 0.0)  # element-wise, in the encoder's blocks
+    dropout: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 0.0)  # of single elements, in the encoder's blocks
     in_channels: int = 1
     classes: int = 2
 
@@ -68,10 +68,10 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class CropSpec:
-    """How the lungs' box and the mediastinal region are taken (METHOD sections 2 and 7)."""
+    """Margins of the lungs' box and of the mediastinal region (METHOD sections 2 and 7)."""
 
     margin_mm: float = 10.0  # around the lungs' bounding box
-    region_margin_mm: float = 15.0  # by which the space between the lungs is widened
+    region_margin_mm: float = 15.0  # around the space between the lungs
     use_region: bool = True  # report no node outside the mediastinal region
 
 
@@ -114,10 +114,10 @@ class ModelSpec:
     spacing_mm: Triple
     normalisation: Normalisation
     threshold: float = 0.5  # on the probability
-    peak_threshold: float = 0.0  # on the highest probability within a node: fainter ones are dropped
+    peak_threshold: float = 0.0  # on a node's highest probability; fainter nodes are dropped
     crop: CropSpec = CropSpec()
     postprocess: PostProcessing = PostProcessing()
-    window_step: float = 0.5  # fraction of the patch between two windows
+    window_step: float = 0.5  # distance of neighbouring windows, as a fraction of the patch
     mirror: int = 0  # flips that each window is averaged over, one of MIRRORINGS
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class ModelSpec:
 
     @staticmethod
     def load(bundle: Path) -> ModelSpec:
-        """Read `bundle/spec.json`. Raises BundleError where it is missing, too new or not a valid specification."""
+        """Read `bundle/spec.json`. Raises BundleError where the file is missing, too new or not valid."""
         path = Path(bundle) / SPEC_NAME
         try:
             data = json.loads(path.read_text())
@@ -166,7 +166,7 @@ class ModelSpec:
         write_text(Path(bundle) / SPEC_NAME, json.dumps(plain, indent=2) + "\n")
 
     def verified_file(self, bundle: Path, name: str) -> Path:
-        """Path of a weight file whose SHA-256 is the specification's. Raises BundleError otherwise."""
+        """Path of a weight file. Raises BundleError unless its SHA-256 is the one that the specification lists."""
         path = Path(bundle) / name
         if name not in self.sha256:
             raise BundleError(f"The model bundle in {bundle} does not list {name}: export the model again")
