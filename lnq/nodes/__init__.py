@@ -1,1 +1,1 @@
-"""From a thresholded probability to nodes: rules, measurements, scores."""
+"""Turn a thresholded probability into nodes: rules, measurements and scores."""

@@ -1,4 +1,4 @@
-"""Measure the nodes of a mask: size as radiologists take it, density, and where they lie."""
+"""Measure the nodes of a mask: their size as radiologists measure it, density and position."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scipy.spatial.distance import pdist
 from lnq.image import components
 from lnq.image.volume import Volume
 
-SHORT_AXES_MM = (10.0, 15.0)  # RECIST 1.1: from 10 mm on a node is pathological, from 15 mm on a target lesion
-_MIDDLE_MM = 10.0  # to each side of the midline
+SHORT_AXES_MM = (10.0, 15.0)  # RECIST 1.1: a node is pathological from 10 mm, and a target lesion from 15 mm
+_MIDDLE_MM = 10.0  # half-width of the middle, on each side of the midline
 
 Side = Literal["left", "right", "middle"]  # the patient's
 
@@ -25,12 +25,12 @@ Side = Literal["left", "right", "middle"]  # the patient's
 class Node:
     """One node: a 26-connected component of the mask.
 
-    Short and long axis are those of the axial slice in which the short axis is largest, between parallel lines on the
-    convex outline; the diameter is the longest straight line within the convex outline in 3-D. Axial is the plane of
-    the array's axes that lie nearest to it: that of the slices, also where a scan is oblique.
+    Short and long axis belong to the axial slice with the largest short axis. They are distances between parallel lines
+    that touch the slice's convex outline. The diameter is the longest straight line within the convex outline in 3-D.
+    The axial plane is that of the array's axes y and x, even where a scan is oblique.
     """
 
-    number: int  # from 1, from the head downwards
+    number: int  # counted from 1, from the head downwards
     volume_mm3: float
     short_axis_mm: float
     long_axis_mm: float
@@ -39,25 +39,25 @@ class Node:
     mean_hu: float
     mean_probability: float
     centroid_lps_mm: tuple[float, float, float]
-    side: Side | None  # None without a midline: fewer than two lungs
-    above_carina_mm: float | None  # below it negative; None where the carina was not found
+    side: Side | None  # None where fewer than two lungs give no midline
+    above_carina_mm: float | None  # negative below the carina; None where the carina was not found
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """What places are told by."""
+    """Landmarks that positions are measured from."""
 
-    midline_l_mm: float | None  # L coordinate of the carina, or else of the middle between the lungs' upper halves
+    midline_l_mm: float | None  # L of the carina, or else of the middle between the lungs' upper halves
     carina_lps_mm: tuple[float, float, float] | None
 
 
 def measure_nodes(
     mask: Volume, hu: np.ndarray, probability: np.ndarray, landmarks: Landmarks
 ) -> tuple[list[Node], np.ndarray]:
-    """Every node of a mask in LPS axes (uint8 [Z, Y, X]), from the head downwards, and where each is.
+    """Measure every node of a mask in LPS axes (uint8 [Z, Y, X]), from the head downwards.
 
-    `hu` and `probability` (float32) lie on the mask's grid. The second result, int16 [Z, Y, X], holds each node's
-    number in its voxels.
+    `hu` and `probability` (float32 [Z, Y, X]) lie on the mask's grid. The second result, int16 [Z, Y, X], holds each
+    node's number in its voxels.
     """
     labels, count = components.label(mask.array)
     found = []
@@ -72,7 +72,7 @@ def measure_nodes(
 
 
 def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.ndarray, landmarks: Landmarks) -> Node:
-    """One node, bool on `grid`, with the HU and probabilities of its voxels; its number is still to come."""
+    """Measure one node, bool on `grid`, from the HU and probabilities of its voxels. Its number stays 0."""
     short, long = axes_mm(node, grid.spacing_mm)
     left, posterior, superior = (grid.affine @ [*np.argwhere(node).mean(axis=0), 1.0])[:3]
     carina = landmarks.carina_lps_mm
@@ -92,7 +92,7 @@ def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.nda
 
 
 def _short_axis_class(short_axis_mm: float) -> str:
-    """Of the axis as it is reported, to 0.1 mm."""
+    """The size class of a short axis, after rounding to 0.1 mm as in reports."""
     pathological, target = SHORT_AXES_MM
     short_axis_mm = round(short_axis_mm, 1)
     if short_axis_mm < pathological:
@@ -108,10 +108,10 @@ def _side(left_mm: float, midline_mm: float | None) -> Side | None:
 
 
 def axes_mm(node: np.ndarray, spacing_mm: Sequence[float]) -> tuple[float, float]:
-    """Short and long axis of one node, bool [Z, Y, X] in LPS, of the axial slice with the largest short axis.
+    """Short and long axis of one node, bool [Z, Y, X] in LPS, in the axial slice with the largest short axis.
 
-    Short: the narrowest distance of two parallel lines with the slice's pixels between them; long: the widest. Both 0
-    for an empty mask.
+    They are the least and the greatest distance of two parallel lines that enclose the slice's pixels, in mm. Both are
+    0 for an empty mask. `spacing_mm` is (z, y, x).
     """
     slices = np.flatnonzero(node.any(axis=(1, 2)))
     return max((_slice_axes_mm(node[z], spacing_mm[1:]) for z in slices), default=(0.0, 0.0))
@@ -125,7 +125,7 @@ def _slice_axes_mm(pixels: np.ndarray, spacing_mm: Sequence[float]) -> tuple[flo
 
 
 def diameter_mm(node: np.ndarray, spacing_mm: Sequence[float]) -> float:
-    """The longest straight line from surface to surface of one node, bool [Z, Y, X]; 0 for an empty mask."""
+    """The longest straight line from surface to surface of a node, bool [Z, Y, X]; 0 for an empty mask."""
     if not node.any():
         return 0.0
     hull = _outline(node, spacing_mm)
@@ -135,8 +135,8 @@ def diameter_mm(node: np.ndarray, spacing_mm: Sequence[float]) -> float:
 def _outline(voxels: np.ndarray, spacing_mm: Sequence[float]) -> ConvexHull:
     """Convex hull, in mm, of the centres of the pixels' edges or the voxels' faces.
 
-    Through the voxels' centres the outline would be too narrow by a voxel, through their corners too wide in the
-    diagonals.
+    An outline through the voxels' centres would be one voxel too narrow. One through their corners would be too wide
+    along diagonals.
     """
     half = np.eye(voxels.ndim) / 2
     faces = np.concatenate([half, -half])

@@ -1,5 +1,4 @@
-"""How good a mask is: Dice and ASSD as the LNQ organisers compute them, and detection per node (METHOD
-section 8)."""
+"""Score a mask: Dice and ASSD as the LNQ organisers compute them, and detection per node (METHOD section 8)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from lnq.image.itk import to_sitk
 from lnq.image.volume import Volume, bounding_box
 from lnq.nodes.measure import axes_mm
 
-FOUND_FRACTION = 0.2  # of a node's voxels that must be marked
+FOUND_FRACTION = 0.2  # least fraction of a node's voxels that must be marked
 
 
 @dataclass(frozen=True)
@@ -26,17 +25,21 @@ class NodeResult:
 
 
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """2 |A and B| / (|A| + |B|) of the voxels above 0, as SimpleITK's LabelOverlapMeasures; 1 where both are
-    empty."""
+    """Dice of two masks of one shape: 2 |A and B| / (|A| + |B|) of the voxels above 0; 1 where both are empty.
+
+    The same as SimpleITK's LabelOverlapMeasures.
+    """
     a, b = prediction > 0, truth > 0
     total = np.count_nonzero(a) + np.count_nonzero(b)
     return 2 * np.count_nonzero(a & b) / total if total else 1.0
 
 
 def assd_mm(prediction: Volume, truth: Volume) -> float:
-    """Average symmetric surface distance: half of the mean distance from the prediction's contour to the
-    truth's plus half of the reverse mean. 0 where both are empty, NaN where one is: the caller replaces
-    it."""
+    """Average symmetric surface distance in mm, of the voxels above 0.
+
+    This is half the mean distance from the prediction's contour to the truth's, plus half the reverse mean. It is 0
+    where both are empty, and NaN where only one is: the caller replaces it. Raises ValueError for different shapes.
+    """
     if prediction.shape != truth.shape:
         raise ValueError(f"Prediction and truth must be of one shape, not {prediction.shape} and {truth.shape}")
     a, b = prediction.array > 0, truth.array > 0
@@ -44,7 +47,7 @@ def assd_mm(prediction: Volume, truth: Volume) -> float:
         return 0.0
     if not a.any() or not b.any():
         return float("nan")
-    box = bounding_box(a | b, margin=(1, 1, 1))  # a contour at the array's end would be none
+    box = bounding_box(a | b, margin=(1, 1, 1))  # LabelContour finds no contour at the array's end
     grid = truth.crop(box)
     a_volume, b_volume = grid.with_array(a[box]), grid.with_array(b[box])
     return (_mean_distance_mm(a_volume, b_volume) + _mean_distance_mm(b_volume, a_volume)) / 2
@@ -60,8 +63,10 @@ def _mean_distance_mm(from_mask: Volume, to_mask: Volume) -> float:
 
 
 def node_detection(prediction: np.ndarray, instances: np.ndarray, spacing_mm: Sequence[float]) -> list[NodeResult]:
-    """Every node of `instances` (labels from 1) in the order of labels; found if a fifth of its voxels are
-    marked."""
+    """Whether each node of `instances` (labels from 1, [Z, Y, X]) was found, in the order of labels.
+
+    A node is found where at least a fifth of its voxels are marked: above 0 in `prediction`, on the same grid.
+    """
     results = []
     for number, box in enumerate(ndimage.find_objects(instances), start=1):
         if box is None:
