@@ -1,4 +1,4 @@
-"""What `import lnq` offers: read a CT or make one of an array, load a model, segment, save."""
+"""The functions of `import lnq`: read a CT or make one from an array, load a model, segment, save."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def read_ct(path: Path | str) -> Volume:
-    """The CT in an image file, or in a folder that holds a DICOM series, in HU.
+    """Read a CT in HU from an image file, or from a folder that holds a DICOM series.
 
-    Raises ImageError, one sentence, where it is missing, damaged or no usable CT.
+    Raises ImageError, one sentence, where it is missing, damaged or not a usable CT.
     """
     from lnq.archive import open as archive  # brings pydicom, which training does without
 
@@ -37,16 +37,21 @@ def from_array(
     origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
     direction: np.ndarray | None = None,
 ) -> Volume:
-    """A CT of an array [Z, Y, X] in HU, with spacing in z, y, x order and the place (L, P, S) of voxel 0.
+    """Make a CT from an array [Z, Y, X] in HU, with spacing (z, y, x) and the position (L, P, S) of voxel 0.
 
-    `direction`: [3, 3], unit columns that say where the axes z, y, x point in (L, P, S). By default they point to the
-    patient's head, back and left. Raises ImageError, one sentence, for what is no usable CT.
+    `direction`: [3, 3] with unit columns that say where the axes z, y, x point in (L, P, S). By default they point to
+    the patient's head, back and left. Raises ImageError, one sentence, where the result is not a usable CT, and
+    ValueError for an array that is not 3-D.
     """
     return _checked(Volume(np.asarray(hu), make_affine(spacing_mm, origin_mm, direction)))
 
 
 def from_sitk(image: sitk.Image) -> Volume:
-    """A CT of a 3-D SimpleITK image in HU. Raises ImageError, one sentence, for what is no usable CT."""
+    """Make a CT from a SimpleITK image in HU.
+
+    Raises ImageError, one sentence, where it is not a usable CT, and ValueError unless it is 3-D with one number per
+    voxel.
+    """
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise ValueError(
             "A CT must be a 3-D image with one number per voxel, not "
@@ -62,7 +67,7 @@ def load_model(
     precision: str = "f32",
     mirror: int | None = None,
 ) -> Model:
-    """The model of a bundle, by default of the one that came along; `auto` takes a GPU where PyTorch finds one.
+    """Load a bundle's model, by default the shipped one. Device `auto` takes a GPU where PyTorch finds one.
 
     The other arguments and the errors are those of `lnq.inference.backends.load_model`.
     """
@@ -72,7 +77,7 @@ def load_model(
 def segment(ct: Volume, model: Model) -> Segmentation:
     """Find the mediastinal lymph nodes of a CT, of any orientation and spacing.
 
-    Raises ImageError, one sentence, for what is no usable CT.
+    Raises ImageError, one sentence, where it is not a usable CT.
     """
     return pipeline.segment(_checked(ct), model)
 

@@ -1,7 +1,7 @@
-"""The command `lnq`: `batch`, `info`, and without either the grand-challenge container.
+"""The command `lnq`: `batch`, `info`, or, without a command, the grand-challenge container.
 
-Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 143 terminated, 141 nobody reads
-the output any more. The last line on stderr is one sentence that says which and why.
+Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 141 the reader of the output has
+ended, 143 terminated. The last line on stderr is one sentence that says what happened and why.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 class Terminated(BaseException):
-    """SIGTERM came."""
+    """The process received SIGTERM."""
 
 
 def terminate(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM's handler: a container's first process has none of its own, and would not end."""
+    """Handle SIGTERM. Without a handler a container's first process would ignore it and not end."""
     raise Terminated
 
 
@@ -41,14 +41,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "lnq") -> int:
     """Run a command line; returns the exit status."""
     options = parser(program).parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be in no encoding at all
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid in any encoding
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("lnq").setLevel(logging.INFO)
     try:
         status, sentence = options.command(options)
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # rich makes the one into the other
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the buffer still holds
+    except (BrokenPipeError, SystemExit):  # rich turns BrokenPipeError into SystemExit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards what the buffer still holds
         status, sentence = BROKEN_PIPE, "Stopped: what read the output has ended; finished cases are kept"
     except (StartError, BundleError) as error:
         status, sentence = NOT_STARTED, str(error)
@@ -58,13 +58,13 @@ def main(arguments: Sequence[str] | None = None, program: str = "lnq") -> int:
     except (KeyboardInterrupt, Terminated) as stop:
         status = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
         sentence = "Stopped by a signal: finished cases are kept"
-    with suppress(BrokenPipeError):  # the status still tells
+    with suppress(BrokenPipeError):  # the exit status still tells the outcome
         print(" ".join(sentence.splitlines()), file=sys.stderr, flush=True)  # a file name may hold line breaks
     return status
 
 
 def parser(program: str = "lnq") -> argparse.ArgumentParser:
-    """The command line. Without a command it is the container's."""
+    """The parser of the command line. Without a command the program runs as the container."""
     top = argparse.ArgumentParser(
         prog=program,
         description="Segment mediastinal lymph nodes in chest CTs. Without a command: every CT in "
@@ -91,7 +91,10 @@ def parser(program: str = "lnq") -> argparse.ArgumentParser:
 def _add_model_options(
     parser: argparse.ArgumentParser, model: str | None, device: str, precision: str, mirror: str | None
 ) -> None:
-    """With their defaults: a command has none of its own, or it would hide what stands before the command."""
+    """Add the options of the model, with these defaults.
+
+    A command gets no defaults: they would override options given before the command.
+    """
     parser.add_argument(
         "--model", type=Path, metavar="DIR", default=model, help="model bundle (default: the shipped one)"
     )
@@ -113,7 +116,7 @@ def _add_model_options(
 
 
 def container(options: argparse.Namespace) -> tuple[int, str]:
-    """Segment what grand-challenge mounted."""
+    """Segment the CTs that grand-challenge mounted. Returns the exit status and the last sentence."""
     from lnq.challenge import run_container
 
     failures = run_container(lambda: _load(options), options.input, options.output)
@@ -123,12 +126,12 @@ def container(options: argparse.Namespace) -> tuple[int, str]:
 
 
 def batch(options: argparse.Namespace) -> tuple[int, str]:
-    """Segment many cases into one folder."""
+    """Segment many cases into one folder. Returns the exit status and the last sentence."""
     return batch_command.run(options, _bundle(options))
 
 
 def info(options: argparse.Namespace) -> tuple[int, str]:
-    """What would segment, and with which versions."""
+    """Print the bundle, backend, device and versions. Returns the exit status and the last sentence."""
     from importlib.metadata import PackageNotFoundError, version
 
     bundle = _bundle(options)
@@ -164,6 +167,6 @@ def _load(options: argparse.Namespace) -> Model:
 
 
 def run(program: str = "lnq") -> int:
-    """The command as a process of its own, which SIGTERM ends in good order; returns the exit status."""
+    """Run the command as the process's main program, which SIGTERM ends cleanly. Returns the exit status."""
     signal.signal(signal.SIGTERM, terminate)
     return main(program=program)

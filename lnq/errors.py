@@ -1,7 +1,7 @@
-"""What a user is told when something fails: messages, every exception that carries one, and the exit statuses.
+"""Messages to the user about failures, all exceptions that carry one, and the exit statuses.
 
-A message keeps the names in it apart from its words. Where it is written or printed the caller decides whether they are
-shown: a file's name may be a patient's.
+A message keeps names apart from its words, because a file's name may be a patient's. Whoever writes or prints the
+message decides whether to show the names.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-DONE, SOME_FAILED, NOT_STARTED = 0, 1, 2
-INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # as a shell gives for SIGINT, SIGPIPE and SIGTERM
+DONE, SOME_FAILED, NOT_STARTED = 0, 1, 2  # exit statuses
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit statuses: 128 + SIGINT, SIGPIPE and SIGTERM, as in shells
 
 logger = logging.getLogger(__name__)
 
 WITHHELD = "(not shown)"
-_SUBJECT = "subject"  # the field for what the sentence is about: the case
+_SUBJECT = "subject"  # the field for the case that the sentence is about
 
 
 class Words(str):
-    """Words of the program's own in a message's value, which tell of nobody."""
+    """A text value of a message that the program chose itself, and so names no patient."""
 
 
 class Message:
-    """A sentence, or a part of one, with fields in braces for what it speaks of.
+    """A sentence, or a part of one, with fields in braces for its values.
 
-    `template` holds fixed words alone. Texts and paths among `values` are names: of files, or what a file's header
-    says. Numbers and `Words` tell of nobody. A value may be a message itself, or an exception with one.
+    `template` holds fixed words only. Texts and paths among `values` count as names: of files, or from a file's header.
+    Numbers and `Words` identify nobody. A value may itself be a message, or an exception with one.
     """
 
     def __init__(self, template: str, **values: str | float | Path | Message | MessageError) -> None:
@@ -52,7 +52,7 @@ class Message:
         return self._filled({key: str(value) if _is_name(value) else value for key, value in self.values.items()})
 
     def without_names(self, subject: str) -> str:
-        """The sentence about `subject`, which tells nothing of a patient, and with no other name in it."""
+        """The sentence about `subject`, which must not identify a patient, with all other names withheld."""
 
         def shown(key: str, value: Any) -> Any:
             if isinstance(value, _Called):
@@ -88,7 +88,7 @@ def _is_name(value: object) -> bool:
 
 
 class MessageError(Exception):
-    """An exception whose text is a message; its arguments are those of `Message`."""
+    """An exception whose text is a message. It takes the arguments of `Message`."""
 
     def __init__(self, template: str, **values: str | float | Path | Message | MessageError) -> None:
         self.message = Message(template, **values)
@@ -100,15 +100,15 @@ class ImageError(MessageError, ValueError):
 
 
 class Damaged(MessageError, ValueError):
-    """What is wrong with a file's bytes, as the end of a sentence ("it is truncated ...")."""
+    """A file's bytes are damaged. Its message is the end of a sentence ("it is truncated ...")."""
 
 
 class BundleError(Exception):
-    """A model bundle that cannot be used; the message is one sentence for the user."""
+    """A model bundle cannot be used. The message is one sentence for the user."""
 
 
 class StartError(Exception):
-    """Nothing could start; the message is one sentence for the user, about what that user has typed."""
+    """Nothing could start. The message is one sentence about what the user typed."""
 
 
 class Stopped(Exception):

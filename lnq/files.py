@@ -14,9 +14,9 @@ from lnq.errors import StartError
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`: what is written there takes its place, unless there is an error.
+    """Give a temporary path beside `path`. Unless there is an error, the file written there then replaces `path`.
 
-    It is hidden, and has the extension of `path`, by which many writers choose a format.
+    The temporary file is hidden. It has the extension of `path`, because many writers choose a format by it.
     """
     path = Path(path)
     part = path.with_name(f".{secrets.token_hex(6)}.part-{path.name[-40:]}")  # names have at most 255 bytes
@@ -40,7 +40,7 @@ def file_sha256(path: Path) -> str:
 
 
 def prepare_output(output: Path) -> None:
-    """Make the output folder. Raises StartError where that, or writing into it, fails."""
+    """Make the output folder. Raises StartError where it cannot be made or written to."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / ".writable", "")

@@ -1,4 +1,4 @@
-"""From a CT to a mask of its mediastinal lymph nodes. Reads like METHOD section 7."""
+"""From a CT to a mask of its mediastinal lymph nodes, in the steps of METHOD section 7."""
 
 import time
 from collections.abc import Iterator
@@ -31,37 +31,37 @@ from lnq.nodes.postprocess import drop_faint, postprocess
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A CT as the network sees it, but for the normalisation, and what leads back to the CT's own grid."""
+    """A CT ready for the network, except for the normalisation, and what leads back to the CT's own grid."""
 
     image: Volume  # HU, float32: LPS, cropped, at the target spacing
     region: np.ndarray  # bool: the mediastinal region on the image's grid
     cropped: Volume  # HU: LPS, cropped, at the CT's own spacing
     crop: Crop
     orientation: Orientation
-    affine: np.ndarray  # of the CT
+    affine: np.ndarray  # [4, 4] of the CT's own grid
 
     def paste(self, array: np.ndarray) -> Volume:
-        """An array on the crop's grid, put back on the CT's own grid; 0 outside the crop."""
+        """Put an array on the crop's grid back on the CT's own grid, with 0 outside the crop."""
         return Volume(np.ascontiguousarray(self.orientation.undo(self.crop.undo(array))), self.affine)
 
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """What the network says of one CT, before any threshold.
+    """The network's output for one CT, before any threshold.
 
-    Arrays lie on the crop's grid. They are 0 outside the region's box where the specification asks for the region.
+    Arrays lie on the crop's grid. Where the specification uses the region, they are 0 outside the region's box.
     """
 
     ready: Prepared
     probability: np.ndarray  # float32 [Z, Y, X] of node
-    hu: Volume  # the image as the network saw it
+    hu: Volume  # HU that the network saw, resampled to the crop's grid
     seconds: dict[str, float]  # per stage
-    warnings: tuple[str, ...] = ()  # how it was computed, where that was not as planned
+    warnings: tuple[str, ...] = ()  # what was not computed as planned
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What was found in one CT. Everything lies on the crop's grid until it is asked for on the CT's own."""
+    """The nodes found in one CT. Arrays stay on the crop's grid until a property puts them on the CT's own grid."""
 
     ready: Prepared
     marked: np.ndarray  # uint8 [Z, Y, X], 0 and 1, on the crop's grid
@@ -71,7 +71,7 @@ class Segmentation:
 
     @property
     def nodes(self) -> list[Node]:
-        """The nodes, measured, from the head downwards."""
+        """The measured nodes, from the head downwards."""
         return self._measured[0]
 
     @property
@@ -81,17 +81,17 @@ class Segmentation:
 
     @cached_property
     def mask(self) -> Volume:
-        """uint8, 1 in nodes, on the CT's own grid."""
+        """The mask on the CT's own grid: uint8, 1 in nodes."""
         return self.ready.paste(self.marked)
 
     @cached_property
     def labels(self) -> Volume:
-        """int16, each node's number in its voxels, on the CT's own grid."""
+        """Each node's number in its voxels, int16, on the CT's own grid."""
         return self.ready.paste(self._measured[1])
 
     @cached_property
     def probability(self) -> Volume:
-        """float32 of node on the CT's own grid, 0 outside the region's box."""
+        """The probability of node, float32, on the CT's own grid; 0 outside the region's box."""
         return self.ready.paste(self.crop_probability)
 
     @cached_property
@@ -103,10 +103,10 @@ class Segmentation:
         return measure_nodes(mask, self.ready.cropped.array, self.crop_probability, landmarks_of(self.ready))
 
     def save(self, path: Path | str, labels: bool = False) -> None:
-        """Write the mask, or with `labels` each node's number, to .mha, .nrrd, .nii or .nii.gz.
+        """Write the mask to .mha, .nrrd, .nii or .nii.gz. With `labels`, write each node's number instead.
 
-        The file appears complete or not at all. Raises ValueError for another format, OSError where it cannot be
-        written.
+        The file appears complete or not at all. Raises ValueError for another format, and OSError where the file cannot
+        be written.
         """
         write_volume(self.labels if labels else self.mask, path)
 
@@ -123,7 +123,7 @@ def prepare(volume: Volume, target_spacing_mm: Triple, spec: CropSpec) -> Prepar
 
 
 def segment(volume: Volume, model: Model) -> Segmentation:
-    """Find the mediastinal lymph nodes of a CT in HU that was checked, of any orientation and spacing."""
+    """Find the mediastinal lymph nodes of a CT in HU, of any orientation and spacing. The CT was checked before."""
     inferred = infer(volume, model)
     with _timed(inferred.seconds, "postprocess"):
         marked = mark_nodes(inferred, model.spec)
@@ -131,7 +131,7 @@ def segment(volume: Volume, model: Model) -> Segmentation:
 
 
 def _warnings(inferred: Inferred) -> tuple[str, ...]:
-    """What was not found, what was not done as planned, and what makes the CT unlike the training data."""
+    """Sentences on what was not found, what was not done as planned, and what is unlike the training data."""
     ready = inferred.ready
     unlike = warnings_for(ready.cropped, ready.crop.region, ready.crop.lungs_found)
     return tuple(dict.fromkeys((*ready.crop.warnings, *inferred.warnings, *unlike)))

@@ -1,4 +1,4 @@
-"""The one way between dataclasses and plain data, as JSON holds it."""
+"""Convert dataclasses to plain data, as JSON holds it, and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KIND = "kind"
 
 
 def to_plain(value: Any) -> Any:
-    """Plain data of a dataclass, and of what it holds: paths become texts."""
+    """Convert a dataclass and its values to plain data: dicts, lists, and paths as texts."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -27,7 +27,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(cls: type[Made], data: Mapping[str, Any]) -> Made:
-    """Undo `to_plain`, also after JSON. Raises ValueError for an unknown entry, TypeError for a missing one."""
+    """Undo `to_plain`, also after JSON. Raises ValueError for an unknown entry and TypeError for a missing one."""
     types_of = _types(cls)  # type: ignore[arg-type]  # mypy takes a metaclass for unhashable
     unknown = sorted(set(data) - types_of.keys())
     if unknown:
@@ -36,12 +36,12 @@ def from_plain(cls: type[Made], data: Mapping[str, Any]) -> Made:
 
 
 def to_tagged(value: Any) -> dict[str, Any]:
-    """Plain data of a dataclass that is one of several, with the name of its class."""
+    """Plain data of a dataclass, with the name of its class so that `from_tagged` can choose it."""
     return {_KIND: type(value).__name__, **to_plain(value)}
 
 
 def from_tagged(classes: Sequence[type[Any]], data: Mapping[str, Any]) -> Any:
-    """Undo `to_tagged`. Raises KeyError for the name of none of the classes."""
+    """Undo `to_tagged`. Raises KeyError where the data name none of the classes."""
     by_name = {cls.__name__: cls for cls in classes}
     return from_plain(by_name[data[_KIND]], {name: value for name, value in data.items() if name != _KIND})
 
@@ -53,7 +53,7 @@ def _types(cls: Any) -> dict[str, Any]:
 
 
 def _as(wanted: Any, value: Any) -> Any:
-    """A plain value as a field's type has it: dataclasses within others, lists as tuples, texts as paths."""
+    """Convert a plain value to a field's type: to a nested dataclass, a tuple or a path."""
     if value is None:
         return None
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):
@@ -65,7 +65,7 @@ def _as(wanted: Any, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         inner = typing.get_args(wanted)
         kinds = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else list(inner)
-        if len(kinds) != len(value):  # the class itself says what is wrong
+        if len(kinds) != len(value):  # the class itself reports the wrong length
             kinds = [Any] * len(value)
         make = list if typing.get_origin(wanted) is list else tuple
         return make(_as(kind, item) for kind, item in zip(kinds, value, strict=True))
