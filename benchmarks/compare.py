@@ -19,12 +19,12 @@ import numpy as np
 
 from benchmarks.compare_plot import plot
 from benchmarks.compare_table import Verdicts, markdown, rows_of, write_csv
-from benchmarks.judge import Patient, Verdict
+from benchmarks.judge import JudgedCase, Verdict
 from benchmarks.machine import caption
 from benchmarks.peers.bundles import PAPER, find_bundle
 from benchmarks.peers.contender import OURS, PROBABILITY
-from benchmarks.peers.launch import MALLOC, Run, check_name, launch
-from benchmarks.stages import Job
+from benchmarks.peers.launch import MALLOC, ContenderRun, check_name, launch
+from benchmarks.stages import ContenderJob
 from lnq.errors import BundleError
 from lnq.files import write_text
 from lnq.image.itk import read_volume
@@ -41,14 +41,14 @@ class Comparison:
     spec: ModelSpec
     folder: Path  # for what is needed meanwhile
     timeout_s: float
-    runs: list[Run] = field(default_factory=list)
+    runs: list[ContenderRun] = field(default_factory=list)
     verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
     ours: dict[str, np.ndarray] = field(default_factory=dict)  # our probability by case
 
-    def run(self, name: str, patient: Patient, repeat: int) -> None:
+    def run(self, name: str, patient: JudgedCase, repeat: int) -> None:
         """One run; the first of a contender on a CT is judged."""
         with tempfile.TemporaryDirectory(dir=self.folder) as output:
-            job = Job(self.bundle.resolve(), patient.ct.resolve(), patient.crop, Path(output))
+            job = ContenderJob(self.bundle.resolve(), patient.ct.resolve(), patient.crop, Path(output))
             run = launch(name, patient.case, repeat, job, self.timeout_s)
             self.runs.append(run)
             said = run.error or f"{run.total_s:.1f} s, {run.windows} windows, {run.peak_bytes / 2**20:.0f} MiB"
@@ -127,7 +127,7 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     real = options.bundle != PAPER  # random weights have no Dice
     truths = options.truth if options.truth and real else [None] * len(options.ct)
     for ct, truth in zip(options.ct, truths, strict=True):
-        patient = Patient.load(ct, truth, comparison.spec, folder)
+        patient = JudgedCase.load(ct, truth, comparison.spec, folder)
         for repeat in range(1, options.repeats + 1):
             for name in every + (first if repeat == 1 else []):
                 comparison.run(name, patient, repeat)

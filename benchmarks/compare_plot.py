@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.compare_table import MIB, Row
+from benchmarks.compare_table import MIB, ContenderRow
 from benchmarks.stages import STAGES
 from lnq.files import replace_atomically
 
@@ -18,7 +18,7 @@ COLOURS = dict(
 CUT = 3.0  # a bar this many times the next longest is cut off
 
 
-def plot(path: Path, rows: Sequence[Row], title: str) -> None:
+def plot(path: Path, rows: Sequence[ContenderRow], title: str) -> None:
     """Left the whole time, right what is spent outside the network, each with its own scale."""
     rows = [row for row in rows if not row.error]
     figure = Figure(figsize=(11, 1.6 + 0.5 * len(rows)), layout="constrained")
@@ -35,7 +35,7 @@ def plot(path: Path, rows: Sequence[Row], title: str) -> None:
         figure.savefig(part, dpi=120, format="png")
 
 
-def bars(axes: Axes, rows: Sequence[Row], stages: Sequence[str]) -> None:
+def bars(axes: Axes, rows: Sequence[ContenderRow], stages: Sequence[str]) -> None:
     """Stacked bars with their sums; one much longer than the others runs out of the picture, and its sum says so."""
     sums = [sum(row.seconds.get(stage, 0.0) for stage in stages) for row in rows]
     right = limit(sums)

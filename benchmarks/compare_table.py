@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.judge import Verdict
 from benchmarks.peers.contender import OURS
-from benchmarks.peers.launch import Run
+from benchmarks.peers.launch import ContenderRun
 from benchmarks.stages import STAGES
 from lnq.files import replace_atomically
 
@@ -21,7 +21,7 @@ MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Row:
+class ContenderRow:
     """A contender on one CT, or on the mean over several."""
 
     contender: str
@@ -29,20 +29,20 @@ class Row:
     total_s: float
     work_s: float  # without the start
     seconds: dict[str, float]  # by stage
-    cpu_outside: float  # see `Run`
+    cpu_outside: float  # see `ContenderRun`
     windows: float
     peak_bytes: float
     verdict: Verdict
     error: str | None = None
 
 
-def row_of(contender: str, runs: Sequence[Run], verdict: Verdict) -> Row:
+def row_of(contender: str, runs: Sequence[ContenderRun], verdict: Verdict) -> ContenderRow:
     """Medians over the runs of one contender on one CT; a run that failed stands for all."""
     error = next((run.error for run in runs if run.error), None)
     if error:
-        return Row(contender, len(runs), math.nan, math.nan, {}, math.nan, math.nan, math.nan, verdict, error)
+        return ContenderRow(contender, len(runs), math.nan, math.nan, {}, math.nan, math.nan, math.nan, verdict, error)
     stages = [stage for stage in STAGES if stage in runs[0].seconds]
-    return Row(
+    return ContenderRow(
         contender,
         len(runs),
         float(np.median([run.total_s for run in runs])),
@@ -55,13 +55,13 @@ def row_of(contender: str, runs: Sequence[Run], verdict: Verdict) -> Row:
     )
 
 
-def mean_row(rows: Sequence[Row]) -> Row:
+def mean_row(rows: Sequence[ContenderRow]) -> ContenderRow:
     """The mean over CTs of one contender's rows; one that failed stands for all."""
     failed = next((row for row in rows if row.error), None)
     if failed:
         return failed
     verdicts = [row.verdict for row in rows]
-    return Row(
+    return ContenderRow(
         rows[0].contender,
         rows[0].runs,
         float(np.mean([row.total_s for row in rows])),
@@ -78,7 +78,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
     )
 
 
-def rows_of(runs: Sequence[Run], verdicts: Verdicts, case: str | None = None) -> list[Row]:
+def rows_of(runs: Sequence[ContenderRun], verdicts: Verdicts, case: str | None = None) -> list[ContenderRow]:
     """A row per contender, in the order of their first runs: of one CT, or of the mean over all."""
     contenders = list(dict.fromkeys(run.contender for run in runs))
     cases = list(dict.fromkeys(run.case for run in runs)) if case is None else [case]
@@ -90,7 +90,7 @@ def rows_of(runs: Sequence[Run], verdicts: Verdicts, case: str | None = None) ->
     return table
 
 
-def markdown(rows: Sequence[Row]) -> list[str]:
+def markdown(rows: Sequence[ContenderRow]) -> list[str]:
     """The lines of a table. Columns that no contender fills are left out."""
     ours = next((row for row in rows if row.contender == OURS and not row.error), None)
     table = [cells(row, ours) for row in rows]
@@ -99,7 +99,7 @@ def markdown(rows: Sequence[Row]) -> list[str]:
     return [*lines, *("| " + " | ".join(line[name] for name in names) + " |" for line in table), ""]
 
 
-def cells(row: Row, ours: Row | None) -> dict[str, str]:
+def cells(row: ContenderRow, ours: ContenderRow | None) -> dict[str, str]:
     """What stands in a row, by column."""
 
     def ratio(value: float, own: float) -> str:
@@ -132,7 +132,7 @@ def cells(row: Row, ours: Row | None) -> dict[str, str]:
     return entries
 
 
-def write_csv(path: Path, runs: Sequence[Run], verdicts: Verdicts) -> None:
+def write_csv(path: Path, runs: Sequence[ContenderRun], verdicts: Verdicts) -> None:
     """A row per run."""
     names = ("contender", "case", "repeat", "total_s", *(f"{stage}_s" for stage in STAGES))
     names += ("cpu_outside", "windows", "base_mib", "peak_mib", "difference", "dice_own", "dice_rules", "error")

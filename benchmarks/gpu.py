@@ -53,7 +53,7 @@ Contender = Callable[[Image], np.ndarray]  # -> probability of node [Z, Y, X]
 
 
 @dataclass
-class Measured:
+class GpuTimes:
     """One contender."""
 
     name: str
@@ -97,7 +97,7 @@ def monai(network: nn.Module, spec: ModelSpec, device: str, precision: torch.dty
     return run
 
 
-def contenders(bundle: Path, device: str, image: Image) -> list[tuple[Measured, Contender, Contender]]:
+def contenders(bundle: Path, device: str, image: Image) -> list[tuple[GpuTimes, Contender, Contender]]:
     """All of them, each with a network of its own, and beside it the same windows in single precision."""
     spec, _ = load_network(bundle)
     precision = torch.float16 if device == "cuda" else torch.float32
@@ -114,24 +114,24 @@ def contenders(bundle: Path, device: str, image: Image) -> list[tuple[Measured, 
 
     step, some, every, last = spec.window_step, count(spec.window_step, True), count(PEER_STEP, False), BATCHES[-1]
     in_layout = network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    found: list[tuple[Measured, Contender, Contender]] = []
+    found: list[tuple[GpuTimes, Contender, Contender]] = []
     exact = own(network(), torch.float32, 1, step, True)
     for batch in BATCHES:
         name = f"ours, as shipped, {batch} at a time"
-        found.append((Measured(name, some), own(network(), precision, batch, step, True), exact))
+        found.append((GpuTimes(name, some), own(network(), precision, batch, step, True), exact))
     name = f"ours, channels last, {last} at a time"
-    found.append((Measured(name, some), own(in_layout, precision, last, step, True), exact))
+    found.append((GpuTimes(name, some), own(in_layout, precision, last, step, True), exact))
     exact = own(network(), torch.float32, 1, PEER_STEP, False)
     name = f"ours, the whole crop, step {PEER_STEP}, {last} at a time"
-    found.append((Measured(name, every), own(network(), precision, last, PEER_STEP, False), exact))
+    found.append((GpuTimes(name, every), own(network(), precision, last, PEER_STEP, False), exact))
     exact = monai(network(), spec, device, torch.float32, 1)
     for batch in BATCHES:
         name = f"MONAI, {batch} at a time"
-        found.append((Measured(name, every), monai(network(), spec, device, precision, batch), exact))
+        found.append((GpuTimes(name, every), monai(network(), spec, device, precision, batch), exact))
     return found
 
 
-def run(measured: Measured, contender: Contender, image: Image) -> np.ndarray | None:
+def run(measured: GpuTimes, contender: Contender, image: Image) -> np.ndarray | None:
     """Once more; a contender that cannot is left out from then on, with the reason."""
     if measured.error:
         return None
@@ -153,7 +153,7 @@ def run(measured: Measured, contender: Contender, image: Image) -> np.ndarray | 
     return probability
 
 
-def compare(bundle: Path, device: str, image: Image, repeats: int) -> list[Measured]:
+def compare(bundle: Path, device: str, image: Image, repeats: int) -> list[GpuTimes]:
     """All contenders in turns; the first turn warms them up."""
     found = contenders(bundle, device, image)
     wanted = {exact: exact(image) for exact in dict.fromkeys(exact for _, _, exact in found)}
@@ -175,7 +175,7 @@ def stages(bundle: Path, device: str, volume: Volume, repeats: int) -> dict[str,
     return {stage: float(np.median([seconds[stage] for seconds in runs])) for stage in runs[0]}
 
 
-def measure(bundle: Path, device: str, volume: Volume, repeats: int) -> tuple[list[str], list[Measured]]:
+def measure(bundle: Path, device: str, volume: Volume, repeats: int) -> tuple[list[str], list[GpuTimes]]:
     """All contenders on a CT; lines of Markdown, and the runs."""
     image = prepared(volume, ModelSpec.load(bundle))
     results = compare(bundle, device, image, repeats)
@@ -192,7 +192,7 @@ def stage_lines(seconds: dict[str, float]) -> list[str]:
     return [f"A whole CT from and to memory, ours, seconds by stage: {each}.", ""]
 
 
-def table(results: Sequence[Measured]) -> list[str]:
+def table(results: Sequence[GpuTimes]) -> list[str]:
     """Lines of Markdown."""
     lines = ["| | windows | s | peak MiB | difference from single precision |", "| --- | ---: | ---: | ---: | ---: |"]
     for one in results:
@@ -205,7 +205,7 @@ def table(results: Sequence[Measured]) -> list[str]:
     return [*lines, ""]
 
 
-def write(folder: Path, name: str, results: Sequence[Measured], lines: Sequence[str]) -> None:
+def write(folder: Path, name: str, results: Sequence[GpuTimes], lines: Sequence[str]) -> None:
     """Markdown, and a CSV with every run."""
     write_text(folder / f"{name}.md", "\n".join(lines))
     with replace_atomically(folder / f"{name}.csv") as part, open(part, "w", newline="") as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.contender import OURS, PROBABILITY
-from benchmarks.peers.launch import Run
+from benchmarks.peers.launch import ContenderRun
 from lnq.archive.open import read_ct
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.names import stem
@@ -30,7 +30,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, eq=False)
-class Patient:
+class JudgedCase:
     """A CT, what the peers get of it, and what results are held against."""
 
     case: str
@@ -41,7 +41,7 @@ class Patient:
     truth: Volume | None  # on the CT's grid
 
     @staticmethod
-    def load(ct: Path, truth: Path | None, spec: ModelSpec, folder: Path) -> Patient:
+    def load(ct: Path, truth: Path | None, spec: ModelSpec, folder: Path) -> JudgedCase:
         """Read a CT and write the lungs' box of it into `folder`, uncompressed, HU below -1024 cut off."""
         volume = read_ct(ct)
         ready = prepare(volume, spec.spacing_mm, spec.crop)
@@ -50,9 +50,9 @@ class Patient:
         nodes = None if truth is None else read_volume(truth)
         if nodes is not None and nodes.shape != volume.shape:
             raise ValueError(f"{truth} is not on the grid of {ct}: {nodes.shape} and {volume.shape} voxels")
-        return Patient(stem(ct), ct, crop, volume, ready, nodes)
+        return JudgedCase(stem(ct), ct, crop, volume, ready, nodes)
 
-    def judge(self, run: Run, output: Path, ours: np.ndarray | None, spec: ModelSpec) -> Verdict:
+    def judge(self, run: ContenderRun, output: Path, ours: np.ndarray | None, spec: ModelSpec) -> Verdict:
         """What a run left in `output`. `ours`: our probability, float32 on the box's grid."""
         if run.mask is None:
             return Verdict()

@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.machine import caption
 from benchmarks.peers.bundles import PAPER, find_bundle
 from benchmarks.peers.contender import OURS
-from benchmarks.peers.launch import Run, launch
-from benchmarks.stages import Job
+from benchmarks.peers.launch import ContenderRun, launch
+from benchmarks.stages import ContenderJob
 from lnq.files import replace_atomically, write_text
 from lnq.image.itk import write_volume
 from lnq.image.resample import resample_array_to
@@ -39,7 +39,7 @@ MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Size:
+class SeriesSize:
     """One CT of a series."""
 
     series: str
@@ -54,10 +54,10 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SizeMedians:
     """Medians over the runs of one size."""
 
-    size: Size
+    size: SeriesSize
     total_s: float
     work_s: float  # without the start
     network_s: float
@@ -72,14 +72,14 @@ class Measured:
         return (self.peak_bytes - self.base_bytes) / self.size.input_bytes
 
 
-def sizes(slices: Sequence[int], pixels: Sequence[int], stretches: Sequence[int]) -> Iterator[Size]:
+def sizes(slices: Sequence[int], pixels: Sequence[int], stretches: Sequence[int]) -> Iterator[SeriesSize]:
     """All CTs of the three series."""
-    yield from (Size("slices", n, STANDARD[1]) for n in slices)
-    yield from (Size("pixels", STANDARD[0], n) for n in pixels)
-    yield from (Size("extent", STANDARD[0] * n, STANDARD[1] // 2, n) for n in stretches)
+    yield from (SeriesSize("slices", n, STANDARD[1]) for n in slices)
+    yield from (SeriesSize("pixels", STANDARD[0], n) for n in pixels)
+    yield from (SeriesSize("extent", STANDARD[0] * n, STANDARD[1] // 2, n) for n in stretches)
 
 
-def resized(volume: Volume, size: Size) -> Volume:
+def resized(volume: Volume, size: SeriesSize) -> Volume:
     """The CT on another grid over the same extent, int16, interpolated linearly; then the stretch, by the spacing."""
     shape = (size.slices, size.pixels, size.pixels)
     scale = [n / m for n, m in zip(volume.shape, shape, strict=True)]
@@ -90,7 +90,7 @@ def resized(volume: Volume, size: Size) -> Volume:
     return Volume(array, make_affine([spacing[0] * size.stretch, *spacing[1:]], origin, volume.direction))
 
 
-def measured(size: Size, runs: Sequence[Run]) -> Measured:
+def measured(size: SeriesSize, runs: Sequence[ContenderRun]) -> SizeMedians:
     """Medians. Raises ValueError where a run failed."""
     for run in runs:
         if run.error:
@@ -102,10 +102,10 @@ def measured(size: Size, runs: Sequence[Run]) -> Measured:
         ),
         strict=True,
     )
-    return Measured(size, *(float(np.median(column)) for column in columns))
+    return SizeMedians(size, *(float(np.median(column)) for column in columns))
 
 
-def table(results: Sequence[Measured]) -> list[str]:
+def table(results: Sequence[SizeMedians]) -> list[str]:
     """Lines of Markdown."""
     lines = [
         "| series | voxels | input MiB | total s | without start s | network s | CPU time outside it | windows "
@@ -121,7 +121,7 @@ def table(results: Sequence[Measured]) -> list[str]:
     return [*lines, ""]
 
 
-def slopes(results: Sequence[Measured]) -> list[str]:
+def slopes(results: Sequence[SizeMedians]) -> list[str]:
     """What each further MiB of input costs in a series, by straight lines through its points."""
     lines = []
     for series in dict.fromkeys(one.size.series for one in results):
@@ -139,7 +139,7 @@ def slopes(results: Sequence[Measured]) -> list[str]:
     return [*lines, ""]
 
 
-def write(folder: Path, name: str, results: Sequence[Measured], head: Sequence[str]) -> None:
+def write(folder: Path, name: str, results: Sequence[SizeMedians], head: Sequence[str]) -> None:
     """CSV, Markdown and picture."""
     with replace_atomically(folder / f"{name}.csv") as part, open(part, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -155,7 +155,7 @@ def write(folder: Path, name: str, results: Sequence[Measured], head: Sequence[s
     plot(folder / f"{name}.png", results)
 
 
-def plot(path: Path, results: Sequence[Measured]) -> None:
+def plot(path: Path, results: Sequence[SizeMedians]) -> None:
     """Seconds after the start, and memory, over the input's size, one line per series."""
     from matplotlib.figure import Figure
 
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for size in sizes(options.slices, options.pixels, options.stretches):
                 ct = folder / "ct.mha"
                 write_volume(resized(phantom, size), ct, compress=False)
-                job = Job(bundle, ct, ct, folder / "output")
+                job = ContenderJob(bundle, ct, ct, folder / "output")
                 runs = [launch(OURS, size.series, repeat, job) for repeat in range(1, options.repeats + 1)]
                 results.append(measured(size, runs))
                 versions |= runs[0].versions

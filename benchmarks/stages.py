@@ -19,7 +19,7 @@ STAGES = ("start", "read", "crop", "preprocess", "network", "postprocess", "writ
 
 
 @dataclass(frozen=True)
-class Job:
+class ContenderJob:
     """What a contender is to segment, and where it writes."""
 
     bundle: Path
@@ -29,7 +29,7 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class ContenderOutcome:
     """What a contender leaves behind."""
 
     mask: Path | None  # None where there is no network

@@ -66,7 +66,7 @@ class TrainingStep:
 
 
 @dataclass
-class Measured:
+class TimedSteps:
     """Some steps of one stage run one way."""
 
     stage: str
@@ -108,7 +108,7 @@ class Stopwatch:
     The loop saves a checkpoint after its last step, so one more step follows those that are profiled.
     """
 
-    def __init__(self, measured: Measured, warm_up: int, steps: int) -> None:
+    def __init__(self, measured: TimedSteps, warm_up: int, steps: int) -> None:
         self.measured, self.first, self.last = measured, warm_up, warm_up + steps
         self.end = self.last + PROFILED
         self._step, self._begun, self._waited = loop._step, 0.0, 0.0
@@ -155,9 +155,9 @@ def _profiler(cuda: bool) -> Any:
     return torch.profiler.profile(activities=[activities.CPU, *([activities.CUDA] if cuda else [])])
 
 
-def measure(command: TrainingStep, stage_name: str, way: str) -> Measured:
+def measure(command: TrainingStep, stage_name: str, way: str) -> TimedSteps:
     """Run a stage one way; where it cannot be run, `error` says why. Raises KeyboardInterrupt where it was stopped."""
-    measured = Measured(stage_name, way)
+    measured = TimedSteps(stage_name, way)
     iterations = command.warm_up + command.steps + PROFILED + 1
     stage: Stage = dataclasses.replace(getattr(command.config, stage_name), epochs=1, iterations=iterations)
     changes = {stage_name: stage, "picture_every": 0, **WAYS[way]}
@@ -176,7 +176,7 @@ def measure(command: TrainingStep, stage_name: str, way: str) -> Measured:
     return measured
 
 
-def table(results: Sequence[Measured]) -> list[str]:
+def table(results: Sequence[TimedSteps]) -> list[str]:
     """Lines of Markdown."""
     head = "| stage | network | ms a step | of it waiting for the loader | peak MiB | warm-up s |"
     lines = [head, "| --- | --- | ---: | ---: | ---: | ---: |"]
@@ -190,7 +190,7 @@ def table(results: Sequence[Measured]) -> list[str]:
     return [*lines, ""]
 
 
-def profile_table(results: Sequence[Measured]) -> list[str]:
+def profile_table(results: Sequence[TimedSteps]) -> list[str]:
     """Lines of Markdown: a column per run, a row per kind of kernel."""
     done = [one for one in results if not one.error]
     heads = [f"{one.stage}, {one.way}" for one in done]
@@ -202,7 +202,7 @@ def profile_table(results: Sequence[Measured]) -> list[str]:
     return [*lines, ""]
 
 
-def write(folder: Path, name: str, results: Sequence[Measured], head: Sequence[str]) -> None:
+def write(folder: Path, name: str, results: Sequence[TimedSteps], head: Sequence[str]) -> None:
     """Markdown, and a CSV with each run's longest kernels."""
     text = [*head, *table(results), f"What the device does, from a profile of {PROFILED} further steps:", ""]
     write_text(folder / f"{name}.md", "\n".join([*text, *profile_table(results)]))

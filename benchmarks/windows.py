@@ -36,7 +36,7 @@ Setting = tuple[float, int]  # step and mirroring
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SettingRun:
     """One CT with one setting."""
 
     case: str
@@ -52,7 +52,9 @@ def settings_of(spec: ModelSpec, steps: Sequence[float], mirrorings: Sequence[in
     return list(dict.fromkeys([*own, *((spec.window_step, mirror) for mirror in mirrorings)]))
 
 
-def run_case(case: str, volume: Volume, instances: Volume, model: Model, settings: Sequence[Setting]) -> list[Run]:
+def run_case(
+    case: str, volume: Volume, instances: Volume, model: Model, settings: Sequence[Setting]
+) -> list[SettingRun]:
     """A CT with every setting."""
     runs = []
     for step, mirror in settings:
@@ -67,11 +69,11 @@ def run_case(case: str, volume: Volume, instances: Volume, model: Model, setting
         inferred = infer(volume, dataclasses.replace(model, spec=spec, predict=predict, own_sliding_window=None))
         seconds = inferred.seconds["network"]
         result = score(case, inferred.ready.paste(mark_nodes(inferred, spec)), instances, seconds)
-        runs.append(Run(case, (step, mirror), visited, seconds, result))
+        runs.append(SettingRun(case, (step, mirror), visited, seconds, result))
     return runs
 
 
-def of_setting(runs: Sequence[Run], setting: Setting) -> dict[str, float]:
+def of_setting(runs: Sequence[SettingRun], setting: Setting) -> dict[str, float]:
     """Means over CTs, as `training.evaluate` counts."""
     own = [run for run in runs if run.setting == setting]
     means: dict[str, Any] = {
@@ -85,7 +87,7 @@ def of_setting(runs: Sequence[Run], setting: Setting) -> dict[str, float]:
     return {name: float(value) for name, value in (means | {n: scores[n] for n in wanted}).items()}
 
 
-def write(folder: Path, runs: Sequence[Run], table: Sequence[dict[str, float]]) -> None:
+def write(folder: Path, runs: Sequence[SettingRun], table: Sequence[dict[str, float]]) -> None:
     """The table of runs and the picture."""
     folder.mkdir(parents=True, exist_ok=True)
     with replace_atomically(folder / "windows.csv") as part, open(part, "w", newline="") as file:
@@ -136,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mirrorings", type=int, nargs="+", choices=MIRRORINGS, default=list(MIRRORINGS))
     options = parser.parse_args(arguments)
     try:
-        model, runs = load_model(options.model), list[Run]()
+        model, runs = load_model(options.model), list[SettingRun]()
         settings = settings_of(model.spec, options.steps, options.mirrorings)
         for step, mirror in settings:
             dataclasses.replace(model.spec, window_step=step, mirror=mirror)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stages import STAGES, Job, Outcome, Stages, peak_memory
+from benchmarks.stages import STAGES, ContenderJob, ContenderOutcome, Stages, peak_memory
 
 BEGIN = time.monotonic()
 OURS = "lnq"
@@ -27,7 +27,7 @@ MEASURED, PROBABILITY = "measured.json", "probability.mha"
 PACKAGES = ("numpy", "scipy", "SimpleITK", "openvino", "torch", "monai", "nnunetv2")
 
 
-def run(name: str, job: Job, stages: Stages) -> Outcome:
+def run(name: str, job: ContenderJob, stages: Stages) -> ContenderOutcome:
     """Let a contender work. Each imports what it needs itself, for that is part of its start."""
     match name:
         case "lnq":
@@ -50,7 +50,7 @@ def run(name: str, job: Job, stages: Stages) -> Outcome:
     raise ValueError(f"A contender is one of {', '.join(CONTENDERS)}, not {name!r}")
 
 
-def measure(name: str, job: Job, started: float) -> dict[str, Any]:
+def measure(name: str, job: ContenderJob, started: float) -> dict[str, Any]:
     """Run a contender and write what it leaves behind; returns what was measured."""
     stages = Stages(started)
     outcome = run(name, job, stages)
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--started", type=float, default=BEGIN, help="time.monotonic() when this process was started")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
-    job = Job(options.bundle, options.ct, options.crop, options.output)
+    job = ContenderJob(options.bundle, options.ct, options.crop, options.output)
     try:
         measured = measure(options.name, job, options.started)
     except Exception as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.contender import CONTENDERS, MEASURED, PEERS
-from benchmarks.stages import Job
+from benchmarks.stages import ContenderJob
 
 MALLOC = "+malloc"  # at the end of a peer's name: with the settings below
 MALLOC_SETTINGS = {
@@ -24,7 +24,7 @@ MALLOC_SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Run:
+class ContenderRun:
     """One contender on one CT, once."""
 
     contender: str
@@ -56,7 +56,7 @@ def check_name(name: str) -> str:
     return plain
 
 
-def launch(name: str, case: str, repeat: int, job: Job, timeout_s: float = 7200.0) -> Run:
+def launch(name: str, case: str, repeat: int, job: ContenderJob, timeout_s: float = 7200.0) -> ContenderRun:
     """A run; one that failed tells why in its `error`."""
     plain = check_name(name)
     environment = os.environ | (MALLOC_SETTINGS if name != plain else {})
@@ -67,12 +67,12 @@ def launch(name: str, case: str, repeat: int, job: Job, timeout_s: float = 7200.
         root = Path(__file__).resolve().parents[2]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, cwd=root)
     except subprocess.TimeoutExpired:
-        return Run(name, case, repeat, error=f"not done after {timeout_s:.0f} s")
+        return ContenderRun(name, case, repeat, error=f"not done after {timeout_s:.0f} s")
     if done.returncode:
-        return Run(name, case, repeat, error=failure(done.returncode, done.stderr))
+        return ContenderRun(name, case, repeat, error=failure(done.returncode, done.stderr))
     measured: dict[str, Any] = json.loads((job.output / MEASURED).read_text())
     del measured["contender"]
-    return Run(name, case, repeat, **measured)
+    return ContenderRun(name, case, repeat, **measured)
 
 
 def failure(status: int, stderr: str) -> str:

@@ -7,14 +7,15 @@ from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.stages import Job, Outcome, Stages
+from benchmarks.stages import ContenderJob, ContenderOutcome, Stages
 from lnq import pipeline
+from lnq.anatomy.crop import find_crop
 from lnq.archive.open import read_ct
 from lnq.image.itk import write_volume
 from lnq.inference.backends import Model, load_model
 
 
-def run_lnq(job: Job, stages: Stages) -> Outcome:
+def run_lnq(job: ContenderJob, stages: Stages) -> ContenderOutcome:
     """Read and check the CT, segment it, write the mask."""
     model = load_model(job.bundle, "cpu")
     stages.ready()
@@ -28,7 +29,7 @@ def run_lnq(job: Job, stages: Stages) -> Outcome:
     with stages("read"):
         volume = read_ct(job.ct)
     with (
-        patch.object(pipeline, "find_crop", stages.timed("crop", pipeline.find_crop)),
+        patch.object(pipeline, "find_crop", stages.timed("crop", find_crop)),
         patch.object(Model, "probability", stages.timed("network", Model.probability)),
     ):
         result = pipeline.segment(volume, dataclasses.replace(model, predict=predict))
@@ -38,4 +39,4 @@ def run_lnq(job: Job, stages: Stages) -> Outcome:
     mask = job.output / "mask.mha"
     with stages("write"):
         write_volume(result.mask, mask)
-    return Outcome(mask, visited, lambda: result.ready.cropped.with_array(result.crop_probability))
+    return ContenderOutcome(mask, visited, lambda: result.ready.cropped.with_array(result.crop_probability))

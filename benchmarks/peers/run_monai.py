@@ -27,7 +27,7 @@ from monai.transforms import (
 )
 
 from benchmarks.peers.torch_network import Counter, load_network
-from benchmarks.stages import Job, Outcome, Stages
+from benchmarks.stages import ContenderJob, ContenderOutcome, Stages
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.spec import ModelSpec, Normalisation
@@ -36,7 +36,7 @@ LABELS = (("L", "R"), ("P", "A"), ("I", "S"))  # Nibabel's: what the second lett
 AXES = "SPL"  # z to Superior, y to Posterior, x to Left: the network's
 
 
-def run_monai(job: Job, stages: Stages) -> Outcome:
+def run_monai(job: ContenderJob, stages: Stages) -> ContenderOutcome:
     """Read the box, segment it, write the mask."""
     spec, network = load_network(job.bundle)
     counter = Counter(network)
@@ -64,7 +64,7 @@ def run_monai(job: Job, stages: Stages) -> Outcome:
         array = data["pred"][0].numpy().transpose(2, 1, 0)  # [X, Y, Z] -> [Z, Y, X]
         return read_volume(job.crop).with_array(np.ascontiguousarray(array, np.float32))
 
-    return Outcome(mask, counter.calls, probability)
+    return ContenderOutcome(mask, counter.calls, probability)
 
 
 def preparation(spec: ModelSpec) -> Compose:

@@ -16,7 +16,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from benchmarks.peers.torch_network import Counter, load_network
-from benchmarks.stages import Job, Outcome, Stages
+from benchmarks.stages import ContenderJob, ContenderOutcome, Stages
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.backends import available_cpus
@@ -27,7 +27,7 @@ CONFIGURATION = "3d_fullres"
 DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "node": 1}, "file_ending": ".nii.gz"}
 
 
-def run_nnunet(job: Job, stages: Stages, mirror: bool) -> Outcome:
+def run_nnunet(job: ContenderJob, stages: Stages, mirror: bool) -> ContenderOutcome:
     """Read the box, segment it, write the mask."""
     spec, network = load_network(job.bundle)
     counter = Counter(network)
@@ -53,7 +53,7 @@ def run_nnunet(job: Job, stages: Stages, mirror: bool) -> Outcome:
         _, both = to_box(predictor, logits, properties, return_probabilities=True)
         return read_volume(job.crop).with_array(np.asarray(both[1], np.float32))
 
-    return Outcome(mask, counter.calls, probability)
+    return ContenderOutcome(mask, counter.calls, probability)
 
 
 def to_box(predictor: nnUNetPredictor, logits: torch.Tensor, properties: dict[str, Any], **options: bool) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape, resample_data_or_seg_to_shape
 from scipy import ndimage
 
-from benchmarks.stages import Job, Outcome, Stages
+from benchmarks.stages import ContenderJob, ContenderOutcome, Stages
 from lnq.image.itk import read_volume
 from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
@@ -20,7 +20,7 @@ AIR_HU = -320.0
 SMALLEST_LUNG = 0.1  # of the largest
 
 
-def run_reference(job: Job, stages: Stages) -> Outcome:
+def run_reference(job: ContenderJob, stages: Stages) -> ContenderOutcome:
     """Read the CT, crop it, resample the crop there and two channels of logits back."""
     spec = ModelSpec.load(job.bundle)
     stages.ready()
@@ -38,7 +38,7 @@ def run_reference(job: Job, stages: Stages) -> Outcome:
     with stages("postprocess"):
         logits = resample_data_or_seg_to_shape(logits, cropped.shape, *spacings[::-1], order=1, **resampling)
         logits.argmax(0)
-    return Outcome(None, 0, None)
+    return ContenderOutcome(None, 0, None)
 
 
 def lung_box(volume: Volume, margin_mm: float) -> tuple[slice, slice, slice]:

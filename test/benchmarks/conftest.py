@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from helpers.prepared_cases import fake_dataset
 
-from benchmarks.peers.launch import Run
+from benchmarks.peers.launch import ContenderRun
 
 
 @pytest.fixture
-def make_run() -> Callable[..., Run]:
+def make_run() -> Callable[..., ContenderRun]:
     """A function that makes up a run with a start of 1 s; `work_s` goes to the network."""
 
-    def make(contender: str, work_s: float, repeat: int = 1, case: str = "a", **values) -> Run:
+    def make(contender: str, work_s: float, repeat: int = 1, case: str = "a", **values) -> ContenderRun:
         seconds = {"start": 1.0, "read": 0.0, "network": work_s}
         measured = {"cpu_outside": 0.25, "windows": 4, "base_bytes": 50 * 2**20, "peak_bytes": 100 * 2**20}
         values = measured | {"mask": "mask.mha"} | values
-        return Run(contender, case, repeat, seconds, 1.0 + work_s, **values)
+        return ContenderRun(contender, case, repeat, seconds, 1.0 + work_s, **values)
 
     return make
 

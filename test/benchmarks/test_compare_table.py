@@ -6,11 +6,11 @@ import pytest
 from benchmarks.compare_plot import limit, plot
 from benchmarks.compare_table import markdown, rows_of, write_csv
 from benchmarks.judge import Verdict
-from benchmarks.peers.launch import Run
+from benchmarks.peers.launch import ContenderRun
 
 
 @pytest.fixture
-def runs(make_run) -> list[Run]:
+def runs(make_run) -> list[ContenderRun]:
     return [
         make_run("lnq", 2.0, 1),
         make_run("monai", 8.0, 1, peak_bytes=300 * 2**20, windows=16),
@@ -18,7 +18,7 @@ def runs(make_run) -> list[Run]:
         make_run("monai", 6.0, 2, peak_bytes=200 * 2**20, windows=16),
         make_run("lnq", 3.0, 3),
         make_run("monai", 5.0, 3, peak_bytes=250 * 2**20, windows=16),
-        Run("nnunet", "a", 1, error="nnunetv2 is not there | really"),
+        ContenderRun("nnunet", "a", 1, error="nnunetv2 is not there | really"),
     ]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu import Image, Measured
+from benchmarks.gpu import GpuTimes, Image
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_contender_that_fails_is_left_out_with_the_reason(image):
     def short(_image):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
-    measured = Measured("it", 3)
+    measured = GpuTimes("it", 3)
     for _ in range(2):
         assert gpu.run(measured, short, image) is None
     assert measured.seconds == []
@@ -53,7 +53,7 @@ def test_contender_that_fails_is_left_out_with_the_reason(image):
 
 
 def test_first_run_does_not_count(image):
-    measured = Measured("it", 3, [9.0, 1.0, 3.0, 2.0], 5 * 2**20, 0.01)
+    measured = GpuTimes("it", 3, [9.0, 1.0, 3.0, 2.0], 5 * 2**20, 0.01)
     assert gpu.table([measured])[2] == "| it | 3 | 2.000 (1.000 to 3.000) | 5 | 1.0e-02 |"
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks import training_step
-from benchmarks.training_step import Measured, TrainingStep, kind_of, measure, profile_table, table
+from benchmarks.training_step import TimedSteps, TrainingStep, kind_of, measure, profile_table, table
 from training.config import TINY
 from training.engine import loop
 
@@ -56,7 +56,7 @@ def test_way_that_cannot_be_run_says_why(command, monkeypatch):
 
 
 def test_figures_of_the_table():
-    measured = Measured(
+    measured = TimedSteps(
         "finetune", "plain", [10.0, 30.0], [1.0, 0.0], 2.5, 3 * 2**20, {"ampere_sgemm": 7.0, "add": 1.0}
     )
     assert table([measured])[2] == "| finetune | plain | 20.0 | 2.5% | 3 | 2.5 |"

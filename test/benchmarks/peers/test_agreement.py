@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from benchmarks.peers.bundles import write_random_bundle
 from benchmarks.peers.contender import run
-from benchmarks.stages import Job, Stages
+from benchmarks.stages import ContenderJob, Stages
 from lnq.files import file_sha256
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.resample import resample_array_to, resample_image
@@ -81,7 +81,7 @@ def theirs(name: str, bundle: Path, crop: Path) -> tuple[Volume, Volume, int]:
     """Probability, mask and calls of the network."""
     output = crop.parent / name
     output.mkdir()
-    outcome = run(name, Job(bundle, crop, crop, output), Stages(0.0))
+    outcome = run(name, ContenderJob(bundle, crop, crop, output), Stages(0.0))
     return outcome.probability(), read_volume(outcome.mask), outcome.windows
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks import compare
 from benchmarks.peers.launch import check_name, failure, launch
-from benchmarks.stages import Job, Stages, peak_memory
+from benchmarks.stages import ContenderJob, Stages, peak_memory
 from lnq.image.itk import read_volume, write_volume
 
 
@@ -14,7 +14,7 @@ def ct(tmp_path, thorax):
 
 
 def test_ours_measures_itself_and_leaves_mask_and_probability(tiny_bundle, ct, tmp_path, thorax):
-    job = Job(tiny_bundle, ct, ct, tmp_path / "out")
+    job = ContenderJob(tiny_bundle, ct, ct, tmp_path / "out")
     run = launch("lnq", "chest", 1, job)
     assert run.error is None
     assert list(run.seconds) == ["start", "read", "crop", "preprocess", "network", "postprocess", "write"]
@@ -35,7 +35,7 @@ def test_a_comparison_reports_what_failed_and_goes_on(tiny_bundle, ct, tmp_path,
 
     def launch_or_fail(name, case, repeat, job, timeout_s):
         if name == "monai":
-            job = Job(tmp_path / "nowhere", job.ct, job.crop, job.output)
+            job = ContenderJob(tmp_path / "nowhere", job.ct, job.crop, job.output)
         return plain(name, case, repeat, job, timeout_s)
 
     monkeypatch.setattr(compare, "launch", launch_or_fail)
