@@ -141,7 +141,7 @@ def input_folder(source: Path) -> Path:
         sockets = {value["socket"]["slug"]: value["socket"]["relative_path"] for value in json.loads(path.read_bytes())}
         place = {slug: Path(relative) for slug, relative in sockets.items()}
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise StartError(f"{path} is no list of sockets with slug and relative_path: {error!r}") from None
+        raise StartError(f"{path} is not a list of sockets with slug and relative_path: {error!r}") from None
     if INPUT_SLUG not in place:
         raise StartError(f"{path} has no socket {INPUT_SLUG}, only {', '.join(sorted(map(str, place))) or 'none'}")
     if place[INPUT_SLUG].is_absolute() or ".." in place[INPUT_SLUG].parts:

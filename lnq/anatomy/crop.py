@@ -71,13 +71,15 @@ def find_crop(volume_lps: Volume, spec: CropSpec) -> Crop:
     lungs = _find_lungs(coarse, body, filler)
     found = len(lungs)
     if found == 0:
-        warnings.append("No lungs were found: the whole body was searched, the result is not to be trusted.")
+        warnings.append("No lungs were found: the whole body was searched, so the result is not to be trusted.")
         where = body if body.any() else np.ones(coarse.shape, bool)
     else:
         where = np.any(lungs, axis=0)
         warnings += _cut_warnings(where, filler, coarse)
         if found == 1:
-            warnings.append("Only one lung was found: the box around it was searched, without the region.")
+            warnings.append(
+                "Only one lung was found: the box around it was searched instead of the mediastinal region."
+            )
             where = where | _across(where, body, coarse)
     box = _box(where, spec.margin_mm, coarse, volume_lps)
     region = np.ones([s.stop - s.start for s in box], bool)

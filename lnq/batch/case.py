@@ -59,7 +59,7 @@ def _segment_into(
     state, digest = file_state(case), content_sha256(case)
     opened = case.open(scratch)
     if options.wants_dicom and not opened.slices:
-        sentence = "{subject} is no DICOM series: its result cannot be DICOM, choose another --format"
+        sentence = "{subject} is not a DICOM series, so its result cannot be DICOM: choose another --format"
         raise ImageError(sentence, subject=case.path.name)
     truth = read_truth(case, settings.truth, opened.volume)
     segmentation = segment(opened.volume, model)
@@ -68,7 +68,7 @@ def _segment_into(
     if truth is not None:
         scores = score(segmentation.mask, truth, truth_sha256(case, settings.truth) or "")
     elif settings.truth is not None:
-        warnings.append("No truth of this name was found.")
+        warnings.append("No truth with this case's name was found.")
     mask = segmentation.mask
     findings = Findings(
         volume_mm3=round(float(mask.array.sum(dtype=np.int64)) * mask.voxel_volume_mm3, 1),
@@ -109,7 +109,7 @@ def publish(result: Path, target: Path) -> None:
     _sync(result)
     if target.exists():
         if not is_result(target) and not (target.is_dir() and not any(target.iterdir())):
-            raise FileExistsError(f"{target} is in the way: it is no result of an earlier run")
+            raise FileExistsError(f"{target} is in the way: it is not the result of an earlier run")
         old = result.with_name("old")
         os.rename(target, old)
     os.rename(result, target)

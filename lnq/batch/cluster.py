@@ -39,7 +39,7 @@ class ClusterPool:
         try:
             from distributed import Client
         except ImportError:
-            raise StartError("--scheduler needs the package distributed: install requirements-batch.txt") from None
+            raise StartError("--scheduler needs the package distributed: install the extra lnq[cluster]") from None
         try:
             self._client = Client(self._address, timeout=_CONNECT_SECONDS, set_as_default=False)
             self._client.wait_for_workers(1, timeout=_CONNECT_SECONDS)

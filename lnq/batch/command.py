@@ -76,7 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
     """The command; returns exit status and last sentence."""
     if options.truth is not None and not options.truth.is_dir():
-        raise StartError(f"--truth {options.truth} is no folder")
+        raise StartError(f"--truth {options.truth} is not a folder")
     _refuse_contradictions(options)
     choice = _choice(options)
     stop, told = threading.Event(), list[int]()
@@ -109,9 +109,9 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
     if wants_dicom and options.case_names == "hash":
         raise StartError("DICOM results carry the patient's name: --case-names hash goes with image formats alone")
     if (options.sr or options.format == "dicom-seg") and find_spec("highdicom") is None:
-        raise StartError("DICOM results need the package highdicom: install requirements-batch.txt")
+        raise StartError("DICOM results need the package highdicom: install the extra lnq[dicom]")
     if not options.no_report and find_spec("jinja2") is None:
-        logger.warning("There is no report without the package jinja2: install requirements-batch.txt")
+        logger.warning("There is no report without the package jinja2: install the extra lnq[report]")
     for name in ("workers", "threads", "time_limit", "memory_limit"):
         if getattr(options, name) < 0:
             raise StartError(f"--{name.replace('_', '-')} must not be negative, as {getattr(options, name)} is")
@@ -131,7 +131,9 @@ def _choice(options: argparse.Namespace) -> Choice:
         expression = options.series_description
         return Choice(uids, re.compile(expression) if expression else None, options.all_series)
     except re.error as error:
-        raise StartError(f"--series-description {options.series_description} is no expression: {error}") from None
+        raise StartError(
+            f"--series-description {options.series_description} is not a regular expression: {error}"
+        ) from None
     except ValueError as error:
         raise StartError(str(error)) from None
 

@@ -105,7 +105,7 @@ def _chosen(found: Sequence[Series]) -> Series:
         raise ImageError("its only CT images are scout views")
     if not modalities:
         raise ImageError("it holds no DICOM file")
-    raise ImageError("it holds {modality} images, no CT", modality=" and ".join(sorted(modalities)))
+    raise ImageError("it holds {modality} images, not a CT", modality=" and ".join(sorted(modalities)))
 
 
 def _sorted_slices(files: Sequence[SliceFile]) -> list[_Slice]:
@@ -122,7 +122,7 @@ def _sorted_slices(files: Sequence[SliceFile]) -> list[_Slice]:
 def _slice(file: SliceFile) -> _Slice:
     header, name = file.header, file.path.name
     if count_of(header, "NumberOfFrames") > 1:
-        raise ImageError("it is an enhanced (multi-frame) CT, convert it to one file per slice")
+        raise ImageError("it is an enhanced (multi-frame) CT: convert it to one file per slice")
     if count_of(header, "SamplesPerPixel") != 1:
         raise ImageError("it holds colour images, not CT slices in HU")
     try:
@@ -137,7 +137,7 @@ def _slice(file: SliceFile) -> _Slice:
         sentence = "its slice {file} has no usable position, orientation, spacing, size or scale"
         raise ImageError(sentence, file=name) from None
     if not np.abs(cosines @ cosines.T - np.eye(2)).max() < _ANGLE_TOLERANCE:
-        raise ImageError("the orientation of its slice {file} is no rotation", file=name)
+        raise ImageError("the orientation of its slice {file} is not a rotation", file=name)
     row = cosines[0] / np.linalg.norm(cosines[0])
     column = cosines[1] - row * (row @ cosines[1])  # headers round the cosines: make them exactly orthogonal
     return _Slice(file, position, row, column / np.linalg.norm(column), pixel_mm, size, bits)
@@ -146,7 +146,7 @@ def _slice(file: SliceFile) -> _Slice:
 def _affine(slices: list[_Slice]) -> np.ndarray:
     """Index (z, y, x, 1) -> patient (L, P, S, 1) in mm, from the first and last slice's position."""
     if len(slices) < 2:
-        raise ImageError("it is a single slice, a CT volume is needed")
+        raise ImageError("it is a single slice: a CT volume is needed")
     first = slices[0]
     positions = np.array([s.position for s in slices])
     gaps = np.diff(positions @ first.normal)
@@ -155,7 +155,7 @@ def _affine(slices: list[_Slice]) -> np.ndarray:
         raise ImageError("it has two slices at the same position")
     if gaps.max() > (1 + 5 * _GAP_TOLERANCE) * usual:
         raise ImageError(
-            "slices are missing, the gaps are {usual:.2f} and {most:.2f} mm", usual=usual, most=float(gaps.max())
+            "slices are missing: the gaps are {usual:.2f} and {most:.2f} mm", usual=usual, most=float(gaps.max())
         )
     if np.abs(gaps - usual).max() > _GAP_TOLERANCE * usual:
         uneven = "its slices are unevenly spaced, {least:.2f} to {most:.2f} mm apart"
@@ -185,12 +185,12 @@ def _read_pixels(slices: list[_Slice]) -> np.ndarray:
     try:
         array = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError:
-        raise ImageError("the pixels of its slices cannot be read, files may be damaged") from None
+        raise ImageError("the pixels of its slices cannot be read: files may be damaged") from None
     if array.shape != (len(slices), *slices[0].size):
         raise ImageError("its slices are of another size than their headers say")
     low, high = float(array.min()), float(array.max())
     if not -MOST_HU <= low <= high <= MOST_HU:
-        raise ImageError("its values are not HU, they go from {low:.3g} to {high:.3g}", low=low, high=high)
+        raise ImageError("its values are not HU: they go from {low:.3g} to {high:.3g}", low=low, high=high)
     return np.clip(np.rint(array), -32768, 32767).astype(np.int16)
 
 
@@ -202,7 +202,7 @@ def _check_pixels(s: _Slice) -> None:
     try:
         found = pixel_bytes(s.file.path)
     except Damaged as damage:
-        raise ImageError("its file {file} cannot be read, {damage}", file=s.file.path.name, damage=damage) from None
+        raise ImageError("its file {file} cannot be read: {damage}", file=s.file.path.name, damage=damage) from None
     pixels = math.prod(s.size)
     claimed = -(-pixels * s.bits // 8)
     if pixels > _MOST_PIXELS or found not in (None, claimed, claimed + claimed % 2):

@@ -102,7 +102,7 @@ def unsuitable(series: Series) -> Message | None:
     """Why a series is no CT to segment, as a sentence's end; None where it is one."""
     modality = series.text("Modality")
     if modality != "CT":
-        return Message("it holds {modality} images, no CT", modality=printable(modality, 20))
+        return Message("it holds {modality} images, not a CT", modality=printable(modality, 20))
     if is_scout(series.header):
         return Message("its only CT images are scout views")
     if "SECONDARY" in series.text("ImageType").upper():

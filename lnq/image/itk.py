@@ -50,7 +50,7 @@ def name_problem(path: Path) -> Message | None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        return Message("its path is not valid UTF-8, rename it")
+        return Message("its path is not valid UTF-8: rename it")
     if len(str(path)) > _LONGEST_PATH:
         return Message("its path is longer than {most:,} characters", most=_LONGEST_PATH)
     return None
@@ -76,10 +76,10 @@ def _check_information(name: str, reader: "sitk.ImageFileReader", layout: Layout
     import SimpleITK as sitk
 
     if reader.GetNumberOfComponents() > 1:
-        raise _unusable(name, Words("it is a colour or vector image, a CT has one value per voxel"))
+        raise _unusable(name, Words("it is a colour or vector image: a CT has one value per voxel"))
     dimension = reader.GetDimension()
     if dimension != 3:
-        raise _unusable(name, Message("it has {count} dimensions, a CT volume has 3", count=dimension))
+        raise _unusable(name, Message("it has {count} dimensions: a CT volume has 3", count=dimension))
     if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise _unusable(name, Words("its voxels are complex numbers, not HU"))
     if math.prod(reader.GetSize()) != layout.voxels:  # ITK read other sizes from the header
@@ -101,7 +101,7 @@ def _itk_reason(message: str) -> Words:
     ):
         if sign in message:
             return Words(reason)
-    return Words("it is truncated, damaged or no medical image")
+    return Words("it is truncated, damaged or not a medical image")
 
 
 def from_sitk(image: "sitk.Image") -> Volume:
@@ -152,4 +152,4 @@ def write_volume(volume: Volume, path: Path | str, compress: bool = True) -> Non
         try:
             sitk.WriteImage(to_sitk(volume), str(part), useCompression=compress)
         except RuntimeError as error:
-            raise OSError(f"{path} could not be written; is the disk full?") from error
+            raise OSError(f"{path} could not be written: is the disk full?") from error

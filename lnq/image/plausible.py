@@ -32,9 +32,9 @@ def _geometry_problem(volume: Volume) -> Message | None:
     if min(volume.shape) == 0:
         return Message("it has no voxels")
     if min(volume.shape) == 1:
-        return Message("it is a single slice, a CT volume is needed")
+        return Message("it is a single slice: a CT volume is needed")
     if not np.abs(volume.affine).max() < _FARTHEST_MM:
-        return Message("its position or spacing is no usable number")
+        return Message("its position or spacing is not a usable number")
     low, high = SPACING_MM
     if not all(low <= s <= high for s in volume.spacing_mm):
         z, y, x = volume.spacing_mm
@@ -42,7 +42,7 @@ def _geometry_problem(volume: Volume) -> Message | None:
         return Message(outside, x=x, y=y, z=z, low=low, high=high)
     cosines = volume.direction.T @ volume.direction
     if np.abs(cosines - np.eye(3)).max() > _ROTATION_TOLERANCE:
-        return Message("its orientation matrix is no rotation")
+        return Message("its orientation matrix is not a rotation")
     return _extent_problem(volume)
 
 
@@ -61,14 +61,14 @@ def _extent_problem(volume: Volume) -> Message | None:
 
 def _voxel_problem(array: np.ndarray) -> Message | None:
     if array.dtype.itemsize == 1:
-        return Message("its voxels have 8 bits, CT values in HU need 16")
+        return Message("its voxels have 8 bits: CT values in HU need 16")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return Message("it holds NaN or infinite values")
     low, high = array.min().item(), array.max().item()
     if max(abs(low), abs(high)) > MOST_HU:
-        return Message("its values are not HU, they go from {low:.3g} to {high:.3g}", low=low, high=high)
+        return Message("its values are not HU: they go from {low:.3g} to {high:.3g}", low=low, high=high)
     if low >= _TISSUE_HU:
-        return Message("its values are not HU, none lies below {limit}", limit=_TISSUE_HU)
+        return Message("its values are not HU: none lies below {limit}", limit=_TISSUE_HU)
     if np.count_nonzero(array > _TISSUE_HU) < _LEAST_TISSUE * array.size:
         return Message("it shows only air")
     return None

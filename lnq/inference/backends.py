@@ -136,7 +136,7 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str =
         network.reshape([1, spec.network.in_channels, *spec.patch])  # fixed sizes: less memory, faster kernels
         request = core.compile_model(network, "CPU", settings).create_infer_request()
     except RuntimeError as error:
-        raise BundleError(f"{path} is no network that OpenVINO can run") from error
+        raise BundleError(f"{path} is not a network that OpenVINO can run") from error
 
     def predict(patches: np.ndarray) -> np.ndarray:
         outputs = []

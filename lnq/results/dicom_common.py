@@ -127,4 +127,4 @@ def save(dataset: pydicom.Dataset, path: Path) -> None:
         try:
             dataset.save_as(part, enforce_file_format=True)
         except OSError as error:
-            raise OSError(f"{path} could not be written; is the disk full?") from error
+            raise OSError(f"{path} could not be written: is the disk full?") from error

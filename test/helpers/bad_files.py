@@ -53,12 +53,12 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
     (
         "text.mha",
         lambda v, p: p.write_text("These are no voxels.\n"),
-        "text.mha cannot be read: it is no medical image, or of a format that is not known",
+        "text.mha cannot be read: it is not a medical image, or its format is not known",
     ),
     (
         "notes.txt",
         lambda v, p: p.write_text("No image.\n"),
-        "notes.txt cannot be read: it is no medical image",
+        "notes.txt cannot be read: it is not a medical image",
     ),
     ("cut.mha", cut_off, "cut.mha cannot be read: it is truncated"),
     ("cut.nii.gz", cut_off, "cut.nii.gz cannot be read: it is truncated or damaged"),
@@ -70,17 +70,17 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
     (
         "flat.mha",
         lambda v, p: write_itk(v.array[20], p),
-        "flat.mha cannot be used: it has 2 dimensions, a CT volume has 3",
+        "flat.mha cannot be used: it has 2 dimensions: a CT volume has 3",
     ),
     (
         "film.nrrd",
         lambda v, p: sitk.WriteImage(sitk.JoinSeries([to_sitk(v)] * 2), str(p)),
-        "film.nrrd cannot be used: it has 4 dimensions, a CT volume has 3",
+        "film.nrrd cannot be used: it has 4 dimensions: a CT volume has 3",
     ),
     (
         "colour.mha",
         lambda v, p: write_itk(np.zeros((8, 8, 8, 3), np.uint8), p, isVector=True),
-        "colour.mha cannot be used: it is a colour or vector image, a CT has one value per voxel",
+        "colour.mha cannot be used: it is a colour or vector image: a CT has one value per voxel",
     ),
     (
         "nan.mha",
@@ -100,7 +100,7 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
     (
         "slice.mha",
         lambda v, p: write_volume(Volume(v.array[20:21], v.affine), p),
-        "slice.mha cannot be used: it is a single slice, a CT volume is needed",
+        "slice.mha cannot be used: it is a single slice: a CT volume is needed",
     ),
     (
         "zero.mha",
@@ -130,22 +130,22 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
     (
         "sheared.mha",
         lambda v, p: edit_header(v, p, "TransformMatrix", "1 0 0 0.5 1 0 0 0 1"),
-        "sheared.mha cannot be used: its orientation matrix is no rotation",
+        "sheared.mha cannot be used: its orientation matrix is not a rotation",
     ),
     (
         "bytes.mha",
         lambda v, p: write_volume(v.with_array((v.array > -500).astype(np.uint8)), p),
-        "bytes.mha cannot be used: its voxels have 8 bits, CT values in HU need 16",
+        "bytes.mha cannot be used: its voxels have 8 bits: CT values in HU need 16",
     ),
     (
         "shifted.mha",
         lambda v, p: write_volume(v.with_array(v.array + 1024), p),
-        "shifted.mha cannot be used: its values are not HU, none lies below -200",
+        "shifted.mha cannot be used: its values are not HU: none lies below -200",
     ),
     (
         "huge.mha",
         lambda v, p: write_volume(with_value(v, 1e30), p),
-        "huge.mha cannot be used: its values are not HU, they go from -",
+        "huge.mha cannot be used: its values are not HU: they go from -",
     ),
     (
         "unspaced.mha",
@@ -167,10 +167,10 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
         lambda v, p: edit_header(v, p, "ElementDataFile", "../../voxels.raw"),
         "elsewhere.mhd cannot be read: its header names a voxel file outside its folder, ../../voxels.raw",
     ),
-    ("empty.mha", lambda v, p: p.write_bytes(b""), "empty.mha cannot be read: it is no medical image"),
+    ("empty.mha", lambda v, p: p.write_bytes(b""), "empty.mha cannot be read: it is not a medical image"),
     (
         "nothing.nii.gz",
         lambda v, p: p.write_bytes(gzip.compress(b"")),
-        "nothing.nii.gz cannot be read: it is no medical image",
+        "nothing.nii.gz cannot be read: it is not a medical image",
     ),
 ]

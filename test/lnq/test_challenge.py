@@ -40,7 +40,7 @@ def test_ct_lies_in_the_usual_place_without_a_list_of_sockets(tmp_path):
         ([("mediastinal-ct", "/etc")], "{} sends socket mediastinal-ct out of {parent}, to /etc"),
         (
             [("mediastinal-ct", None)],
-            "{} is no list of sockets with slug and relative_path: "
+            "{} is not a list of sockets with slug and relative_path: "
             "TypeError('expected str, bytes or os.PathLike object, not NoneType')",
         ),
     ],
@@ -55,7 +55,7 @@ def test_list_of_sockets_that_does_not_fit_is_refused(tmp_path, sockets, sentenc
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '[{"socket": 1}]', '[{"socket": {"slug": "x"}}]', "\xff"])
 def test_damaged_list_of_sockets_is_refused_and_results_say_so(tmp_path, text):
     (tmp_path / "inputs.json").write_text(text, encoding="latin-1")
-    with pytest.raises(StartError, match="inputs.json is no list of sockets with slug and relative_path: ") as error:
+    with pytest.raises(StartError, match="inputs.json is not a list of sockets with slug and relative_path: ") as error:
         run_container(lambda: pytest.fail("not to be loaded"), tmp_path, tmp_path / "out")
     assert "\n" not in str(error.value)
     [entry] = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -86,7 +86,7 @@ def test_mr_series_is_refused(folder, thorax, run, write_dicom, command):
     write_dicom(thorax, folder / "study", modality="MR")
     status, last_line = run(command)
     assert status == 1
-    assert last_line.startswith("study cannot be used: it holds MR images, no CT")
+    assert last_line.startswith("study cannot be used: it holds MR images, not a CT")
 
 
 @pytest.mark.parametrize("command", ["container", "batch"])
@@ -145,7 +145,7 @@ def test_case_whose_folder_cannot_be_made_fails_alone(tmp_path, folder, thorax, 
     status, last_line = run("batch")
     assert status == 1
     blocked = tmp_path / "output" / "blocked"
-    sentence = f"blocked.mha could not be segmented: {blocked} is in the way: it is no result of an earlier run"
+    sentence = f"blocked.mha could not be segmented: {blocked} is in the way: it is not the result of an earlier run"
     assert last_line.startswith(sentence)
     assert manifest(tmp_path)["free"]["status"] == "done"
 

@@ -224,7 +224,7 @@ def test_truth_gives_dice_and_assd(tmp_path, thorax, batch):
     assert (entries["a-ct"]["dice"], entries["a-ct"]["assd_mm"]) == (1.0, 0.0)
     assert "a-ct: an earlier run did it" in batch("--no-preview", "--truth", f"{tmp_path}/truth")[1]
     _, _, entries = batch("--no-preview", "--truth", f"{tmp_path}/truth", "--overwrite")
-    assert entries["b"]["warnings"] == ["No truth of this name was found."]
+    assert entries["b"]["warnings"] == ["No truth with this case's name was found."]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 from lnq.errors import Damaged, Words
 
 LONGEST_HEADER = 1 << 20  # bytes
-NO_IMAGE = "it is no medical image, or of a format that is not known"
+NO_IMAGE = "it is not a medical image, or its format is not known"
 NO_SPACING = "its header gives no voxel spacing"
 BAD_SPACING = "its voxel spacing is zero, negative or not a number"
-NO_ROTATION = "its orientation matrix is no rotation"
+NO_ROTATION = "its orientation matrix is not a rotation"
 BAD_HEADER = "its header is truncated or damaged"
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
@@ -62,7 +62,7 @@ def count_voxels(text: str, field: str, dimensions: int) -> int:
 def voxel_file(header: Path, name: str) -> Path:
     """The voxel file that a header names. Raises Damaged unless it lies in the header's folder or below it."""
     if "%" in name or name.startswith("LIST"):
-        raise Damaged("its voxels lie in several files, make it one")
+        raise Damaged("its voxels lie in several files: merge them into one")
     if os.path.isabs(name) or ".." in name.split("/"):
         raise Damaged("its header names a voxel file outside its folder, {file}", file=printable(name))
     path = header.parent / name

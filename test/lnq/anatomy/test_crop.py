@@ -55,7 +55,9 @@ def test_undoing_pastes_the_box_back(thorax):
 def test_one_lung_reaches_across_the_mediastinum(make_thorax):
     crop = find_crop(make_thorax(lungs=1), CropSpec())
     assert crop.lungs_found == 1
-    assert crop.warnings == ("Only one lung was found: the box around it was searched, without the region.",)
+    assert crop.warnings == (
+        "Only one lung was found: the box around it was searched instead of the mediastinal region.",
+    )
     assert crop.region.all()
     assert crop.box[2].start <= MIDDLE_X - 12  # the lung lies left of the middle; the heart is 60 mm wide
     assert crop.box[2].stop >= LUNG_X[1]
@@ -64,7 +66,7 @@ def test_one_lung_reaches_across_the_mediastinum(make_thorax):
 def test_no_lungs_give_the_body(make_thorax):
     crop = find_crop(make_thorax(lungs=0), CropSpec())
     assert crop.lungs_found == 0
-    assert crop.warnings == ("No lungs were found: the whole body was searched, the result is not to be trusted.",)
+    assert crop.warnings == ("No lungs were found: the whole body was searched, so the result is not to be trusted.",)
     assert crop.region.all()
     assert crop.box[0] == slice(0, 48)
     assert crop.box[2].start <= 4 <= 59 <= crop.box[2].stop  # 280 mm wide

@@ -230,7 +230,7 @@ def test_each_study_has_its_own_choice(tmp_path: Path, write_dicom: WriteSeries)
 CORONAL = np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]], float)  # columns z, y, x of the grid
 
 UNSUITABLE = {
-    "mr": (ct(), {"modality": "MR"}, "it holds MR images, no CT"),
+    "mr": (ct(), {"modality": "MR"}, "it holds MR images, not a CT"),
     "scout": (ct(), {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "its only CT images are scout views"),
     "captured": (
         ct(),
@@ -259,7 +259,7 @@ def test_a_study_without_a_ct_fails_once(tmp_path: Path, write_dicom: WriteSerie
     for name in ("mr", "scout"):
         write_dicom(UNSUITABLE[name][0], tmp_path / "study" / name, **UNSUITABLE[name][1])
     assert list(reasons(discover([tmp_path]), failed=True).values()) == [
-        "mr cannot be used: it holds MR images, no CT, its only CT images are scout views"
+        "mr cannot be used: it holds MR images, not a CT, its only CT images are scout views"
     ]
 
 
@@ -267,7 +267,7 @@ def test_objects_that_are_no_images_are_left_out(tmp_path: Path, write_dicom: Wr
     write_dicom(ct(), tmp_path / "seg", modality="SEG", StudyInstanceUID="1.7")
     write_dicom(ct(), tmp_path / "good")
     found = discover([tmp_path])
-    assert reasons(found, failed=False) == {"seg": "seg is left out: it holds SEG images, no CT"}
+    assert reasons(found, failed=False) == {"seg": "seg is left out: it holds SEG images, not a CT"}
     assert not reasons(found, failed=True)
 
 

@@ -107,5 +107,5 @@ def test_a_folder_with_a_series_and_a_file_are_read_alike(tmp_path, thorax, writ
     for path in (tmp_path / "ct.mha", write_dicom(thorax, tmp_path / "series")):
         np.testing.assert_array_equal(read_ct(path).array, thorax.array)
     write_volume(thorax.with_array(thorax.array.clip(0, None)), tmp_path / "bright.mha")
-    with pytest.raises(ImageError, match=r"^bright.mha cannot be used: its values are not HU, none lies below -200$"):
+    with pytest.raises(ImageError, match=r"^bright.mha cannot be used: its values are not HU: none lies below -200$"):
         read_ct(tmp_path / "bright.mha")

@@ -35,9 +35,9 @@ def test_a_truth_on_another_grid_is_brought_to_the_cts(tmp_path, thorax):
 
 def test_a_damaged_truth_is_named_as_the_truth(tmp_path, thorax):
     (tmp_path / "x-seg.nrrd").write_text("no image")
-    with pytest.raises(ImageError, match=r"^x-seg.nrrd cannot be read: it is no medical image") as caught:
+    with pytest.raises(ImageError, match=r"^x-seg.nrrd cannot be read: it is not a medical image") as caught:
         read_truth(CASE, str(tmp_path), thorax)
-    assert caught.value.message.without_names("1a2b").startswith("its truth cannot be read: it is no medical image")
+    assert caught.value.message.without_names("1a2b").startswith("its truth cannot be read: it is not a medical image")
 
 
 def test_scores_are_rounded_and_an_empty_mask_has_no_distance(thorax):

@@ -99,7 +99,7 @@ def test_folder_is_dicom_by_its_files_contents(tmp_path, write_dicom):
 @pytest.mark.parametrize(
     ("tags", "sentence"),
     [
-        ({"modality": "MR"}, "series cannot be used: it holds MR images, no CT"),
+        ({"modality": "MR"}, "series cannot be used: it holds MR images, not a CT"),
         (
             {"ImageType": "LOCALIZER"},
             "series cannot be used: its only CT images are",
@@ -108,7 +108,7 @@ def test_folder_is_dicom_by_its_files_contents(tmp_path, write_dicom):
         ({"SamplesPerPixel": 3}, "series cannot be used: it holds colour images"),
         (
             {"ImageOrientationPatient": [1, 0, 0, 0.5, 0.8, 0]},
-            "the orientation of its slice .* is no rotation",
+            "the orientation of its slice .* is not a rotation",
         ),
         ({"ImagePositionPatient": None}, "its slice .* has no usable position, orientation, spacing, size or scale"),
         ({"ImagePositionPatient": [0, 0, 5]}, "it has two slices at the same position"),
@@ -138,14 +138,14 @@ def test_series_with_one_odd_slice_is_refused(tmp_path, write_dicom, tags, sente
 def test_missing_slice_is_refused(tmp_path, write_dicom):
     folder = write_dicom(small_ct(), tmp_path / "series")
     (folder / "0003.dcm").unlink()
-    with pytest.raises(ImageError, match="slices are missing, the gaps are .* and 5.00 mm"):
+    with pytest.raises(ImageError, match="slices are missing: the gaps are .* and 5.00 mm"):
         read_dicom_series(folder)
 
 
 def test_single_slice_is_refused(tmp_path, write_dicom):
     ct = small_ct()
     folder = write_dicom(replace(ct, array=ct.array[:1]), tmp_path / "series")
-    with pytest.raises(ImageError, match="it is a single slice, a CT volume is needed"):
+    with pytest.raises(ImageError, match="it is a single slice: a CT volume is needed"):
         read_dicom_series(folder)
 
 
@@ -164,13 +164,13 @@ def test_gantry_tilt_is_refused(tmp_path, write_dicom):
     [
         ({"PixelSpacing": [-0.75, -0.5]}, "its slice .* has no usable position, orientation, spacing, size or scale"),
         ({"ImagePositionPatient": [0, 0, float("nan")]}, "its slice .* has no usable position"),
-        ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "the orientation of its slice .* is no rotation"),
-        ({"ImageOrientationPatient": [1, 0, 0, 0.02, 0.9998, 0]}, "the orientation of its slice .* is no rotation"),
+        ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "the orientation of its slice .* is not a rotation"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.02, 0.9998, 0]}, "the orientation of its slice .* is not a rotation"),
         ({"Rows": 65535, "Columns": 65535}, "its file .* does not hold the 65535 x 65535 pixels that it claims"),
         ({"Rows": 4}, "its file .* does not hold the 4 x 6 pixels that it claims"),
         ({"BitsAllocated": 8}, "its file .* does not hold the 5 x 6 pixels that it claims"),
         ({"SOPInstanceUID": ""}, "its file 0001.dcm is damaged"),
-        ({"Modality": "a\\b" * 30}, "it holds .{20}... images, no CT"),
+        ({"Modality": "a\\b" * 30}, "it holds .{20}... images, not a CT"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The value length|Invalid value")
@@ -183,7 +183,7 @@ def test_series_of_impossible_values_is_refused(tmp_path, write_dicom, tags, sen
 @pytest.mark.parametrize(
     ("slope", "sentence"),
     [
-        ("1e6 ", r"its values are not HU, they go from 2.4e\+07 to 1.21e\+09"),
+        ("1e6 ", r"its values are not HU: they go from 2.4e\+07 to 1.21e\+09"),
         ("nan ", "its slice .* has no usable position, orientation, spacing, size or scale"),
     ],
 )

@@ -142,11 +142,11 @@ def test_what_is_no_image_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
-        (sitk.Image([4, 5], sitk.sitkInt16), "it has 2 dimensions, a CT volume has 3"),
-        (sitk.Image([4, 5, 6, 2], sitk.sitkInt16), "it has 4 dimensions, a CT volume has 3"),
+        (sitk.Image([4, 5], sitk.sitkInt16), "it has 2 dimensions: a CT volume has 3"),
+        (sitk.Image([4, 5, 6, 2], sitk.sitkInt16), "it has 4 dimensions: a CT volume has 3"),
         (
             sitk.Image([4, 5, 6], sitk.sitkVectorUInt8, 3),
-            "it is a colour or vector image, a CT has one value per voxel",
+            "it is a colour or vector image: a CT has one value per voxel",
         ),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_sheared_nifti_is_refused_instead_of_bent(files):
     row_x[1] = 0.5
     data[280:296] = row_x.tobytes()
     files["zipped.nii.gz"].write_bytes(gzip.compress(bytes(data)))
-    assert refusal(files["zipped.nii.gz"]) == ("zipped.nii.gz cannot be read: its orientation matrix is no rotation")
+    assert refusal(files["zipped.nii.gz"]) == ("zipped.nii.gz cannot be read: its orientation matrix is not a rotation")
 
 
 def test_direction_cosines_of_few_decimals_pass(files):

@@ -37,19 +37,19 @@ def sheared() -> np.ndarray:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"array": chest().array[:1]}, "it is a single slice, a CT volume is needed"),
+        ({"array": chest().array[:1]}, "it is a single slice: a CT volume is needed"),
         ({"array": chest().array[:0]}, "it has no voxels"),
         ({"affine": make_affine((3, 0, 1))}, "its voxel spacing 1 x 0 x 3 mm lies outside 0.2-15 mm"),
         ({"affine": make_affine((3, 0.19, 1))}, "its voxel spacing 1 x 0.19 x 3 mm lies outside 0.2-15 mm"),
         ({"affine": make_affine((15.1, 1, 1))}, "its voxel spacing 1 x 1 x 15.1 mm lies outside 0.2-15 mm"),
-        ({"affine": make_affine((3, np.nan, 1))}, "its position or spacing is no usable number"),
-        ({"affine": make_affine((3, 15, 15), (0, 1e30, 0))}, "its position or spacing is no usable number"),
-        ({"affine": sheared()}, "its orientation matrix is no rotation"),
+        ({"affine": make_affine((3, np.nan, 1))}, "its position or spacing is not a usable number"),
+        ({"affine": make_affine((3, 15, 15), (0, 1e30, 0))}, "its position or spacing is not a usable number"),
+        ({"affine": sheared()}, "its orientation matrix is not a rotation"),
         ({"array": replaced(np.float32, np.nan)}, "it holds NaN or infinite values"),
         ({"array": replaced(np.float32, -np.inf)}, "it holds NaN or infinite values"),
         ({"array": np.full((4, 8, 8), -1000, np.int16)}, "it shows only air"),
         ({"array": chest().array.astype(np.int8)}, "its voxels have 8 bits"),
-        ({"array": np.clip(chest().array, -200, None)}, "its values are not HU, none lies below -200"),
+        ({"array": np.clip(chest().array, -200, None)}, "its values are not HU: none lies below -200"),
     ],
 )
 def test_unusable_image_is_refused(changes, sentence):

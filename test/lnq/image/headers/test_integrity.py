@@ -20,14 +20,14 @@ from lnq.image.volume import Volume
 def test_a_file_of_another_format_than_its_name_says_is_refused(tmp_path, thorax, name, other):
     write_volume(thorax, tmp_path / name)
     (tmp_path / name).rename(tmp_path / other)
-    with pytest.raises(ImageError, match="it is no medical image, or of a format that is not known"):
+    with pytest.raises(ImageError, match="it is not a medical image, or its format is not known"):
         read_volume(tmp_path / other)
 
 
 @pytest.mark.parametrize("name", ["ct.mha", "ct.nii", "ct.nrrd", "ct.dcm", "ct"])
 def test_a_dicom_file_is_no_image_file(tmp_path, thorax, write_dicom, name):
     path = next(write_dicom(thorax, tmp_path / "series").iterdir()).rename(tmp_path / name)
-    with pytest.raises(ImageError, match="it is no medical image, or of a format that is not known"):
+    with pytest.raises(ImageError, match="it is not a medical image, or its format is not known"):
         read_volume(path)
 
 

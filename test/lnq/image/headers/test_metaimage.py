@@ -83,8 +83,8 @@ def test_the_last_line_needs_no_break(pair):
         ("ElementType", f"Comment = {'y' * 600}\nElementType", "its header is truncated or damaged"),
         ("ElementType", f"{'y' * 300} = 1\nElementType", "its header is truncated or damaged"),
         ("ElementType", "".join(f"C{i} = 1\n" for i in range(999)) + "ElementType", "its header is truncated"),
-        ("DataFile = LOCAL", "DataFile = LIST", "its voxels lie in several files, make it one"),
-        ("DataFile = LOCAL", "DataFile = ct%s.raw", "its voxels lie in several files, make it one"),
+        ("DataFile = LOCAL", "DataFile = LIST", "its voxels lie in several files: merge them into one"),
+        ("DataFile = LOCAL", "DataFile = ct%s.raw", "its voxels lie in several files: merge them into one"),
         ("DataFile = LOCAL", "DataFile = /dev/zero", "its header names a voxel file outside its folder, /dev/zero"),
     ],
 )  # fmt: skip

@@ -41,8 +41,8 @@ def test_a_scale_of_nan_does_not_scale(tmp_path, thorax):
     ("fields", "problem"),
     [
         ([("f", 80, 4.0)], "its header gives two voxel spacings that differ"),
-        ([("f", 256, float("nan"))], "its orientation matrix is no rotation"),  # a quaternion
-        ([("f", 256, 5.0)], "its orientation matrix is no rotation"),
+        ([("f", 256, float("nan"))], "its orientation matrix is not a rotation"),  # a quaternion
+        ([("f", 256, 5.0)], "its orientation matrix is not a rotation"),
         ([("f", 108, 0.0)], "its header says that its voxels begin at byte 0"),
         ([("f", 108, float("nan"))], "its header says that its voxels begin at byte nan"),
         ([("f", 108, 354.0)], "it is truncated: 344,416 of 344,418 bytes are there"),
@@ -55,8 +55,8 @@ def test_a_scale_of_nan_does_not_scale(tmp_path, thorax):
         ),
         ([("h", 70, 3)], "its voxels are of type 3, which is not known"),
         ([("h", 70, 16)], "it is truncated: 344,416 of 688,480 bytes are there"),  # bits per voxel left as they were
-        ([("i", 344, 0x0031696E)], "it is no medical image, or of a format that is not known"),  # voxels elsewhere
-        ([("i", 0, 540)], "it is no medical image, or of a format that is not known"),
+        ([("i", 344, 0x0031696E)], "it is not a medical image, or its format is not known"),  # voxels elsewhere
+        ([("i", 0, 540)], "it is not a medical image, or its format is not known"),
     ],
 )
 def test_header_that_contradicts_itself_or_the_file_is_refused(tmp_path, thorax, fields, problem):

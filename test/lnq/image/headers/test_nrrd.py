@@ -106,7 +106,7 @@ def test_voxels_of_another_folder_are_not_read(pair, name):
         ("type", "type: block", "its voxels are of type 'block', which is not known"),
         ("encoding", "encoding: ascii", "its voxels are neither raw nor packed by gzip"),
         ("encoding", "encoding: raw\nsizes: 1 1 1", "its header gives sizes twice"),
-        ("encoding", "encoding: raw\nData File: LIST", "its voxels lie in several files, make it one"),
+        ("encoding", "encoding: raw\nData File: LIST", "its voxels lie in several files: merge them into one"),
         ("encoding", "encoding: raw\nno field", "its header is truncated or damaged"),
     ],
 )
