@@ -1,1 +1,1 @@
-"""The cases under what a user points at: found, named, opened."""
+"""Find, name and open the cases under what a user points at."""

@@ -1,6 +1,6 @@
-"""What is to be segmented: an image file, a DICOM series, or either of them in an archive. Each knows how it is opened.
+"""The cases to segment: an image file, a DICOM series, or either of them in an archive. Each case can open itself.
 
-A case is known from run to run by its identity, and by its name in all results.
+A case keeps its identity from run to run. All results call it by its name.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ ARCHIVE = ".zip"
 
 @dataclass(frozen=True)
 class Subject:
-    """What a line of the manifest is about: something under what a user points at."""
+    """The subject of one line of the manifest: something under what a user points at."""
 
-    name: str  # blank until all are found: see `name_cases`
+    name: str  # blank until `name_cases` has seen all subjects
     path: Path  # the file, folder or archive
 
     @property
     def series_uid(self) -> str | None:
-        """The SeriesInstanceUID, where it is a DICOM series."""
+        """The SeriesInstanceUID of a DICOM series; None for anything else."""
         return None
 
     @property
     def plain_name(self) -> str:
-        """What it is called, if nothing else is called so: the path's stem."""
+        """Its name where no other subject has the same: the path's stem."""
         return stem(self.path) or f"series-{self.identity[:8]}"
 
     @property
     def identity(self) -> str:
-        """Hex SHA-256 of what it is known by from run to run: its SeriesInstanceUID, or else its place."""
+        """Hex SHA-256 of its SeriesInstanceUID, or else of its place. It is the same in every run."""
         return _sha256(self.series_uid or self.place)
 
     @property
     def place(self) -> str:
-        """Where it lies: the path, and the first file of several there."""
+        """Where it lies: the path, followed by its first file where the path holds several."""
         return str(self.path)
 
 
 @dataclass(frozen=True)
 class MissingSeries(Subject):
-    """A DICOM series that was asked for and is not there; its UID stands for a path."""
+    """A DICOM series that the user asked for and that was not found. `path` holds its UID."""
 
     @property
     def series_uid(self) -> str:
@@ -67,17 +67,17 @@ class Case(Subject, ABC):
 
     @abstractmethod
     def files(self) -> list[Path]:
-        """The files on disk that it consists of."""
+        """The files on disk that hold the case."""
 
     @abstractmethod
     def open(self, scratch: Path) -> OpenedCase:
-        """Read and check it; what lies in an archive is unpacked into `scratch` before.
+        """Read and check the case. Members of an archive are unpacked into the folder `scratch` first.
 
-        Raises ImageError with the reason where it cannot be used, OSError where it cannot be unpacked.
+        Raises ImageError with the reason where the case cannot be used, OSError where it cannot be unpacked.
         """
 
     def content(self) -> Iterator[bytes]:
-        """What differs where its contents differ, in blocks. Raises OSError where a file is missing."""
+        """Blocks of bytes that differ where the case's contents differ. Raises OSError where a file is missing."""
         for path in self.files():
             yield f"{path.stat().st_size}\0".encode()
             with open(path, "rb") as file:
@@ -90,7 +90,7 @@ class ImageFile(Case):
     """An image file."""
 
     def files(self) -> list[Path]:
-        """See `Case`: with the voxel files beside a header."""
+        """See `Case`: the image file, and the voxel files beside it where it is a header."""
         base = stem(self.path)
         beside = (self.path.with_name(base + extension) for extension in VOXEL_FILES)
         return [self.path, *(p for p in beside if p.is_file())]
@@ -130,7 +130,7 @@ class DicomSeries(Case):
 
 @dataclass(frozen=True)
 class _Archived(Case):
-    """Members of an archive, which is `path`."""
+    """Members of the archive `path`."""
 
     members: tuple[str, ...]
 
@@ -143,7 +143,7 @@ class _Archived(Case):
         return [self.path]
 
     def content(self) -> Iterator[bytes]:
-        """See `Case`: the checksums that the archive keeps of its members. Raises ImageError where it is damaged."""
+        """See `Case`: the members' checksums, as the archive holds them. Raises ImageError where it is damaged."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for name in self.members:
@@ -155,7 +155,7 @@ class _Archived(Case):
 
 @dataclass(frozen=True)
 class ArchivedImage(_Archived):
-    """An image file in an archive, the first of its members, with its voxel files."""
+    """An image file in an archive. It is the first of `members`; its voxel files follow."""
 
     @property
     def plain_name(self) -> str:
@@ -185,9 +185,9 @@ KINDS: Sequence[type[Case]] = (ImageFile, DicomSeries, ArchivedImage, ArchivedSe
 
 
 def file_state(case: Case) -> tuple[int, int, int]:
-    """Number, bytes and latest change (ns) of a case's files: quick to look at, and equal where nothing was touched.
+    """Number, bytes and latest change (ns) of a case's files: quick to read, and equal where no file was touched.
 
-    Raises OSError where one is missing.
+    Raises OSError where a file is missing.
     """
     states = [path.stat() for path in case.files()]
     return len(states), sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)
@@ -205,13 +205,14 @@ Named = TypeVar("Named", bound=Subject)
 
 
 def name_cases(found: Iterable[Named], hash_names: bool = False, taken: Iterable[str] = ()) -> list[Named]:
-    """The cases with their names: the plain ones, with `-` and 8 hex digits where two agree or one is taken.
+    """Name the cases. A case gets its plain name, plus `-` and 8 hex digits where two agree or the name is `taken`.
 
-    With `hash_names` 16 hex digits of the series' UID or of the place, which tell nothing of the patient.
+    With `hash_names` it gets 16 hex digits of its identity instead, which tell nothing about the patient. The order is
+    kept.
     """
     found = list(found)
     plain = [one.plain_name for one in found]
-    used = {name.lower() for name in taken}  # file systems may not tell cases apart
+    used = {name.lower() for name in taken}  # some file systems ignore upper and lower case
     count = Counter(name.lower() for name in (*plain, *used))
     named = []
     for one, name in zip(found, plain, strict=True):
@@ -224,9 +225,9 @@ def name_cases(found: Iterable[Named], hash_names: bool = False, taken: Iterable
 
 
 def free_name(found: Subject, name: str, used: set[str]) -> str:
-    """`name`, or where it is among `used` (lower case) with a hash of where the files are; then it is used too.
+    """`name`, with a hash of the files' place where it is among `used`. The result is added to `used`, in lower case.
 
-    Objects of one series may be two cases: in two archives, or a scan and its scout view.
+    Names may clash even within a series: its objects are two cases in two archives, or as a scan and its scout view.
     """
     if name.lower() in used:
         name = f"{name}-{_sha256(found.place)[:8]}"

@@ -1,4 +1,4 @@
-"""Find the CTs under what a user points at: image files, DICOM series, and either within zip archives."""
+"""Find the CTs under what a user points at: image files, DICOM series, and either of them in zip archives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lnq.errors import ImageError, Message, StartError, Stopped, Words
 from lnq.image.names import EXTENSIONS, VOXEL_FILES, is_label_file
 
 _NO_IMAGES = frozenset({"SR", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "PR", "KO", "DOC", "REG", "FID", "OT"})
-_HEADER_BYTES = (2**16, 2**24)  # of a member that are read for its header, and more where that is too little
+_HEADER_BYTES = (2**16, 2**24)  # read of a member for its header; the larger number where the smaller is too few
 
 
 _DAMAGED = Message("is damaged")
@@ -35,21 +35,21 @@ _DAMAGED = Message("is damaged")
 
 @dataclass(frozen=True)
 class ToSegment:
-    """A case that is to be segmented."""
+    """A case to segment."""
 
     case: Case
 
 
 @dataclass(frozen=True)
 class SetAside:
-    """Something that is not segmented, and why."""
+    """Something that is not segmented, and the reason."""
 
     case: Subject
-    reason: Message  # the end of a sentence, and a whole one once the case has its name
-    failed: bool = False  # it should have been segmented
+    reason: Message  # the end of a sentence; a whole sentence once `explained`
+    failed: bool = False  # whether it should have been segmented
 
     def explained(self, case: Subject) -> SetAside:
-        """The same under its name, with the reason as a whole sentence."""
+        """A copy for `case`, which has its name, with the reason as a whole sentence."""
         verb = Words("cannot be used" if self.failed else "is left out")
         sentence = Message("{subject} {verb}: {reason}", subject=case.path.name, verb=verb, reason=self.reason)
         return SetAside(case, sentence, self.failed)
@@ -60,12 +60,12 @@ Found = ToSegment | SetAside
 
 @dataclass
 class _Sources:
-    """What lies under the inputs, before anything is chosen."""
+    """Everything under the inputs, before a choice is made."""
 
     images: list[ImageFile | ArchivedImage] = field(default_factory=list)
     gatherer: Gatherer = field(default_factory=Gatherer)
-    broken: dict[Path, Message] = field(default_factory=dict)  # folder or archive: what is wrong there
-    seen: set[Path] = field(default_factory=set)  # so that links that lead back end, and nothing is found twice
+    broken: dict[Path, Message] = field(default_factory=dict)  # what is wrong, by folder or archive
+    seen: set[Path] = field(default_factory=set)  # resolved paths: circular links end, nothing is found twice
     stopping: Callable[[], bool] = lambda: False
 
     def break_file(self, folder: Path, name: str, problem: Message) -> None:
@@ -81,11 +81,12 @@ def discover(
     reserved: Sequence[str] = (),
     stopping: Callable[[], bool] = lambda: False,
 ) -> list[Found]:
-    """What is under `inputs`, but not below `leave_out`: image files, chosen DICOM series, and what is not segmented.
+    """Find image files and the chosen DICOM series under `inputs`, and what is set aside. Skips all below `leave_out`.
 
-    Where series are named by the user only these are segmented, and no image files. Label files of the challenge's
-    data (`x-seg.nrrd` beside `x-ct.nrrd`) are no cases. No case gets a name among `reserved`. Raises StartError where
-    an input does not exist or there is nothing to segment or to complain of, Stopped when `stopping` says so.
+    Where the user names series, only these are segmented, and no image files. Label files of the challenge's data
+    (`x-seg.nrrd` beside `x-ct.nrrd`) are not cases. No case gets a name among `reserved`. Raises StartError where an
+    input does not exist, or where nothing is found to segment or to report as failed. Raises Stopped once `stopping`
+    returns true.
     """
     seen = {leave_out.resolve()} if leave_out is not None else set()
     sources = _Sources(seen=seen, stopping=stopping)
@@ -106,9 +107,9 @@ def discover(
 
 
 def _named(found: Sequence[Found], hash_names: bool, reserved: Sequence[str]) -> list[Found]:
-    """The cases to segment, then what failed, then what is left out, each under its name."""
+    """Name everything: first the cases to segment, then what failed, then what is left out."""
     cases = name_cases([f.case for f in found if isinstance(f, ToSegment)], hash_names, reserved)
-    aside = sorted((f for f in found if isinstance(f, SetAside)), key=lambda f: not f.failed)  # stable
+    aside = sorted((f for f in found if isinstance(f, SetAside)), key=lambda f: not f.failed)  # sorting is stable
     rest = name_cases([f.case for f in aside], hash_names, [*reserved, *(case.name for case in cases)])
     return [*map(ToSegment, cases), *(f.explained(case) for f, case in zip(aside, rest, strict=True))]
 
@@ -120,20 +121,20 @@ def _case(series: Series) -> DicomSeries | ArchivedSeries:
 
 
 def _chosen(series: Series, broken: dict[Path, Message]) -> Found:
-    """A series to segment, unless a file beside its own is damaged: it may be one of its slices."""
+    """A series to segment; set aside where a file beside its own is damaged, as that may be one of its slices."""
     folders = {series.folder} if series.archive else {Path(place).parent for place in series.places}
     fault = next((broken[folder] for folder in folders if folder in broken), None)
     return ToSegment(_case(series)) if fault is None else SetAside(_case(series), fault, failed=True)
 
 
 def _broken(broken: dict[Path, Message], chosen: Sequence[Series]) -> list[Found]:
-    """What is damaged and belongs to no chosen series."""
+    """Damaged files and archives that belong to no chosen series."""
     told = {Path(place).parent for series in chosen for place in series.places} | {s.folder for s in chosen}
     return [SetAside(Subject("", path), reason, True) for path, reason in broken.items() if path not in told]
 
 
 def _not_chosen(chosen: Sequence[Series], others: Sequence[tuple[Series, Message]], choice: Choice) -> list[Found]:
-    """Other series, one by one; of a study with images but no usable CT, one failure."""
+    """The series that were not chosen, one by one. A study with images but no usable CT becomes one failure."""
     usable = {series.study for series in chosen}
     found: list[Found] = []
     without: dict[str, list[tuple[Series, Message]]] = {}
@@ -156,17 +157,17 @@ def _nothing(inputs: Sequence[Path], choice: Choice) -> str:
 
 
 def _gather(path: Path, sources: _Sources) -> None:
-    """Add what `path` is, or holds, to the sources."""
+    """Add the file `path`, or all that a folder `path` holds, to the sources. Raises Stopped when told to stop."""
     if sources.stopping():
         raise Stopped
     try:
         resolved = path.resolve()
         is_folder = path.is_dir()
         if resolved in sources.seen or not (is_folder or path.is_file() or path.is_symlink()):
-            return  # pipes and devices are nothing to read
+            return  # pipes and devices are not read
         sources.seen.add(resolved)
         entries = sorted(path.iterdir()) if is_folder else []
-    except (OSError, RuntimeError) as error:  # the latter for a link to itself
+    except (OSError, RuntimeError) as error:  # `resolve` raises RuntimeError for a link to itself
         reason = error.strerror if isinstance(error, OSError) else "the link leads to itself"
         sources.broken[path] = Message("it cannot be read: {reason}", reason=Words(reason))
         return
@@ -198,7 +199,7 @@ def _gather_file(path: Path, sources: _Sources) -> None:
 
 
 def _add(header: pydicom.Dataset | None, place: str, folder: Path, archive: bool, sources: _Sources) -> None:
-    """Add a DICOM object, or note that it is damaged; None is no DICOM."""
+    """Add a DICOM object, or note that it is damaged. Nothing is done for None, a file that is not DICOM."""
     if header is not None and is_whole(header):
         sources.gatherer.add(header, place, folder, archive)
     elif header is not None:
@@ -206,7 +207,7 @@ def _add(header: pydicom.Dataset | None, place: str, folder: Path, archive: bool
 
 
 def _gather_archive(path: Path, sources: _Sources) -> None:
-    """Add the image files and DICOM objects within an archive."""
+    """Add the image files and DICOM objects in an archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if not m.is_dir() and not _is_hidden(m.filename)]
@@ -220,7 +221,7 @@ def _gather_archive(path: Path, sources: _Sources) -> None:
                 _gather_member(archive, name, names, path, sources)
     except Stopped:
         raise
-    except Exception:  # zipfile's own and those of four decompressors
+    except Exception:  # zipfile and four decompressors raise errors of many kinds
         sources.broken[path] = Message("the archive is damaged")
 
 
@@ -243,14 +244,14 @@ def _gather_member(archive: zipfile.ZipFile, name: str, names: set[str], path: P
 
 
 def _with_voxels(name: str, names: Iterable[str]) -> Iterator[str]:
-    """An image file and, where it is a header alone, the voxel files beside it."""
+    """An image file, followed by the voxel files beside it where it is only a header."""
     yield name
     base = name[: name.rindex(".") + 1].lower()
     yield from (n for n in sorted(names) if n.lower().startswith(base) and n.lower().endswith(VOXEL_FILES))
 
 
 def _member_header(archive: zipfile.ZipFile, name: str) -> pydicom.Dataset | None:
-    """The DICOM header of a member; None where it is no DICOM file. Raises ImageError where it is damaged."""
+    """The DICOM header of a member; None where it is not a DICOM file. Raises ImageError where it is damaged."""
     data = b""
     with archive.open(name) as member:
         for size in _HEADER_BYTES:
@@ -259,7 +260,7 @@ def _member_header(archive: zipfile.ZipFile, name: str) -> pydicom.Dataset | Non
                 return None
             try:
                 header = parse_header(io.BytesIO(data), OF_CHOICE)
-            except Exception:  # cut off before the pixels, or damaged: pydicom's errors are of many kinds
+            except Exception:  # too few bytes, or damaged: pydicom raises errors of many kinds
                 continue
             if is_whole(header):
                 return header

@@ -1,4 +1,4 @@
-"""Cases opened: read, checked, and unpacked first where they lie in an archive."""
+"""Open cases: unpack those in an archive, then read and check them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lnq.image.plausible import check_image
 from lnq.image.volume import Volume
 
 BLOCK_BYTES = 2**20
-_MOST_BYTES = 2**35  # that an archive's members may unpack to: far above any CT, below what fills a server's disk
+_MOST_BYTES = 2**35  # most that an archive's members may unpack to: far above any CT, too little to fill a disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,18 +25,18 @@ class OpenedCase:
     """A case that was read."""
 
     volume: Volume  # checked, in HU
-    slices: tuple[SliceFile, ...] = ()  # of a DICOM series, in the volume's order, with their headers
+    slices: tuple[SliceFile, ...] = ()  # a DICOM series' files with their headers, in the volume's order
 
 
 def read_ct(path: Path) -> Volume:
-    """Read the CT of an image file or of a DICOM folder and check it. Raises ImageError where it cannot be used."""
+    """Read and check the CT of an image file or a DICOM folder. Raises ImageError where it cannot be used."""
     volume = read_dicom_series(path) if path.is_dir() else read_volume(path)
     check_image(volume, path.name)
     return volume
 
 
 def open_series(files: Sequence[Path], name: str) -> OpenedCase:
-    """Read the DICOM series that `files` are the slices of and check it; `name` stands for it in errors.
+    """Read and check a DICOM series from the files of its slices. Errors call it `name`.
 
     Raises ImageError where it cannot be used.
     """
@@ -46,9 +46,10 @@ def open_series(files: Sequence[Path], name: str) -> OpenedCase:
 
 
 def unpack(archive: Path, names: Sequence[str], folder: Path) -> list[Path]:
-    """Members of a zip archive as files below `folder`, those of one folder in one folder, under their own names.
+    """Unpack members of a zip archive to files below `folder`, in the order of `names`.
 
-    Raises ImageError for a damaged archive and for more bytes than any CT has, OSError where they cannot be written.
+    Members of one folder get one folder of their own and keep their file names. Raises ImageError for a damaged
+    archive and for more bytes than any CT has, OSError where a file cannot be written.
     """
     folders: dict[str, Path] = {}
     paths = []
@@ -71,6 +72,6 @@ def unpack(archive: Path, names: Sequence[str], folder: Path) -> list[Path]:
 
 
 def damaged_archive(archive: Path, error: Exception) -> ImageError:
-    """The sentence for what a library says of a damaged archive."""
+    """The error that tells the user of a damaged archive, with what a library says of it."""
     sentence = "{subject} cannot be used: the archive is damaged ({error})"
     return ImageError(sentence, subject=archive.name, error=str(error))
