@@ -1,1 +1,1 @@
-"""Many cases into one output folder, by worker processes."""
+"""Segment many cases into one output folder, in worker processes."""

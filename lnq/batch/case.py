@@ -1,4 +1,4 @@
-"""What is done with one case of a batch: segment it, and put a folder with its results into the output, whole."""
+"""Segment one case of a batch, and put the complete folder of its results into the output."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lnq.inference.backends import Model
 from lnq.pipeline import segment
 from lnq.results.case_record import DONE, FORMATS, CaseRecord, Findings, Versions
 
-WORK_FOLDER = ".lnq-work"  # below the output: cases that are not finished
+WORK_FOLDER = ".lnq-work"  # folder below the output for cases that are not finished
 
 
 def run_case(case: Case, model: Model, settings: WorkerSettings, versions: Versions) -> CaseRecord:
-    """Segment a case and put its folder into the output, whole; returns its record.
+    """Segment a case and put its complete folder into the output. Returns its record.
 
-    A case that fails leaves nothing, and what an earlier run left of it stays.
+    A case that fails leaves no files. Its record says why, and its result of an earlier run stays.
     """
     start = time.perf_counter()
     records: list[CaseRecord] = []
@@ -54,7 +54,7 @@ def run_case(case: Case, model: Model, settings: WorkerSettings, versions: Versi
 def _segment_into(
     blank: CaseRecord, case: Case, model: Model, settings: WorkerSettings, folder: Path, scratch: Path
 ) -> CaseRecord:
-    """Segment one case and write its files; returns its record, but for the seconds."""
+    """Segment one case and write its files into `folder`. Returns its record, without the seconds."""
     options = settings.options
     state, digest = file_state(case), content_sha256(case)
     opened = case.open(scratch)
@@ -88,13 +88,13 @@ def _segment_into(
 
 
 def scratch_folder(output: Path, pid: int) -> Path:
-    """Where a worker process of this machine prepares its results."""
+    """The folder in which a worker process of this machine prepares its results."""
     return output / WORK_FOLDER / f"{os.uname().nodename}-{pid}"
 
 
 @contextmanager
 def _scratch(output: Path) -> Iterator[Path]:
-    """A folder of this process's own on the output's file system, gone afterwards."""
+    """Make a folder for this process alone on the output's file system, and remove it afterwards."""
     folder = scratch_folder(output, os.getpid())
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -105,7 +105,7 @@ def _scratch(output: Path) -> Iterator[Path]:
 
 
 def publish(result: Path, target: Path) -> None:
-    """Put a finished folder in the place of an earlier result. Raises FileExistsError where something else is there."""
+    """Move a finished folder to `target` and replace an earlier result. Raises FileExistsError for anything else."""
     _sync(result)
     if target.exists():
         if not is_result(target) and not (target.is_dir() and not any(target.iterdir())):
@@ -116,7 +116,7 @@ def publish(result: Path, target: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have a folder's files on the disk, so that they are whole under their final names after a power cut too."""
+    """Flush a folder's files to the disk, so that they are complete under their final names even after a power cut."""
     for path in (*folder.iterdir(), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Cases on the workers of a Dask cluster, which see the same files under the same paths."""
+"""Run cases on the workers of a Dask cluster. The workers must see the same files under the same paths."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lnq.version import __version__
 _CONNECT_SECONDS = 30
 _POLL_SECONDS = 0.2
 
-_idle: dict[str, list[Worker]] = {}  # of this process, by settings and limits: each has the model loaded
+_idle: dict[str, list[Worker]] = {}  # this process's idle workers, with the model loaded, by settings and limits
 _lock = threading.Lock()
 
 
 class ClusterPool:
-    """A `lnq.batch.pool.Pool` of a cluster's workers."""
+    """The workers of a cluster as a `lnq.batch.pool.Pool`."""
 
     def __init__(self, settings: WorkerSettings, limits: CaseLimits, address: str, stop: threading.Event) -> None:
         self._own_settings = settings
@@ -35,7 +35,7 @@ class ClusterPool:
         self._client: Any = None
 
     def start(self) -> Versions:
-        """Connect, and have one worker load the model. Raises StartError where one or the other fails."""
+        """Connect, and have one worker load the model. Raises StartError where either fails, Stopped when told to."""
         try:
             from distributed import Client
         except ImportError:
@@ -50,14 +50,14 @@ class ClusterPool:
         loading.add_done_callback(done.put)
         try:
             versions = from_plain(Versions, self._next(done, [loading]).result())
-        except (TypeError, ValueError) as error:  # of settings that the workers do not know
+        except (TypeError, ValueError) as error:  # the workers do not know these settings
             raise StartError(f"The cluster's workers have another version than this, {__version__}: {error}") from None
         if versions.lnq != __version__:
             raise StartError(f"The cluster's workers have version {versions.lnq}, this is {__version__}")
         return versions
 
     def run(self, cases: Sequence[Case]) -> Iterator[CaseRecord]:
-        """See `Pool`. A case whose worker is lost goes to another, three times, and then fails."""
+        """See `Pool`. A case that loses its worker is tried on another, three times, and then fails."""
         plain = [to_tagged(case) for case in cases]
         futures = self._client.map(_run, plain, settings=self._settings, limits=self._limits, pure=False)
         by_key = dict(zip((future.key for future in futures), cases, strict=True))
@@ -90,13 +90,13 @@ class ClusterPool:
             )
 
     def close(self) -> None:
-        """Let go of the cluster; its workers go on living."""
+        """Disconnect from the cluster. Its workers keep running."""
         if self._client is not None:
             self._client.close()
 
 
 def _run(case: dict[str, Any], settings: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
-    """On a cluster's worker: one case, in a process of its own that has the model loaded."""
+    """Run one case on a cluster's worker, in a process of its own that has the model loaded."""
     worker = _take(settings, limits)
     try:
         return worker.run(from_tagged(KINDS, case)).plain()
@@ -114,7 +114,7 @@ def _versions(settings: dict[str, Any], limits: dict[str, Any]) -> dict[str, str
 def _take(settings: dict[str, Any], limits: dict[str, Any]) -> Worker:
     with _lock:
         key = json.dumps([settings, limits])
-        for other in [k for k in _idle if k != key]:  # of runs that are over
+        for other in [k for k in _idle if k != key]:  # workers of runs that are over
             for worker in _idle.pop(other):
                 worker.close()
         idle = _idle.get(key, [])

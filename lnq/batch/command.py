@@ -1,4 +1,4 @@
-"""`process.py batch`: its options, and what a run says while it goes on."""
+"""The command `process.py batch`: its options, and its messages during a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger("lnq")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options, but for the model's."""
+    """Add the command's options, except those of the model."""
     parser.add_argument(
         "inputs", type=Path, nargs="+", metavar="IN", help="image file, DICOM series, zip archive, or folder of them"
     )
@@ -74,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
-    """The command; returns exit status and last sentence."""
+    """Run the command. Returns the exit status and the last sentence. Raises StartError where it cannot start."""
     if options.truth is not None and not options.truth.is_dir():
         raise StartError(f"--truth {options.truth} is not a folder")
     _refuse_contradictions(options)
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
 
 
 def _refuse_contradictions(options: argparse.Namespace) -> None:
-    """Raise StartError for options that cannot be used, or not together."""
+    """Raise StartError for options that cannot be used, alone or together."""
     wants_dicom = options.sr or options.format in DICOM_FORMATS
     if wants_dicom and options.case_names == "hash":
         raise StartError("DICOM results carry the patient's name: --case-names hash goes with image formats alone")
@@ -118,7 +118,7 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
 
 
 def count_failures(failures: Sequence[str]) -> str:
-    """One sentence for all that failed."""
+    """One sentence on all failed cases."""
     if len(failures) == 1:
         return failures[0]
     return f"{len(failures)} cases failed, the first: {failures[0]}"
@@ -159,7 +159,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Worker
 
 
 def _workers(options: argparse.Namespace) -> int:
-    """Cases at a time: half of a case is work for one CPU alone, and the other half's network keeps a few busy."""
+    """Cases at a time. Half the time of a case one CPU works alone; in the other half the network keeps a few busy."""
     cpus = available_cpus()
     return options.workers or max(min(2, cpus), cpus // 2)
 
@@ -175,7 +175,7 @@ def _pool(options: argparse.Namespace, settings: WorkerSettings, workers: int, s
 
 @contextmanager
 def _signals(stop: threading.Event, told: list[int]) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`, and are noted in `told`."""
+    """Have SIGINT and SIGTERM set `stop` and add their number to `told`. Only the main thread can do so."""
 
     def note(number: int, _frame: FrameType | None) -> None:
         told.append(number)
@@ -194,7 +194,7 @@ def _signals(stop: threading.Event, told: list[int]) -> Iterator[None]:
 
 @contextmanager
 def _silence(wanted: bool) -> Iterator[None]:
-    """Keep what libraries say from the terminal."""
+    """Keep log messages off the terminal where `wanted`."""
     handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler] if wanted else []
     for handler in handlers:
         handler.addFilter(_nothing)
@@ -211,7 +211,7 @@ def _nothing(_record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _log_file(path: Path | None) -> Iterator[None]:
-    """Messages go to a file too. Raises StartError where it cannot be written."""
+    """Append messages to a file too. Raises StartError where it cannot be written."""
     if path is None:
         yield
         return
@@ -230,7 +230,7 @@ def _log_file(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _progress(total: int, options: argparse.Namespace) -> Iterator[Callable[[CaseRecord, bool], None]]:
-    """What is told of each case: lines and a bar with the time left, lines of JSON, or nothing."""
+    """Yield a function that reports one case: by a line and a bar with the time left, a line of JSON, or not at all."""
     if options.quiet or options.json:
 
         def say(record: CaseRecord, new: bool) -> None:
@@ -245,7 +245,7 @@ def _progress(total: int, options: argparse.Namespace) -> Iterator[Callable[[Cas
 
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
     times = (bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn())
-    # lines on a terminal go above the bar; a pipe gets them as they are
+    # On a terminal, rich prints the lines above the bar. A pipe gets them unchanged.
     console = Console(stderr=True)
     with bars.Progress(*columns, *times, console=console, redirect_stdout=sys.stdout.isatty()) as progress:
         task = progress.add_task("Segmenting", total=total)
@@ -259,7 +259,7 @@ def _progress(total: int, options: argparse.Namespace) -> Iterator[Callable[[Cas
 
 
 def _log(record: CaseRecord, new: bool) -> None:
-    """To the log file alone: the terminal has its own lines."""
+    """Write a case's line to the log file alone. The terminal has its own lines."""
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
             level = logging.ERROR if record.status == FAILED else logging.INFO
@@ -267,7 +267,7 @@ def _log(record: CaseRecord, new: bool) -> None:
 
 
 def describe(record: CaseRecord, new: bool) -> str:
-    """One line for one case, and one for each warning; `new`: of this run."""
+    """One line for a case and one for each of its warnings. `new` says that this run made the result."""
     if record.findings is None:
         outcome = "failed" if record.status == FAILED else "left out"
         return _one_line(f"{record.case}: {outcome}: {record.error}")
@@ -281,5 +281,5 @@ def describe(record: CaseRecord, new: bool) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Without the line breaks that a file's name may hold."""
+    """The text without line breaks, which a file's name may hold."""
     return " ".join(text.splitlines())

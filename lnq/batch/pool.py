@@ -14,16 +14,19 @@ from lnq.results.case_record import CaseRecord, Versions
 
 
 class Pool(Protocol):
-    """Something that has cases done."""
+    """A set of workers that segment cases."""
 
     def start(self) -> Versions:
-        """Load the model; returns the versions that every result carries. Raises StartError where it cannot."""
+        """Load the model. Returns the versions that every result carries.
+
+        Raises StartError where the model cannot be loaded, Stopped when told to stop.
+        """
 
     def run(self, cases: Sequence[Case]) -> Iterator[CaseRecord]:
-        """The cases' records, as they are done. Raises Stopped when told to stop."""
+        """Yield the cases' records in the order in which they finish. Raises Stopped when told to stop."""
 
     def close(self) -> None:
-        """End all processes."""
+        """Let go of all workers. May be called twice."""
 
 
 class LocalPool:
@@ -34,7 +37,7 @@ class LocalPool:
         self._stop = stop
 
     def start(self) -> Versions:
-        """See `Pool`; one worker starts, the others with their first case."""
+        """See `Pool`. Only one worker starts here; the others start with their first case."""
         return self._workers[0].start()
 
     def run(self, cases: Sequence[Case]) -> Iterator[CaseRecord]:
@@ -54,7 +57,7 @@ class LocalPool:
 
     def close(self) -> None:
         """See `Pool`."""
-        self._stop.set()  # or a thread whose worker ends here would start another
+        self._stop.set()  # otherwise a thread would replace the worker that is closed here
         for worker in self._workers:
             worker.close()
 
@@ -62,7 +65,7 @@ class LocalPool:
 def _work_off(
     worker: Worker, waiting: queue.SimpleQueue[Case], done: queue.SimpleQueue[CaseRecord | Exception]
 ) -> None:
-    """A thread's work: one case after the other, until there is none or the run stops."""
+    """The work of one thread: one case after another, until none is waiting or the run stops."""
     try:
         while True:
             done.put(worker.run(waiting.get_nowait()))

@@ -1,4 +1,4 @@
-"""Many cases into one output folder, with a manifest that says what became of each."""
+"""Segment many cases into one output folder, with a manifest that records the outcome of each."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ from lnq.report.pages import PAGE, write_index
 from lnq.results.case_record import FAILED, SKIPPED, CaseRecord, Versions
 from lnq.results.node_table import NODES_CSV, NodeRow, read_case_table, write_table
 
-RESERVED = (MANIFEST, NODES_CSV, PAGE)  # the run's own files, which no case may be named after
+RESERVED = (MANIFEST, NODES_CSV, PAGE)  # the run's own files: no case may have such a name
 _LOCK = ".lnq-lock"
-_KEEP_UP_SECONDS = 60.0
+_KEEP_UP_SECONDS = 60.0  # least time between two updates of table and report
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Batch:
-    """One run over an output folder: what is there, what is to be done, and the manifest that keeps up."""
+    """One run over an output folder: the cases found, the earlier results, and the manifest of both."""
 
     found: Sequence[Found]
     settings: WorkerSettings
     overwrite: bool = False
     stopping: Callable[[], bool] = lambda: False
-    records: dict[str, CaseRecord] = field(default_factory=dict)  # by case, in the manifest's order at the end
-    _rows: dict[str, list[NodeRow]] = field(default_factory=dict)  # of the cases that are done
-    _written: float = field(default_factory=time.monotonic)  # when table and report last were
+    records: dict[str, CaseRecord] = field(default_factory=dict)  # by case; after the run in the manifest's order
+    _rows: dict[str, list[NodeRow]] = field(default_factory=dict)  # by case; empty for one that is not done
+    _written: float = field(default_factory=time.monotonic)  # time in s of the last update of table and report
 
     @property
     def output(self) -> Path:
         return Path(self.settings.output)
 
     def run(self, pool: Pool) -> Generator[tuple[CaseRecord, bool]]:
-        """Each case's record, and whether it is of this run, as they come.
+        """Yield each case's record, and whether this run made it, in the order in which they come.
 
-        A case that an earlier run finished, from the same contents, with the same weights and options and, where a
-        truth is given, with its scores, is not done again. Raises StartError where the model cannot be loaded.
+        A case is not done again where an earlier run finished it from the same contents, with the same model, weights
+        and options, and with scores of the same truth where one is given. Raises StartError where the model cannot be
+        loaded or another run holds the folder, Stopped when told to stop.
         """
         with _alone(self.output):
             yield from self._run(pool)
@@ -69,13 +70,13 @@ class Batch:
             try:
                 yield from self._work_off(pool, to_do)
             finally:
-                pool.close()  # before the last word on what is there
+                pool.close()  # no worker may add a result once the manifest is written
                 self._finish()
         finally:
             pool.close()
 
     def _check(self, versions: Versions, to_do: list[Case]) -> Iterator[tuple[CaseRecord, bool]]:
-        """What needs no work; the other cases are added to `to_do`."""
+        """Yield the records that need no work, and add the other cases to `to_do`."""
         for found in self.found:
             if self.stopping():
                 raise Stopped
@@ -90,37 +91,37 @@ class Batch:
             yield record, isinstance(found, SetAside)
 
     def _work_off(self, pool: Pool, to_do: list[Case]) -> Iterator[tuple[CaseRecord, bool]]:
-        """Have the cases done; the manifest grows by a line for each."""
+        """Have the pool run the cases, and append a line to the manifest for each."""
         with open(self.output / MANIFEST, "a") as manifest:
             for record in pool.run(to_do):
                 self._keep(record)
                 manifest.write(record.line())
                 manifest.flush()
-                if time.monotonic() - self._written > _KEEP_UP_SECONDS:  # for those who look while the run goes on
+                if time.monotonic() - self._written > _KEEP_UP_SECONDS:  # for people who look during the run
                     self._write_results()
                 yield record, True
 
     def _keep(self, record: CaseRecord) -> None:
-        """Note a case's record and, once, its nodes."""
+        """Remember a case's record, and read the table of its nodes."""
         self.records[record.case] = record
         rows = read_case_table(self.output / record.case) if record.is_done else None
         self._rows[record.case] = rows or []
 
     def _earlier(self) -> list[CaseRecord]:
-        """Results of earlier runs over other inputs: they stay, in the manifest too."""
+        """Records of earlier runs over other inputs. They stay in the folder and in the manifest."""
         own = {found.case.name for found in self.found}
         earlier = read_manifest(self.output)
         return [r for name, r in earlier.items() if name not in own and read_record(self.output, name)]
 
     def _finished(self, case: Case, versions: Versions) -> CaseRecord | None:
-        """What an earlier run made of a case, where it need not be done again."""
+        """An earlier run's record of a case; None where the case must be done again."""
         record = None if self.overwrite else read_record(self.output, case.name)
         if record is None or not is_current(record, case, self.settings, versions):
             return None
         return record
 
     def _finish(self) -> None:
-        """Write the manifest, the table of all nodes and the report, in the order in which the cases were found."""
+        """Write the manifest, the table of all nodes and the report, with cases in the order of `found`."""
         order = {found.case.name: index for index, found in enumerate(self.found)}
         names = sorted(self.records, key=lambda name: order.get(name, -1))
         self.records = {name: self.records[name] for name in names}
@@ -139,7 +140,7 @@ class Batch:
 
 
 def _own_names(found: Sequence[Found], output: Path) -> list[Found]:
-    """The cases under the names of their earlier results, and none under that of another one's."""
+    """Rename cases: each takes the name of its own earlier result, and none that of another case's result."""
     results = (read_record(output, path.parent.name) for path in sorted(output.glob(f"*/{CASE_JSON}")))
     earlier = {record.case: record for record in results if record is not None}
     known = {record.id: name for name, record in earlier.items()}
@@ -159,7 +160,7 @@ def _own_names(found: Sequence[Found], output: Path) -> list[Found]:
 
 
 def _is_anothers(record: CaseRecord, found: Found) -> bool:
-    """Whether a result of the case's name is of other contents."""
+    """Whether a result with the case's name was made of other contents."""
     if record.id == found.case.identity:
         return False
     if not isinstance(found.case, Case) or record.findings is None:
@@ -171,12 +172,12 @@ def _is_anothers(record: CaseRecord, found: Found) -> bool:
 
 
 def _set_aside(found: SetAside, settings: WorkerSettings) -> CaseRecord:
-    """The record of what is not segmented."""
+    """The record of something that is not segmented."""
     return record_of_failure(found.case, settings, found.reason, status=FAILED if found.failed else SKIPPED)
 
 
 def is_current(record: CaseRecord, case: Case, settings: WorkerSettings, versions: Versions) -> bool:
-    """Whether a result is what this run would make."""
+    """Whether a finished case's result is the one that this run would make."""
     output, findings = Path(settings.output), record.findings
     if (
         findings is None
@@ -195,14 +196,14 @@ def is_current(record: CaseRecord, case: Case, settings: WorkerSettings, version
 
 
 def _has_scores(record: CaseRecord, case: Case, settings: WorkerSettings) -> bool:
-    """Whether the scores are those of the truth that is there now, if there is one."""
+    """Whether the record's scores belong to today's truth. True where there is no truth."""
     wanted = truth_sha256(case, settings.truth)
     return wanted is None or (record.scores is not None and record.scores.truth_sha256 == wanted)
 
 
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
-    """Hold the output folder for this run, without what a killed one left. Raises StartError where another runs."""
+    """Lock the output folder for this run and remove a killed run's leftovers. Raises StartError where another runs."""
     with open(output / _LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -218,7 +219,7 @@ def _alone(output: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(output: Path) -> None:
-    """What a run that was killed had not finished."""
+    """Remove what a killed run had not finished."""
     shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
     for part in output.glob(".*.part-*"):
         part.unlink(missing_ok=True)

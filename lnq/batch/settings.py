@@ -1,4 +1,4 @@
-"""What a run's worker processes are told, and the limits of a case."""
+"""The settings of a run's worker processes, and the limits of a case."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from lnq.results.case_record import ResultOptions
 class WorkerSettings:
     """All that a worker process needs to know, as plain values."""
 
-    output: str
-    bundle: str
+    output: str  # path of the output folder
+    bundle: str  # path of the model bundle
     device: str = "auto"
-    threads: int = 0  # of the network on a CPU; 0: all that may be used
+    threads: int = 0  # CPU threads of the network; 0 for all that may be used
     precision: str = "f32"  # of the network on a CPU
-    mirror: int | None = None  # instead of the bundle's
-    truth: str | None = None  # a folder of masks named as their cases
-    private: bool = False  # no path or file name in what is written
+    mirror: int | None = None  # replaces the bundle's value where given
+    truth: str | None = None  # path of a folder with masks that are named like their cases
+    private: bool = False  # results and messages show no path or file name
     options: ResultOptions = field(default_factory=ResultOptions)
 
     def said(self, message: Message, about: Subject) -> str:
-        """A message as results and terminals show it: with names and paths, or where these are private without."""
+        """The text of a message in results and on the terminal: without names and paths where these are private."""
         return message.without_names(about.name) if self.private else str(message)
 
 
 @dataclass(frozen=True)
 class CaseLimits:
-    """What one case may take; 0: no limit."""
+    """The most that one case may take. 0 means no limit."""
 
     seconds: float = 0.0
-    memory_gb: float = 0.0  # of the worker process, model included
+    memory_gb: float = 0.0  # 1e9 bytes of the worker process, including the model

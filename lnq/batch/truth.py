@@ -1,4 +1,4 @@
-"""Masks to hold a result against, named as the cases."""
+"""Truth masks to compare results with. They are named like the cases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lnq.results.case_record import TruthScores
 
 
 def truth_path(case: Case, folder: str | None) -> Path | None:
-    """The mask in `folder` that bears the case's name (or `x-seg` for a CT `x-ct`)."""
+    """The mask in `folder` with the case's plain name (or `x-seg` for a CT `x-ct`); None where there is none."""
     if folder is None:
         return None
     name = case.plain_name
@@ -29,7 +29,7 @@ def truth_path(case: Case, folder: str | None) -> Path | None:
 
 
 def truth_sha256(case: Case, folder: str | None) -> str | None:
-    """Hex SHA-256 of the case's truth; None where there is none."""
+    """Hex SHA-256 of the case's truth file; None where there is none."""
     path = truth_path(case, folder)
     return None if path is None else file_sha256(path)
 
@@ -49,6 +49,6 @@ def read_truth(case: Case, folder: str | None, grid: Volume) -> Volume | None:
 
 
 def score(mask: Volume, truth: Volume, sha256: str) -> TruthScores:
-    """Dice and ASSD of a mask, as the record holds them; `sha256` is the truth's."""
+    """Dice and ASSD of a mask against the truth on the same grid, rounded for the record. `sha256` is the truth's."""
     distance, overlap = assd_mm(mask, truth), dice(mask.array, truth.array)
     return TruthScores(round(overlap, 4), round(distance, 3) if math.isfinite(distance) else None, sha256)

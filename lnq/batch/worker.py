@@ -1,4 +1,4 @@
-"""Worker processes from outside: a case that takes too long or too much memory, or crashes, ends alone."""
+"""Start and watch worker processes. A case that takes too long, takes too much memory or crashes ends alone."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from lnq.results.case_record import CaseRecord, Versions
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POLL_SECONDS = 0.1
-_START_SECONDS = 300.0  # a GPU's libraries from a slow disk take a while
+_START_SECONDS = 300.0  # loading a GPU's libraries from a slow disk takes a while
 
 logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """One worker process, started when first needed and again after it was ended."""
+    """One worker process. It starts when first needed, and again after it has ended."""
 
     def __init__(
         self, settings: WorkerSettings, limits: CaseLimits, stopping: Callable[[], bool] = lambda: False
@@ -43,12 +43,12 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Any = None
         self._closing = threading.Lock()
-        self.versions: Versions | None = None  # once the model was loaded
+        self.versions: Versions | None = None  # None until the model is loaded
 
     def start(self) -> Versions:
-        """Start the process and have it load the model, whose versions are returned.
+        """Start the process and have it load the model. Returns the versions of program and model.
 
-        Raises StartError where it cannot, Stopped when told to.
+        Raises StartError where either fails, Stopped when told to stop.
         """
         ours, theirs = Pipe()
         command = [sys.executable, "-m", "lnq.batch.worker_process", str(theirs.fileno())]
@@ -63,7 +63,7 @@ class Worker:
         )
         theirs.close()
         self._connection = ours
-        target = _drop_lines if self._settings.private else _log_lines  # what it says may hold paths
+        target = _drop_lines if self._settings.private else _log_lines  # the process's output may show paths
         threading.Thread(target=target, args=(self._process.stdout,), daemon=True).start()
         self._send(to_plain(self._settings))
         answer, problem = self._wait(CaseLimits(_START_SECONDS))
@@ -77,7 +77,11 @@ class Worker:
         return self.versions
 
     def run(self, case: Case) -> CaseRecord:
-        """Have a case done; returns its record. Raises Stopped when told to, StartError as `start`."""
+        """Have the process segment a case. Returns its record.
+
+        A case that ends without an answer gets a record of failure. Raises Stopped when told to stop, and StartError as
+        `start` does.
+        """
         if self._process is None:
             self.start()
         begun = time.perf_counter()
@@ -95,11 +99,11 @@ class Worker:
     def _send(self, message: dict[str, Any]) -> None:
         try:
             self._connection.send_bytes(json.dumps(message).encode())
-        except OSError:  # the process has ended: _wait says so
+        except OSError:  # the process has ended, which _wait will report
             return
 
     def _wait(self, limits: CaseLimits) -> tuple[dict[str, Any] | None, str]:
-        """The answer, or None and what happened instead, as a sentence's end."""
+        """The process's answer, or None and the end of a sentence that says what happened instead."""
         process = self._process
         if process is None:  # the run has ended
             raise Stopped
@@ -130,7 +134,7 @@ class Worker:
 
 
 def resident_gb(pid: int) -> float:
-    """Memory in use by a process, in 1e9 bytes; 0 where that is not known."""
+    """Resident memory of a process, in 1e9 bytes; 0 where it is not known."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -139,7 +143,7 @@ def resident_gb(pid: int) -> float:
 
 
 def _ending(status: int) -> str:
-    """What a process that has ended without an answer died of."""
+    """The end of a sentence that says how a process ended, from its exit status."""
     if status == -signal.SIGKILL:
         return "was killed, for memory as a rule"
     if status < 0:

@@ -1,10 +1,11 @@
-"""The process that segments a batch's cases: loads the model once, and then does what it is told.
+"""The process that segments a batch's cases: it loads the model once, and then takes one case after another.
 
     python -m lnq.batch.worker_process FD
 
-FD is one end of a pair of connected sockets. Messages are JSON: first the settings, answered by what was loaded or a
-sentence that says why not; then a case at a time, answered by its record. It ends when the other end is
-closed, in the middle of a case too: nothing goes on after the process that it works for is gone.
+FD is one end of a pair of connected sockets. Messages are JSON. The first one holds the settings; the answer holds the
+versions, or a sentence that says why the model cannot be loaded. Each later message is a case, and the answer is its
+record. The process ends as soon as the other end closes, even in the middle of a case, so that it never outlives the
+process that it works for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lnq.errors import BundleError
 
 
 def _listen(connection: Connection, messages: queue.SimpleQueue[Any]) -> None:
-    """Pass on what comes in, and end this process with the connection."""
+    """Pass on the messages that arrive, and end this process when the connection ends."""
     while True:
         try:
             messages.put(json.loads(connection.recv_bytes()))
@@ -31,7 +32,7 @@ def _listen(connection: Connection, messages: queue.SimpleQueue[Any]) -> None:
 
 
 def main(descriptor: int) -> None:
-    """Work until the connection ends."""
+    """Work until the connection on this file descriptor ends."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     connection = Connection(descriptor)
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""The files of a case's folder."""
+"""Write the files of a case's folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lnq.pipeline import Segmentation
 from lnq.results.case_record import FORMATS, IMAGE_FORMATS, REPORT, SEGMENTS, CaseRecord, ResultOptions
 from lnq.results.node_table import rows_of, write_case_table
 
-MASK = "segmentation"  # with the format's extension
+MASK = "segmentation"  # the mask's file name, without the format's extension
 
 
 @dataclass(frozen=True, eq=False)
 class CaseResults:
-    """What is written of a case."""
+    """The results of a case that are written to its folder."""
 
     record: CaseRecord
     opened: OpenedCase
@@ -25,7 +25,7 @@ class CaseResults:
     truth: Volume | None
 
     def write(self, folder: Path, options: ResultOptions) -> None:
-        """Fill a case's folder with all but the record."""
+        """Write all files of a case except its record into `folder`. Raises OSError where one cannot be written."""
         found = self.segmentation
         rows = rows_of(self.record.case, found.nodes)
         write_case_table(folder, rows)
@@ -49,11 +49,11 @@ class CaseResults:
         return self.record.case if scores is None else f"{self.record.case}, Dice {scores.dice:.2f}"
 
     def _write_dicom(self, folder: Path, options: ResultOptions) -> None:
-        """Write the DICOM objects asked for, derived from the case's series."""
+        """Write the DICOM objects that the options ask for. They refer to the case's series."""
         from lnq.results.dicom_common import Maker
 
         versions = self.record.versions
-        assert versions is not None  # a case that is segmented has a model
+        assert versions is not None  # a segmented case was segmented by some version
         found, slices = self.segmentation, self.opened.slices
         maker = Maker("lnq", versions.lnq, versions.weights)
         if options.format == "dicom-seg" or options.sr:
