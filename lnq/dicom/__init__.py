@@ -1,1 +1,1 @@
-"""CT objects in: which series there are, and one of them read."""
+"""Read CTs from DICOM files: find the series, choose among them, and read one."""

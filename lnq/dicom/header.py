@@ -1,4 +1,4 @@
-"""The header of one DICOM file: how such a file is told, what is read of it, and what kind of image it is."""
+"""The header of one DICOM file: recognise such a file, read its tags, and tell what kind of image it is."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pydicom
 
 from lnq.errors import ImageError
 
-PREAMBLE_BYTES = 132  # the last four are "DICM"
+PREAMBLE_BYTES = 132  # at the start of a DICOM file; the last four are "DICM"
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
 SCALE = ("RescaleSlope", "RescaleIntercept")
-PATIENT_AND_STUDY = (  # of which objects must have an element, empty where the CT lacks it
+PATIENT_AND_STUDY = (  # every object must have these elements, empty where the CT lacks them
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
     "StudyID", "AccessionNumber",
 )  # fmt: skip
-MORE_OF_STUDY = (  # which objects leave out where the CT lacks them
+MORE_OF_STUDY = (  # objects leave out those of these elements that the CT lacks
     "SpecificCharacterSet", "TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified",
     "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence", "OtherPatientNames",
     "PatientBirthTime", "EthnicGroup", "PatientComments", "QualityControlSubject", "PatientIdentityRemoved",
@@ -34,8 +34,8 @@ MORE_OF_STUDY = (  # which objects leave out where the CT lacks them
     "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID",
     "ClinicalTrialTimePointDescription",
 )  # fmt: skip
-DATED = ("Study", "Series", "Acquisition", "Content", "InstanceCreation")  # what has a date and a time
-OF_CHOICE = (  # what tells which series a file belongs to, and whether that is a CT to segment
+DATED = ("Study", "Series", "Acquisition", "Content", "InstanceCreation")  # each has a tag ...Date and a tag ...Time
+OF_CHOICE = (  # tags that tell which series a file belongs to, and whether that is a CT to segment
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SOPInstanceUID",
@@ -49,8 +49,8 @@ OF_CHOICE = (  # what tells which series a file belongs to, and whether that is 
     "NumberOfFrames",
     "Rows",  # comes after all the others: a header that has it was not cut off
 )
-OF_IMAGE = (*OF_CHOICE, *GEOMETRY, *SCALE, "SamplesPerPixel", "BitsAllocated")  # what is needed to read the pixels
-OF_RESULTS = (  # what objects that refer to a slice need besides
+OF_IMAGE = (*OF_CHOICE, *GEOMETRY, *SCALE, "SamplesPerPixel", "BitsAllocated")  # tags needed to read the pixels
+OF_RESULTS = (  # tags that objects need to refer to a slice, besides those of the image
     *IDENTITY,
     *PATIENT_AND_STUDY,
     *MORE_OF_STUDY,
@@ -62,14 +62,14 @@ OF_RESULTS = (  # what objects that refer to a slice need besides
 
 @dataclass(frozen=True, eq=False)
 class SliceFile:
-    """A file of a CT series, with all of its header that images and results need: it is read once."""
+    """A file of a CT series, and the tags of its header that images and results need. The header is read only once."""
 
     path: Path
     header: pydicom.Dataset
 
     @staticmethod
     def read(path: Path) -> SliceFile:
-        """What is needed for the image is decoded. Raises ImageError where that is damaged."""
+        """Read a file's header and decode the tags of the image. Raises ImageError where these are damaged."""
         return SliceFile(path, read_header(path, OF_IMAGE, OF_RESULTS))
 
 
@@ -79,7 +79,7 @@ def is_dicom(start: bytes) -> bool:
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Whether a file carries DICOM's preamble; not where it cannot be read."""
+    """Whether a file carries DICOM's preamble. False where it cannot be read."""
     try:
         with path.open("rb") as file:
             return is_dicom(file.read(PREAMBLE_BYTES))
@@ -88,7 +88,7 @@ def is_dicom_file(path: Path) -> bool:
 
 
 def read_header(path: Path, tags: Sequence[str], later: Sequence[str] = ()) -> pydicom.Dataset:
-    """These tags of a DICOM file, decoded, and those of `later` as they are. Raises ImageError where it is damaged."""
+    """Read `tags` and `later` of a DICOM file. Only the former are decoded. Raises ImageError for a damaged file."""
     try:
         return parse_header(path, tags, later)
     except Exception:
@@ -96,18 +96,18 @@ def read_header(path: Path, tags: Sequence[str], later: Sequence[str] = ()) -> p
 
 
 def parse_header(source: Path | BinaryIO, tags: Sequence[str], later: Sequence[str] = ()) -> pydicom.Dataset:
-    """As `read_header`, also of a stream. What pydicom raises of a damaged one is of many kinds."""
+    """Like `read_header`, also from a stream. pydicom raises errors of many kinds for a damaged one."""
     if isinstance(source, Path):
         with _Bounded(source) as file:
             return parse_header(file, tags, later)
     header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=[*tags, *later])
     for tag in tags:
-        header.get(tag)  # values are decoded when they are asked for
+        header.get(tag)  # pydicom decodes a value at the first access
     return header
 
 
 class _Bounded(io.BufferedReader):
-    """A file that makes no room for more bytes than it has, whatever length a damaged header claims."""
+    """A file that allocates no more bytes than it has, whatever length a damaged header claims."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
@@ -119,7 +119,7 @@ class _Bounded(io.BufferedReader):
 
 
 def is_whole(header: pydicom.Dataset) -> bool:
-    """Whether a header was not cut off: it tells what object of which series this is and, of a CT, its size."""
+    """Whether a header is complete: it names its object, its series and its modality, and the size of a CT."""
     told = all(header.get(tag) for tag in ("SOPInstanceUID", "SeriesInstanceUID", "Modality"))
     return told and (header.Modality != "CT" or bool(header.get("Rows")))
 
@@ -130,12 +130,12 @@ def is_scout(header: pydicom.Dataset) -> bool:
 
 
 def is_ct_slice(header: pydicom.Dataset) -> bool:
-    """Whether a header (with Modality and ImageType) is that of a CT image, and no scout view."""
+    """Whether a header (with Modality and ImageType) belongs to a CT image that is not a scout view."""
     return header.get("Modality") == "CT" and not is_scout(header)
 
 
 def count_of(header: pydicom.Dataset, tag: str) -> int:
-    """What a tag counts, 1 where it is missing or no number."""
+    """The count that a tag holds; 1 where it is missing, 0 or not a number."""
     try:
         return int(header.get(tag) or 1)
     except (TypeError, ValueError):

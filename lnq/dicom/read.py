@@ -1,4 +1,4 @@
-"""A CT series read: headers by pydicom, pixels by SimpleITK's GDCM."""
+"""Read a CT series: its headers by pydicom, its pixels by SimpleITK's GDCM."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from lnq.image.itk import name_problem
 from lnq.image.plausible import MOST_HU
 from lnq.image.volume import Volume
 
-_GAP_TOLERANCE = 0.1  # slice gaps may differ by this part of their median: scanners round positions
-_TILT_DEGREES = 0.1  # between the stack's direction and the slices' normal: 0.5 mm over a chest
-_ANGLE_TOLERANCE = 1e-3  # of direction cosines between slices
-_MOST_PIXELS = 2**24  # of a compressed slice, whose file's length tells nothing
+_GAP_TOLERANCE = 0.1  # slice gaps may differ by this fraction of their median, because scanners round positions
+_TILT_DEGREES = 0.1  # largest angle between the stack's direction and the slices' normal: 0.5 mm over a chest
+_ANGLE_TOLERANCE = 1e-3  # largest difference of direction cosines
+_MOST_PIXELS = 2**24  # in a slice: the file's length does not limit those of a compressed one
 
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
-    """Where one CT slice lies: position and direction cosines in patient coordinates (L, P, S), in mm."""
+    """The geometry of one CT slice: position (mm) and direction cosines in patient coordinates (L, P, S)."""
 
     file: SliceFile
     position: np.ndarray  # [3], centre of the first voxel
-    row: np.ndarray  # [3], unit, along which the column index grows
-    column: np.ndarray  # [3], unit, along which the row index grows
-    pixel_mm: tuple[float, float]  # between rows, between columns
+    row: np.ndarray  # [3], unit vector along which the column index grows
+    column: np.ndarray  # [3], unit vector along which the row index grows
+    pixel_mm: tuple[float, float]  # distance between rows, between columns
     size: tuple[int, int]  # rows, columns
-    bits: int  # of a pixel
+    bits: int  # allocated for each pixel
 
     @property
     def normal(self) -> np.ndarray:
@@ -43,16 +43,15 @@ class _Slice:
 
 
 def is_dicom_folder(path: Path) -> bool:
-    """Whether a folder holds a DICOM file itself (not in a folder below it)."""
+    """Whether a folder holds a DICOM file directly, not in a folder below it."""
     return path.is_dir() and any(is_dicom_file(file) for file in _files(path))
 
 
 def read_dicom_series(folder: Path) -> Volume:
-    """HU of the folder's CT series, with the geometry of the headers.
+    """Read the folder's CT series: int16 HU [Z, Y, X], with the geometry of the headers.
 
-    Of several CT series one is taken by the rules of `lnq.dicom.series`. Raises ImageError where there is no CT, or one
-    whose slices differ in size or direction, are missing, doubled, unevenly spaced or tilted, or whose files are
-    damaged.
+    The rules of `lnq.dicom.series` choose among several CT series. Raises ImageError where there is no CT, where its
+    slices differ in size or direction, are missing, doubled, unevenly spaced or tilted, or where files are damaged.
     """
     folder = Path(folder)
     try:
@@ -62,9 +61,9 @@ def read_dicom_series(folder: Path) -> Volume:
 
 
 def read_dicom_files(files: Sequence[Path], name: str) -> tuple[Volume, list[SliceFile]]:
-    """As `read_dicom_series`, of the CT series that `files` are the slices of, wherever they lie; and these slices.
+    """Like `read_dicom_series`, from the files of a CT series' slices, in any folders. Also returns the slices.
 
-    The slices come in the volume's order. `name` stands for the series in errors.
+    The slices come in the volume's order. Errors call the series `name`.
     """
     try:
         return _read([SliceFile.read(file) for file in files])
@@ -95,7 +94,10 @@ def _ct_series(folder: Path) -> list[SliceFile]:
 
 
 def _chosen(found: Sequence[Series]) -> Series:
-    """The CT series that a folder was named for. Where none is suitable by the rules, any that is no scout view."""
+    """The CT series to read from a folder. Where the rules accept none, all but scout views are candidates.
+
+    Raises ImageError where there is no candidate.
+    """
     usable = [series for series in found if is_ct_slice(series.header)]
     suitable = [series for series in usable if unsuitable(series) is None]
     if usable:
@@ -130,7 +132,7 @@ def _slice(file: SliceFile) -> _Slice:
         cosines = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
         pixel_mm = (float(header.PixelSpacing[0]), float(header.PixelSpacing[1]))
         size, bits = (int(header.Rows), int(header.Columns)), int(header.BitsAllocated)
-        scale = [float(value) for value in map(header.get, SCALE) if value is not None]  # GDCM takes 1 or 0 for NaN
+        scale = [float(value) for value in map(header.get, SCALE) if value is not None]  # GDCM reads NaN as 1 or 0
         if not (np.isfinite([*position, *pixel_mm, *scale]).all() and min(pixel_mm) > 0 and min(size) > 0):
             raise ValueError
     except (AttributeError, TypeError, ValueError, IndexError, OverflowError):
@@ -174,7 +176,7 @@ def _affine(slices: list[_Slice]) -> np.ndarray:
 
 
 def _read_pixels(slices: list[_Slice]) -> np.ndarray:
-    """[Z, Y, X] int16 HU (rescale slope and intercept applied), clamped to what int16 holds."""
+    """Read the pixels as int16 HU [Z, Y, X]: rescale slope and intercept applied, clamped to the range of int16."""
     import SimpleITK as sitk
 
     for s in slices:
@@ -195,7 +197,7 @@ def _read_pixels(slices: list[_Slice]) -> np.ndarray:
 
 
 def _check_pixels(s: _Slice) -> None:
-    """Raise ImageError unless a slice's file is whole and holds as many pixels as its header claims."""
+    """Raise ImageError unless a slice's file is complete and holds as many pixels as its header claims."""
     problem = name_problem(s.file.path)
     if problem:
         raise ImageError("{problem}", problem=problem)

@@ -1,7 +1,7 @@
-"""DICOM series: gathered from files that lie anywhere, and the axial CT of each study chosen by rules.
+"""Gather DICOM series from files in any folders, and choose the axial CT of each study by rules.
 
-A series is left out, with the reason, unless it is an axial CT of enough slices; of those that remain in a study one is
-segmented. What is chosen can be named instead.
+A series is left out, with the reason, unless it is an axial CT of enough slices. One of a study's remaining series is
+segmented. The user can name series instead.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from lnq.errors import Message, Words
 from lnq.image.headers.layout import printable
 
 LEAST_SLICES = 10
-_AXIAL_COSINE = 0.9  # of the slices' normal with the patient's long axis: up to 26 degrees of tilt
+_AXIAL_COSINE = 0.9  # least cosine of the slices' normal with the patient's long axis: up to 26 degrees of tilt
 _USUAL_MM = 3.0  # slice distance of the training data
-_SAME_LENGTH = 0.9  # scans of at least this part of the longest one count as equally long
+_SAME_LENGTH = 0.9  # a scan of at least this fraction of the longest one counts as equally long
 
 
 @dataclass
 class Series:
-    """The objects of one series, each once, scout views apart from the others."""
+    """The objects of one series, each once. Scout views are a series of their own."""
 
     uid: str
     study_uid: str
-    folder: Path  # that holds all of its files; an archive's path for those within
+    folder: Path  # deepest folder that holds all of its files, or the path of their archive
     header: pydicom.Dataset  # of its first object
-    archive: bool = False
+    archive: bool = False  # whether its files are members of an archive
     places: list[str] = field(default_factory=list)  # the files' paths, or their names in the archive
-    positions_mm: list[tuple[float, ...]] = field(default_factory=list)  # ImagePositionPatient of those that have one
+    positions_mm: list[tuple[float, ...]] = field(default_factory=list)  # ImagePositionPatient, where an object has it
 
     @property
     def study(self) -> str:
-        """What its study is known by: the UID, or else the folder."""
+        """The identity of its study: the UID, or else the folder."""
         return self.study_uid or str(self.folder)
 
     def text(self, tag: str) -> str:
@@ -47,7 +47,7 @@ class Series:
         return str(self.header.get(tag) or "")
 
     def normal(self) -> np.ndarray | None:
-        """[3], unit: the slices' normal in patient coordinates; None without a usable orientation."""
+        """The slices' normal, a unit vector [3] in patient coordinates; None without a usable orientation."""
         try:
             cosines = np.array(self.header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
         except (AttributeError, TypeError, ValueError):
@@ -57,28 +57,28 @@ class Series:
         return normal / length if length > 0.5 else None
 
     def slice_distance_mm(self) -> float:
-        """Median distance of neighbouring slices, 0 where positions are missing."""
+        """Median distance of neighbouring slices; 0 where positions are missing."""
         normal = self.normal()
         if normal is None or len(self.positions_mm) < 2:
             return 0.0
         return float(np.median(np.diff(np.sort(np.array(self.positions_mm) @ normal))))
 
     def length_mm(self) -> float:
-        """Of the scan along its normal, 0 where it is not known."""
+        """Length of the scan along its normal; 0 where it is not known."""
         return self.slice_distance_mm() * len(self.places)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which series are segmented; without any of these one suitable series per study."""
+    """Which series are segmented. By default this is one suitable series per study."""
 
-    uids: frozenset[str] = frozenset()  # exactly these
-    description: re.Pattern[str] | None = None  # those whose SeriesDescription it occurs in
-    every: bool = False  # all suitable ones
+    uids: frozenset[str] = frozenset()  # series with these SeriesInstanceUIDs
+    description: re.Pattern[str] | None = None  # series in whose SeriesDescription it is found
+    every: bool = False  # all suitable series
 
     @property
     def by_name(self) -> bool:
-        """Whether the user names the series: then the rules are not asked."""
+        """Whether the user names the series. If so, the rules do not apply."""
         return bool(self.uids) or self.description is not None
 
 
@@ -86,7 +86,7 @@ ONE_PER_STUDY = Choice()
 
 
 def read_uids(path: Path) -> frozenset[str]:
-    """The column `series_uid` of a CSV file. Raises ValueError where there is none."""
+    """Read the column `series_uid` of a CSV file. Raises ValueError where file or column are missing or empty."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -99,7 +99,7 @@ def read_uids(path: Path) -> frozenset[str]:
 
 
 def unsuitable(series: Series) -> Message | None:
-    """Why a series is no CT to segment, as a sentence's end; None where it is one."""
+    """The reason why a series is not a CT to segment, as the end of a sentence; None where it is one."""
     modality = series.text("Modality")
     if modality != "CT":
         return Message("it holds {modality} images, not a CT", modality=printable(modality, 20))
@@ -116,10 +116,10 @@ def unsuitable(series: Series) -> Message | None:
 
 
 def choose(candidates: Sequence[Series]) -> Series:
-    """The one of a study's suitable series that is segmented.
+    """Choose the series to segment among a study's suitable series, of which there must be one.
 
-    In this order: of the longest scans (to a tenth), with contrast medium before without, the one whose slice distance
-    is nearest to 3 mm (by factor), with most slices, of the lowest number and UID.
+    Only scans within a tenth of the longest one count. Among these the criteria are, in this order: contrast medium,
+    the slice distance nearest to 3 mm (as a factor), the most slices, the lowest number, the lowest UID.
     """
     longest = max(s.length_mm() for s in candidates)
     long = [s for s in candidates if s.length_mm() >= _SAME_LENGTH * longest]
@@ -140,9 +140,9 @@ def _rank(series: Series) -> tuple[bool, float, int, int, str]:
 
 
 def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], list[tuple[Series, Message]]]:
-    """The series to segment, and the others with the reason, each in the given order.
+    """Split series into those to segment and the others, each of these with the reason why not.
 
-    A study in which nothing is suitable keeps all of its series among the others.
+    The former keep the given order. All series of a study without a suitable one are among the others.
     """
     gathered = list(gathered)
     reasons: dict[int, Message] = {}
@@ -168,19 +168,19 @@ def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], li
 
 
 def _shown(uid: str) -> str:
-    """A UID for a message; what is none in truth may be anything, a name too."""
+    """A UID for a message. A text that is not a valid UID could be anything, even a patient's name."""
     return Words(uid) if re.fullmatch(r"[0-9.]{1,64}", uid) else printable(uid, 64)
 
 
 class Gatherer:
-    """Collects objects into series; the same object met twice counts once."""
+    """Collects objects into series. An object that comes twice counts once."""
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, str, bool], Series] = {}
         self._seen: set[str] = set()
 
     def add(self, header: pydicom.Dataset, place: str, folder: Path, archive: bool = False) -> None:
-        """Add one object with its header (of `OF_CHOICE`); `folder` is that of the file, or the archive."""
+        """Add an object by its header (tags of `OF_CHOICE`). `folder` is the file's folder, or the archive."""
         sop, uid = str(header.SOPInstanceUID), str(header.SeriesInstanceUID)
         if sop in self._seen:
             return
@@ -200,12 +200,12 @@ class Gatherer:
             series.positions_mm.append((x, y, z))
 
     def all(self) -> list[Series]:
-        """The series, in the order in which they were met."""
+        """All series, in the order of their first objects."""
         return list(self._series.values())
 
 
 def common_folder(one: Path, other: Path) -> Path:
-    """The deepest folder that holds both."""
+    """The deepest folder that holds both paths, or is one of them."""
     if one == other or one in other.parents:
         return one
     return next(parent for parent in one.parents if parent == other or parent in other.parents)

@@ -1,4 +1,4 @@
-"""Whether a DICOM file's elements lie within it. GDCM allocates whatever length a damaged element claims."""
+"""Check that a DICOM file's elements lie within it, because GDCM allocates any length that a damaged element claims."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 
 from lnq.errors import Damaged
 
-_PREAMBLE = 132  # bytes, the last four are "DICM"
-_ELEMENT = 8  # bytes at least
-_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # have lengths of 4 bytes, the others of 2
+_PREAMBLE = 132  # bytes, of which the last four are "DICM"
+_ELEMENT = 8  # bytes of the shortest element
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # their length takes 4 bytes, others' 2
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-_UNDEFINED = 0xFFFFFFFF  # length of what ends with a delimiter
+_UNDEFINED = 0xFFFFFFFF  # the length of an element that a delimiter ends
 _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _TRANSFER_SYNTAX, _PIXELS = (0x0002, 0x0010), (0x7FE0, 0x0010)
 _IMPLICIT_VR, _BIG_ENDIAN, _DEFLATED = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"
 _RLE = b"1.2.840.10008.1.2.5"
-_COMPRESSED = (b"1.2.840.10008.1.2.4.", _RLE)  # the former are JPEG's kinds
-_DEEPEST = 20  # sequences within each other
+_COMPRESSED = (b"1.2.840.10008.1.2.4.", _RLE)  # the first is the start of all kinds of JPEG
+_DEEPEST = 20  # most sequences nested in each other
 
 Tag = tuple[int, int]
 
 
 def pixel_bytes(path: Path) -> int | None:
-    """Length of a file's pixel data; None where they are compressed by JPEG, whose decoders look at it themselves.
+    """Bytes of a file's pixels once unpacked; None for JPEG, whose decoders check this themselves.
 
-    Raises Damaged where an element runs beyond the file's end, or where there are no pixels or other ones than the
-    file's transfer syntax says.
+    Raises Damaged where an element runs beyond the file's end, where there are no pixels, where these are in another
+    form than the file's transfer syntax says, and for a deflated file. Raises OSError where the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -49,7 +49,7 @@ def _pixel_bytes(walk: _Walk) -> int | None:
 
 
 def _rle_bytes(frame: bytes) -> int:
-    """What a frame of run lengths unpacks to (PS3.5, annex G)."""
+    """Bytes that a frame of run lengths unpacks to (PS3.5, annex G). Raises Damaged for impossible offsets."""
     count, *offsets = struct.unpack("<16I", frame[:64])
     if not 1 <= count <= len(offsets) or sorted({64, *offsets[:count]}) != offsets[:count]:
         raise Damaged("it holds damaged pixels")
@@ -60,17 +60,17 @@ def _segment_bytes(segment: bytes) -> int:
     place = found = 0
     while place < len(segment) - 1:
         control = segment[place]
-        if control < 128:  # so many bytes and one more follow
+        if control < 128:  # `control` + 1 bytes follow as they are
             found += min(control + 1, len(segment) - place - 1)
             place += control + 2
-        else:  # a byte to repeat follows, but for 128
+        else:  # one byte follows that is repeated; 128 alone means nothing
             found += 257 - control if control > 128 else 0
             place += 2 if control > 128 else 1
     return found
 
 
 class _Walk:
-    """Goes through a file from element to element, into sequences and past values."""
+    """Walks through a file from element to element. It enters sequences and skips values."""
 
     def __init__(self, file: io.BufferedReader, size: int) -> None:
         self._file = file
@@ -78,12 +78,12 @@ class _Walk:
         self._order = "<"
         self._explicit = True
         self.syntax = b""
-        self.pixels: int | None = None  # their length
-        self._fragments: list[tuple[int, int]] = []  # of compressed pixels: place and length
+        self.pixels: int | None = None  # length of the pixel data in bytes, or _UNDEFINED; None where there are none
+        self._fragments: list[tuple[int, int]] = []  # offset in the file and length of each fragment of pixels
 
     def to_end(self) -> None:
         self._file.seek(_PREAMBLE)
-        while self._file.peek(2)[:2] == b"\2\0":  # what describes the file itself
+        while self._file.peek(2)[:2] == b"\2\0":  # group 0002 describes the file itself
             tag, _, length = self._header()
             value = self._file.read(min(length, self._left()))
             self.syntax = value.rstrip(b"\0 ") if tag == _TRANSFER_SYNTAX else self.syntax
@@ -97,7 +97,7 @@ class _Walk:
             self._element(depth=0)
 
     def frame(self) -> bytes:
-        """The compressed pixels; before them is a table of where frames begin."""
+        """The compressed pixels. The first fragment is a table of the frames' offsets, so it is left out."""
         parts = []
         for place, length in self._fragments[1:]:
             self._file.seek(place)
@@ -108,7 +108,7 @@ class _Walk:
         return self._size - self._file.tell()
 
     def _header(self) -> tuple[Tag, bytes, int]:
-        """Tag, VR (blank where there is none) and length of the element that follows."""
+        """Read the next element's tag, VR (blank where there is none) and length in bytes."""
         group, number = struct.unpack(self._order + "HH", self._file.read(4))
         vr = self._file.read(2)
         if group == 0xFFFE or not self._explicit or not vr.isalpha():
@@ -126,7 +126,7 @@ class _Walk:
 
     def _element(self, depth: int) -> Tag:
         tag, vr, length = self._header()
-        if depth > _DEEPEST or (depth == 0 and tag[0] == 0xFFFE):  # a delimiter of nothing
+        if depth > _DEEPEST or (depth == 0 and tag[0] == 0xFFFE):  # FFFE delimits items, and none is open here
             raise Damaged("it is damaged")
         if tag == _PIXELS and depth == 0:
             self.pixels = length
@@ -137,7 +137,10 @@ class _Walk:
         return tag
 
     def _items(self, length: int, depth: int, fragments: bool, explicit: bool) -> None:
-        """Past a sequence's items, or the fragments of compressed pixels; those of unknown VR have none themselves."""
+        """Walk past a sequence's items, or past the fragments of compressed pixels.
+
+        `explicit` says whether the items' elements have VRs. Those of a sequence with VR UN have none.
+        """
         end = self._size if length == _UNDEFINED else self._file.tell() + length
         outside, self._explicit = self._explicit, explicit
         while self._file.tell() < end or length == _UNDEFINED:
