@@ -1,1 +1,1 @@
-"""What is written of a segmented case: tables, pictures, DICOM objects."""
+"""Write the results of a segmented case: tables, pictures and DICOM objects."""

@@ -1,4 +1,4 @@
-"""What became of a case, as the manifest and the report have it."""
+"""The record of a case's outcome, as manifest and report hold it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ DONE, FAILED, SKIPPED = "done", "failed", "skipped"
 IMAGE_FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
 DICOM_FORMATS = {"dicom-seg": ".dcm", "rtstruct": ".dcm"}
 FORMATS = IMAGE_FORMATS | DICOM_FORMATS
-SEGMENTS = "segments.dcm"  # the SEG that a structured report refers to, where the mask is in another format
+SEGMENTS = "segments.dcm"  # the SEG that a structured report refers to, written where the mask has another format
 REPORT = "nodes.dcm"  # the structured report
 
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """What is written of a case. A case that was done with other options is done again."""
+    """Which results are written. A case that was done with other options is done again."""
 
-    format: str = "mha"
-    sr: bool = False  # also the nodes as a DICOM structured report
-    probability: bool = False  # also a map of the probability of node
+    format: str = "mha"  # of the mask, one of FORMATS
+    sr: bool = False  # the nodes as a DICOM structured report
+    probability: bool = False  # a map of the probability of node
     preview: bool = True  # a picture
     page: bool = True  # a page with a viewer
 
@@ -41,18 +41,18 @@ class ResultOptions:
 
 @dataclass(frozen=True)
 class Versions:
-    """What made a result."""
+    """The program, model and device that made a result."""
 
     lnq: str
     model: str  # SHA-256 of the loaded model's specification
     weights: str  # SHA-256 of its weights
     backend: str
     device: str
-    mirror: str | None = None  # flips that windows were averaged over, where there were any
+    mirror: str | None = None  # number of flips that each window was averaged over; None without flips
 
     @staticmethod
     def of(model: Model) -> Versions:
-        """Those of a loaded model and this program."""
+        """The versions of this program and a loaded model."""
         plain = json.dumps(dataclasses.asdict(model.spec), sort_keys=True)
         is_f32 = model.precision == "f32"
         return Versions(
@@ -65,32 +65,32 @@ class Versions:
         )
 
     def plain(self) -> dict[str, str]:
-        """For JSON, without what there is not."""
+        """Plain data for JSON, without values that are None."""
         return {name: value for name, value in to_plain(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class TruthScores:
-    """A mask beside its truth."""
+    """Scores of a mask against its truth."""
 
     dice: float
-    assd_mm: float | None  # None where one of both masks is empty
-    truth_sha256: str
+    assd_mm: float | None  # None where only one of the two masks is empty
+    truth_sha256: str  # of the truth's file
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a case that is done has beside the mask."""
+    """What was found in a case that is done, and from which input."""
 
     volume_mm3: float  # of all nodes
     options: ResultOptions
-    nodes: int
+    nodes: int  # their number
     input_sha256: str  # of the case's contents
-    input_state: tuple[int, int, int]  # number, bytes and latest change (ns) of its files
+    input_state: tuple[int, int, int]  # number, bytes and latest change (ns) of the case's files
     scores: TruthScores | None = None
 
     def plain(self) -> dict[str, Any]:
-        """For JSON, the scores flat among the rest."""
+        """Plain data for JSON, with the scores at the same level as the rest."""
         plain = to_plain(self)
         scores = plain.pop("scores") or {}
         return {"volume_mm3": plain.pop("volume_mm3"), **scores, **plain}
@@ -100,16 +100,16 @@ class Findings:
 class CaseRecord:
     """A line of the manifest."""
 
-    case: str  # its name
-    id: str  # hex SHA-256 of what it is known by from run to run
+    case: str  # the case's name
+    id: str  # the case's identity, a hex SHA-256 that is the same in every run
     input: str | None  # path; None where names are private
     series_uid: str | None
     status: str  # DONE, FAILED or SKIPPED
-    error: str | None = None  # why it is not done, one sentence
+    error: str | None = None  # one sentence that says why the case is not done
     mask: str | None = None  # path relative to the output folder
     warnings: tuple[str, ...] = ()
     versions: Versions | None = None
-    findings: Findings | None = None  # of a case that is done
+    findings: Findings | None = None  # None unless the case is done
     seconds: float | None = None
 
     @property
@@ -121,7 +121,7 @@ class CaseRecord:
         return self.findings.scores if self.findings else None
 
     def plain(self) -> dict[str, Any]:
-        """For JSON; what is not known of a case has no entry."""
+        """Plain data for JSON. Versions, findings and seconds that are not known have no entry."""
         plain = to_plain(self)
         for name in ("versions", "findings", "seconds"):
             del plain[name]
@@ -132,12 +132,12 @@ class CaseRecord:
         return plain | versions | self.findings.plain() | seconds
 
     def line(self) -> str:
-        """The manifest's line."""
+        """The record as a line of the manifest."""
         return json.dumps(self.plain()) + "\n"
 
     @staticmethod
     def from_plain(data: Mapping[str, Any]) -> CaseRecord:
-        """Undo `plain`. Raises ValueError, TypeError or AttributeError for what is no record of this version."""
+        """Undo `plain`. Raises ValueError, TypeError or AttributeError for data that are no record of this version."""
         names = {field.name for field in dataclasses.fields(CaseRecord)}
         own = {name: value for name, value in data.items() if name in names}
         rest = {name: value for name, value in data.items() if name not in names}

@@ -1,4 +1,4 @@
-"""What the DICOM objects made of one case share: who made them of which series, their UIDs, dates and codes."""
+"""The parts that all DICOM objects of a case share: their maker and series, UIDs, dates and codes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ LYMPH_NODE = Code("59441001", "SCT", "Lymph node")
 TISSUE = Code("85756007", "SCT", "Tissue")  # the category of lymph nodes: context groups 7150 and 7166
 MEDIASTINUM = Code("72410000", "SCT", "Mediastinum")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
-COLOUR_RGB = (68, 172, 100)  # 3D Slicer's of lymph nodes
+COLOUR_RGB = (68, 172, 100)  # 3D Slicer's colour of lymph nodes
 
 _SERIES_NUMBERS = {"SEG": 9101, "SR": 9102, "RTSTRUCT": 9103}
-_TEXT = re.compile(r"[ -\[\]-~]{1,64}")  # printable ASCII without backslash, as many characters as a header holds
+_TEXT = re.compile(r"[ -\[\]-~]{1,64}")  # printable ASCII without backslash, at most what a header's text may hold
 
 
 @dataclass(frozen=True)
 class Maker:
-    """The program that marked the nodes, as objects name it. Raises ValueError for what no header can hold."""
+    """The program that marked the nodes, as objects name it. Raises ValueError for text that no header can hold."""
 
     name: str
     version: str
@@ -47,9 +47,9 @@ class Maker:
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """Who made what of which series.
+    """The series, maker and labels that an object comes from.
 
-    UIDs are hashes of the series, the maker and the labels: the same of the same, another for another mask.
+    UIDs are hashes of these three: the same input gives the same UIDs, and another mask gives others.
     """
 
     source: ReferencedSeries
@@ -60,14 +60,14 @@ class Origin:
         return self._uid("series", modality)
 
     def instance_uid(self, modality: str, content: str = "") -> str:
-        """`content` is what the object says besides what follows from the labels."""
+        """The UID of one object. `content` stands for anything in it that does not follow from the labels."""
         return self._uid("instance", modality, self.labels_sha256, content)
 
     def tracking_uid(self, number: int) -> str:
         return self._uid("node", self.labels_sha256, str(number))
 
     def device_uid(self) -> str:
-        """Of the program with these weights, whatever the series."""
+        """The UID of the program with these weights, the same for every series."""
         return hashed_uid("device", *_words(self.maker))
 
     def _uid(self, *words: str) -> str:
@@ -86,9 +86,9 @@ def _words(maker: Maker) -> tuple[str, str, str]:
 
 
 def origin_of(labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker) -> Origin:
-    """What the objects of a case share; arguments as `lnq.results.write_seg.write_seg` takes them.
+    """The origin of a case's objects. The arguments are those of `lnq.results.write_seg.write_seg`.
 
-    Raises ValueError where labels and nodes do not fit together, and what `refer_to` does.
+    Raises ValueError where labels and nodes do not fit together, and all that `refer_to` raises.
     """
     held, wanted = np.unique(labels.array[labels.array != 0]).tolist(), [node.number for node in nodes]
     if not held == wanted == list(range(1, len(nodes) + 1)):
@@ -98,7 +98,7 @@ def origin_of(labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile]
 
 
 def complete(dataset: pydicom.Dataset, origin: Origin, modality: str) -> None:
-    """Put patient, study, equipment, series and dates into an object: nothing in it is of the hour it was made."""
+    """Put patient, study, equipment, series and dates into an object. No date or time in it tells when it was made."""
     maker = origin.maker
     with pydicom.config.disable_value_validation():
         dataset.update(origin.source.study)
@@ -113,9 +113,9 @@ def complete(dataset: pydicom.Dataset, origin: Origin, modality: str) -> None:
     for name in ("Series", "InstanceCreation", *(["Content"] if "ContentDate" in dataset else [])):
         setattr(dataset, f"{name}Date", origin.source.date)
         setattr(dataset, f"{name}Time", origin.source.time)
-    dataset.ContentQualification = "RESEARCH"  # no product for patients' care
+    dataset.ContentQualification = "RESEARCH"  # this program is not a product for patients' care
     for equipment in dataset.get("ContributingEquipmentSequence", ()):
-        equipment.pop("ContributionDateTime", None)  # that of the library's call
+        equipment.pop("ContributionDateTime", None)  # highdicom puts the current time there
 
 
 def save(dataset: pydicom.Dataset, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the headers of a CT series tell to objects that refer to it: identity, geometry, patient and study."""
+"""The parts of a CT series' headers that objects need to refer to it: identity, geometry, patient and study."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from lnq.errors import ImageError, Words
 from lnq.image.volume import Volume
 
 _CLASSES = (CTImageStorage, SecondaryCaptureImageStorage)  # workstations store reformatted CTs as the latter
-_NO_DATE, _NO_TIME = "19000101", "000000"  # objects must have a date, series need not
+_NO_DATE, _NO_TIME = "19000101", "000000"  # for a series without a date: its objects must have one
 _TIME = re.compile(r"\d\d(\d\d(\d\d(\.\d{1,6})?)?)?")
 _PLACE_TOLERANCE_MM = 1.0  # headers round positions and directions
 
 
 @dataclass(frozen=True, eq=False)
 class ReferencedSeries:
-    """A CT series as other objects see it."""
+    """A CT series as other objects refer to it."""
 
-    slices: tuple[pydicom.Dataset, ...]  # of each, in the labels' order: identity and geometry, no patient
+    slices: tuple[pydicom.Dataset, ...]  # identity and geometry of each slice, without patient, in the labels' order
     study: pydicom.Dataset  # patient and study, as each object holds them
-    date: str  # of the study, as each object holds it
-    time: str
+    date: str  # YYYYMMDD, as each object holds it
+    time: str  # of this date, HHMMSS or a shorter or longer form that DICOM allows
 
 
 def refer_to(labels: Volume, slices: Sequence[SliceFile]) -> ReferencedSeries:
-    """A CT's series, of its slices in the order of the first axis of `labels`, [Z, Y, X] on the CT's own grid.
+    """The series of a CT, from its slices in the order of the first axis of `labels`, [Z, Y, X] on the CT's own grid.
 
-    A series without frame of reference is given one, derived from its UID; without any date it is of 1900-01-01.
-    Raises ValueError for another number of slices, and ImageError for a slice that is not where the labels say or lacks
-    what an object must name.
+    A series without a frame of reference gets one that is derived from its UID. Without any date it gets 1900-01-01.
+    Raises ValueError where the number of slices is not that of the labels. Raises ImageError for a slice that does not
+    lie where the labels say, or that lacks what an object must name.
     """
     if labels.shape[0] != len(slices):
         raise ValueError(f"The labels have {labels.shape[0]} slices, the series has {len(slices)} files")
@@ -50,7 +50,7 @@ def refer_to(labels: Volume, slices: Sequence[SliceFile]) -> ReferencedSeries:
 
 
 def hashed_uid(*words: str) -> str:
-    """The UID of these words: always the same, and no other's (a name-based UUID, RFC 4122)."""
+    """A UID that follows from these words alone: a name-based UUID (RFC 4122)."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, chr(10).join(words)).int}"
 
 
@@ -83,7 +83,7 @@ def _slice_headers(labels: Volume, slices: Sequence[SliceFile]) -> list[pydicom.
 
 
 def _slice_header(one: SliceFile, slice_mm: float) -> pydicom.Dataset:
-    """Identity and geometry of a slice, all of them there; patient and study left blank."""
+    """Identity and geometry of a slice. Patient and study stay blank. Raises ImageError where something is missing."""
     read = _readable(one)
     header = pydicom.Dataset()
     header.Modality = "CT"
@@ -110,11 +110,11 @@ def _slice_header(one: SliceFile, slice_mm: float) -> pydicom.Dataset:
 
 
 def _readable(one: SliceFile) -> pydicom.Dataset:
-    """A slice's header, all of which can be decoded. Raises ImageError otherwise."""
+    """A slice's header, with the tags of OF_RESULTS decoded. Raises ImageError where one cannot be."""
     try:
         for tag in OF_RESULTS:
             one.header.get(tag)
-    except Exception:  # what pydicom raises of a damaged one is of many kinds
+    except Exception:  # pydicom raises errors of many kinds for a damaged tag
         raise ImageError("its file {file} is damaged", file=one.path.name) from None
     return one.header
 
@@ -126,7 +126,7 @@ def _decimals(values: Sequence[float], count: int) -> list[DSfloat]:
 
 
 def plane_of(header: pydicom.Dataset) -> np.ndarray:
-    """[3, 3] of a slice: (row, column, 1) -> (L, P, S) in mm; pixels' centres have whole numbers."""
+    """The matrix [3, 3] of a slice: (row, column, 1) -> (L, P, S) in mm. Whole numbers are the centres of pixels."""
     along_row, along_column = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
     between_rows, between_columns = header.PixelSpacing
     position = np.array(header.ImagePositionPatient, float)
@@ -134,7 +134,7 @@ def plane_of(header: pydicom.Dataset) -> np.ndarray:
 
 
 def _check_place(labels: Volume, slices: Sequence[SliceFile], headers: Sequence[pydicom.Dataset]) -> None:
-    """Raise ImageError unless the slices follow each other as the labels' do, the outer ones at their very places."""
+    """Raise ImageError unless the slices have the labels' order, and the outer ones lie where the labels' do."""
     positions = np.array([header.ImagePositionPatient for header in headers], float)
     if (np.diff(positions @ labels.affine[:3, 0]) <= 0).any():
         raise ImageError("its slices are not in the order of the labels'")
@@ -149,7 +149,7 @@ def _check_place(labels: Volume, slices: Sequence[SliceFile], headers: Sequence[
 
 
 def _study(one: SliceFile) -> tuple[pydicom.Dataset, str, str]:
-    """Patient and study of a file, and the date and time of what is made of it."""
+    """Patient and study of a file, and the date and time for objects that are made from it."""
     study = pydicom.Dataset()
     with pydicom.config.disable_value_validation():
         read = _readable(one)
@@ -167,7 +167,7 @@ def _study(one: SliceFile) -> tuple[pydicom.Dataset, str, str]:
 
 
 def _decoded(element: pydicom.DataElement) -> pydicom.DataElement:
-    """A copy that no longer depends on how its file was encoded."""
+    """A copy of an element, fully decoded, so that it no longer depends on its file's encoding."""
     element = copy.deepcopy(element)
     if element.VR == "SQ":
         for item in element.value:

@@ -1,4 +1,4 @@
-"""Measured nodes as JSON and CSV, of one case and of a whole run."""
+"""Write and read tables of measured nodes as JSON and CSV, for one case and for a whole run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NODES_JSON, NODES_CSV = "nodes.json", "nodes.csv"
 class NodeRow:
     """One node of a case, rounded: mm, mm3 and HU to one decimal, probabilities to three.
 
-    The centroid lies at `l_mm`, `p_mm`, `s_mm` to the patient's left, back and head. The other fields are those of
-    `lnq.nodes.measure.Node`.
+    `l_mm`, `p_mm` and `s_mm` are the centroid's patient coordinates, towards left, back and head. The other fields are
+    those of `lnq.nodes.measure.Node`.
     """
 
     case: str
@@ -72,11 +72,11 @@ def _row(case: str, node: Node) -> NodeRow:
 
 
 def _round(value: float, decimals: int = 1) -> float:
-    return round(value, decimals) + 0.0  # no -0.0
+    return round(value, decimals) + 0.0  # turns -0.0 into 0.0
 
 
 def write_case_table(folder: Path, rows: Sequence[NodeRow]) -> None:
-    """Write `nodes.csv` and then `nodes.json` of one case, also where it has no node."""
+    """Write `nodes.csv` and then `nodes.json` of one case, even where it has no node."""
     write_table(folder, rows)
     write_text(folder / NODES_JSON, json.dumps(to_plain(rows), indent=1) + "\n")
 
@@ -91,7 +91,7 @@ def read_case_table(folder: Path) -> list[NodeRow] | None:
 
 
 def _checked(row: NodeRow) -> NodeRow:
-    """The row, where texts are texts and numbers numbers. Raises ValueError otherwise."""
+    """Return the row. Raises ValueError where a value is not of its field's type."""
     for name, value in dataclasses.asdict(row).items():
         wanted = str if name in _TEXTS else int | float
         if not (isinstance(value, wanted) and not isinstance(value, bool)) and not (
@@ -102,7 +102,7 @@ def _checked(row: NodeRow) -> NodeRow:
 
 
 def write_table(folder: Path, rows: Iterable[NodeRow]) -> None:
-    """Write `nodes.csv`."""
+    """Write `nodes.csv` into a folder."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""The outlines of a slice's mask, as polygons that give the mask back."""
+"""Outline a slice's mask by polygons from which the same mask can be restored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:
-    """Closed polygons around a mask, bool [rows, columns]: each float64 [points, 2], (row, column).
+    """Closed polygons around a mask, bool [rows, columns]. Each is float64 [points, 2], (row, column).
 
-    They run half-way between a pixel's centre in the mask and its neighbour's outside (marching squares, Lorensen and
-    Cline 1987), so that the mask is the pixels whose centres lie within. Each 4-connected piece has one polygon; a
-    hole is joined to the outside by a channel of no width (a keyhole) along pixels' edges, through no centre. The last
-    point is not the first again. Empty for an empty mask.
+    They run half-way between the centres of a pixel in the mask and its neighbour outside (marching squares, Lorensen
+    and Cline 1987). The mask is therefore the pixels whose centres lie within. Each 4-connected piece has one polygon.
+    A channel of no width (a keyhole) joins a hole to the outside; it runs along pixels' edges and meets no centre. The
+    last point does not repeat the first. An empty mask has no polygon.
     """
     import contourpy  # a part of matplotlib
 
@@ -28,7 +28,10 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def _joined(outer: np.ndarray, holes: list[np.ndarray]) -> np.ndarray:
-    """One polygon of an outer ring and the rings of its holes, each [points, 2] with a point per crossed pixel edge."""
+    """Join an outer ring and the rings of its holes to one polygon. All are [points, 2].
+
+    Each ring has a point wherever it crosses a line between neighbouring pixel centres.
+    """
     starts = [_leftmost_between_rows(hole) for hole in holes]
     for hole, start in sorted(zip(holes, starts, strict=True), key=lambda pair: float(pair[0][pair[1]][1])):
         ring = np.roll(hole, -start, axis=0)
@@ -40,14 +43,15 @@ def _joined(outer: np.ndarray, holes: list[np.ndarray]) -> np.ndarray:
 
 
 def _leftmost_between_rows(ring: np.ndarray) -> int:
-    """Index of the leftmost point half-way between two rows: a line to the left of it meets no pixel's centre."""
+    """Index of the leftmost point half-way between two rows. A line from there to the left meets no pixel's centre."""
     return int(np.argmin(np.where(ring[:, 0] % 1 == 0.5, ring[:, 1], np.inf)))
 
 
 def _first_to_the_left(polygon: np.ndarray, row: float, column: float) -> tuple[int, float]:
-    """Index of the side (from this point to the next) that a line to the left meets first, and in which column.
+    """The first side of a polygon that a line from (row, column) to the left meets.
 
-    A line between two rows meets a polygon of marching squares in points or in sides that run along the columns.
+    Returns the index of the side's first point, and the column where they meet. A line between two rows meets a polygon
+    of marching squares in points, or in sides that run along the columns.
     """
     after = np.roll(polygon, -1, axis=0)
     meets = (polygon[:, 0] == row) | ((polygon[:, 0] - row) * (after[:, 0] - row) < 0)
@@ -57,7 +61,7 @@ def _first_to_the_left(polygon: np.ndarray, row: float, column: float) -> tuple[
 
 
 def _without_needless_points(polygon: np.ndarray) -> np.ndarray:
-    """Without points that repeat the one before or go straight on; where the line turns back, the point stays."""
+    """Drop points that repeat the one before or lie on a straight line. A point where the line turns back stays."""
     polygon = polygon[(polygon != np.roll(polygon, 1, axis=0)).any(axis=1)]
     before, after = polygon - np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0) - polygon
     turn = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]

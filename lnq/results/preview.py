@@ -1,4 +1,4 @@
-"""A picture of a result: axial slices and a coronal one, with what was found and the truth in outline."""
+"""Draw a picture of a result: axial slices and a coronal one, with outlines of the found nodes and the truth."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
 
 FILE_NAME = "preview.png"  # in a case's folder
-WINDOW_HU = (-160.0, 240.0)  # centre 40, width 400: soft tissue
-FOUND_COLOUR = "#E69F00"  # Okabe and Ito's orange and sky blue: told apart by colour-blind eyes too
-TRUTH_COLOUR = "#56B4E9"
-_AXIAL = 5  # slices
+WINDOW_HU = (-160.0, 240.0)  # soft tissue: centre 40, width 400
+FOUND_COLOUR = "#E69F00"  # Okabe and Ito's orange, which colour-blind people can tell from their sky blue
+TRUTH_COLOUR = "#56B4E9"  # the sky blue
+_AXIAL = 5  # number of axial slices
 _MARGIN_MM = 30.0  # shown around the marked voxels
-_LEAST_VIEW_MM = 150.0  # the picture's side, at least
+_LEAST_VIEW_MM = 150.0  # least side of the shown part
 _PANEL_INCHES = 4.0
 _NUMBER_STYLE: dict[str, Any] = {
     "color": FOUND_COLOUR, "fontsize": 9, "fontweight": "bold", "ha": "left", "va": "top", "annotation_clip": True
@@ -25,10 +25,11 @@ _NUMBER_STYLE: dict[str, Any] = {
 
 
 def preview(volume: Volume, nodes: Volume, path: Path, truth: Volume | None = None, title: str = "") -> None:
-    """Write a PNG of `volume` with the outlines and numbers of `nodes` and, where given, of `truth`, on the same grid.
+    """Write a PNG of `volume` (HU) with the outlines and numbers of `nodes`, and the outlines of `truth` where given.
 
-    `nodes` holds each node's number in its voxels. Axial slices as radiologists look at them: patient's left on the
-    right, front on top.
+    All three have the same grid. `nodes` holds each node's number in its voxels, `truth` is above 0 in its voxels.
+    Axial slices are shown as radiologists look at them: the patient's left is on the right, the front on top. Raises
+    OSError where the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -42,7 +43,7 @@ def preview(volume: Volume, nodes: Volume, path: Path, truth: Volume | None = No
     figure = Figure(figsize=(3 * _PANEL_INCHES, 2 * _PANEL_INCHES + 0.8), facecolor="black", layout="constrained")
     panels = figure.subplots(2, 3).ravel()
     for axes in panels:
-        axes.set_axis_off()  # also those that stay empty, where few slices are marked
+        axes.set_axis_off()  # even for panels that stay empty because few slices are marked
     _, rows, columns = marked_box(marked, image)
     for axes, index in zip(panels, axial_slices(marked), strict=False):
         cut = (index, rows, columns)
@@ -63,9 +64,10 @@ def preview(volume: Volume, nodes: Volume, path: Path, truth: Volume | None = No
 
 
 def axial_slices(marked: np.ndarray, count: int = _AXIAL) -> list[int]:
-    """Indices of up to `count` slices that show most of what is marked [Z, Y, X], top of the patient first.
+    """Indices of up to `count` slices that represent `marked` (bool [Z, Y, X]), with the patient's top first.
 
-    One from each of `count` equal shares of the marked volume; evenly spread slices where nothing is marked.
+    Each is the middle of one of `count` equal shares of the marked volume. Where nothing is marked, the slices are
+    spread evenly.
     """
     area = marked.sum(axis=(1, 2))
     shares = (np.arange(count) + 0.5) / count
@@ -83,7 +85,7 @@ def _busiest(marked: np.ndarray, axis: int) -> int:
 
 
 def marked_box(marked: np.ndarray, image: Volume) -> tuple[slice, slice, slice]:
-    """The box that is shown: around the marked voxels, or the whole image where there are none."""
+    """The box to show: around the marked voxels (bool [Z, Y, X]), or the whole image where there are none."""
     if not marked.any():
         return slice(None), slice(None), slice(None)
     box: list[slice] = []
@@ -104,6 +106,6 @@ def _draw(axes: Any, pixels: np.ndarray, found: np.ndarray, wanted: np.ndarray |
     for number in numbers:
         row, column = np.argwhere(found == number).max(axis=0)  # below and to the right of the outline
         axes.annotate(str(number), (column, row), (3, -3), textcoords="offset points", **_NUMBER_STYLE)
-    for mask, colour, width in ((wanted, TRUTH_COLOUR, 2.4), (found > 0, FOUND_COLOUR, 1.2)):  # found runs inside truth
+    for mask, colour, width in ((wanted, TRUTH_COLOUR, 2.4), (found > 0, FOUND_COLOUR, 1.2)):  # thin over thick lines
         if mask is not None and mask.any():
             axes.contour(mask, levels=[0.5], colors=[colour], linewidths=width)

@@ -1,4 +1,4 @@
-"""The nodes of a DICOM series as an RT Structure Set, one region of interest each."""
+"""Write the nodes of a DICOM series as an RT Structure Set, with one region of interest per node."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from lnq.results.dicom_common import (
 from lnq.results.dicom_reference import plane_of
 from lnq.results.outlines import outlines
 
-_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management: retired, and still what the standard asks for
-_DECIMALS = 4  # of coordinates in mm
+_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management: retired, but the standard still asks for it
+_DECIMALS = 4  # of the contours' coordinates in mm
 
 
 def write_rtstruct(
     path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker
 ) -> None:
-    """Write closed planar contours of each node in each slice; of no node, one region that says so and has none.
+    """Write closed planar contours of each node in each slice. Without nodes, write one region without contours.
 
-    The voxels whose centres lie within the contours are those of the node. A hole is joined to the outside by a channel
-    of no width, the standard's keyhole: all contours are of type CLOSED_PLANAR, which every reader knows.
+    A node's voxels are those whose centres lie within its contours. A channel of no width, the standard's keyhole,
+    joins a hole to the outside. All contours can therefore have the type CLOSED_PLANAR, which every reader knows.
     Arguments and errors are those of `lnq.results.write_seg.write_seg`. The same arguments give the same bytes.
     """
     origin = origin_of(labels, nodes, slices, maker)
     dataset = pydicom.Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian  # explicit ones hold at most 64 KiB of coordinates
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian  # explicit VRs limit coordinates to 64 KiB
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = RTStructureSetStorage
     dataset.SOPInstanceUID = origin.instance_uid("RTSTRUCT")
     dataset.file_meta.MediaStorageSOPInstanceUID = UID(dataset.SOPInstanceUID)
@@ -108,7 +108,7 @@ def _region(number: int, name: str, origin: Origin) -> pydicom.Dataset:
 def _contours(
     number: int, labels: np.ndarray, box: tuple[slice, slice, slice] | None, origin: Origin
 ) -> pydicom.Dataset:
-    """A region's contours: those of the voxels of its number within `box`; none without a box."""
+    """The contours of a region: around the voxels within `box` that hold its number. Without a box it has none."""
     contours = pydicom.Dataset()
     contours.ROIDisplayColor = list(COLOUR_RGB)
     contours.ReferencedROINumber = number
@@ -126,7 +126,7 @@ def _contours(
 
 
 def _contour(number: int, points_lps_mm: np.ndarray, header: pydicom.Dataset) -> pydicom.Dataset:
-    """`points_lps_mm`: [points, 3]."""
+    """One contour with the points `points_lps_mm`, [points, 3], in the slice of `header`."""
     contour = pydicom.Dataset()
     contour.ContourNumber = number
     contour.ContourImageSequence = [_reference(header)]

@@ -1,4 +1,4 @@
-"""The nodes of a DICOM series as a DICOM SEG object, one segment each."""
+"""Write the nodes of a DICOM series as a DICOM SEG object, with one segment per node."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 def write_seg(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker) -> None:
-    """Write a BINARY segmentation of the nodes; of none, one segment without a marked pixel on every slice.
+    """Write a BINARY segmentation of the nodes. Slices without a node have no frame.
 
-    `labels`, integers [Z, Y, X] on the CT's own grid, holds each node's number in its voxels; `slices` are the CT's
-    in the order of its first axis. Slices without a node have no frame. The same arguments give the same
-    bytes. Raises ValueError, ImageError and OSError as `origin_of` and `save` do.
+    Without nodes, one segment has an empty frame on every slice. `labels`, integers [Z, Y, X] on the CT's own grid,
+    holds each node's number in its voxels. `slices` are the CT's, in the order of the first axis. The same arguments
+    give the same bytes. Raises ValueError, ImageError and OSError as `origin_of` and `save` do.
     """
     import highdicom
 

@@ -1,4 +1,4 @@
-"""The measured nodes of a DICOM series as a structured report (TID 1500, Measurement Report)."""
+"""Write the measured nodes of a DICOM series as a structured report (TID 1500, Measurement Report)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MEASUREMENTS = (  # column of the table, name, unit, method, derivation
     ("volume_mm3", Code("118565006", "SCT", "Volume"), _MM3, _VOXEL_SUM, None),
     ("short_axis_mm", Code("103340004", "SCT", "Short axis"), _MM, None, None),
     ("long_axis_mm", Code("103339001", "SCT", "Long axis"), _MM, None, None),
-    # of a mesh of marching cubes: its outermost points are the centres of voxels' faces, between which Node measures
+    # IBSI's mesh is that of marching cubes. Its outermost points are centres of voxel faces, as in Node's diameter.
     ("diameter_mm", Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh"), _MM, None, None),
     ("mean_hu", Code("112031", "DCM", "Attenuation Coefficient"), _HU, None, _MEAN),
     ("mean_probability", Code("110854", "DCM", "Fractional Probabilistic Segmentation"), _ONE, None, _MEAN),
@@ -62,11 +62,12 @@ _COMMENT = Code("121106", "DCM", "Comment")
 
 
 def write_sr(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker) -> None:
-    """Write the nodes' measurements, rounded as in `nodes.csv`; of no node, a report that says so.
+    """Write the nodes' measurements, rounded as in `nodes.csv`. Without nodes, the report says that there are none.
 
-    Each node is one group (TID 1411), with the segment of the SEG object that `write_seg` makes of the same arguments,
-    which must be written beside it, and its centroid (SCOORD3D "Center", which the template does not know but allows).
-    Arguments and errors are those of `write_seg`. The same arguments give the same bytes.
+    Each node is one group (TID 1411). It refers to its segment in the SEG object that `write_seg` makes from the same
+    arguments, so that object must be written beside the report. The group also holds the centroid as SCOORD3D "Center",
+    an addition that the template allows. Arguments and errors are those of `write_seg`. The same arguments give the
+    same bytes.
     """
     import highdicom
 
@@ -88,7 +89,7 @@ def write_sr(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence
 
 
 def _segmentation(origin: Origin) -> pydicom.Dataset:
-    """What a reference to the SEG object needs."""
+    """The UIDs that a reference to the SEG object needs."""
     dataset = pydicom.Dataset()
     dataset.SOPClassUID = SegmentationStorage
     dataset.SOPInstanceUID = origin.instance_uid("SEG")
@@ -127,7 +128,7 @@ def _concept(code: Code) -> highdicom.sr.CodedConcept:
 
 
 def _nothing_found(maker: Maker) -> highdicom.sr.ContainerContentItem:
-    """TID 1500 has no group without a finding: its qualitative evaluations tell of none."""
+    """The evaluation that no node was found. It is qualitative, because TID 1500 has no group without a finding."""
     from highdicom import sr
 
     container = sr.ContainerContentItem(_QUALITATIVE, relationship_type="CONTAINS")
