@@ -1,1 +1,1 @@
-"""Pages that show a case and a run in a browser, offline."""
+"""Write pages that show a case or a whole run in a browser, offline."""

@@ -1,8 +1,8 @@
-"""The code of the NiiVue viewer, taken from an installed package, to be put into a page that works offline.
+"""Take the code of the NiiVue viewer from an installed package, for pages that work offline.
 
 No Python package offers NiiVue as a library. `jupyterlab-niivue` ships it in one JavaScript file, within a small
-application, and has no dependencies of its own. That file is known by its hash: the application's start is cut off and
-the viewer's class exported in its place. Any other file is refused, and pages do without NiiVue.
+application, and has no dependencies of its own. This module knows that file by its hash. It cuts off the application
+and exports the viewer's class instead. It refuses any other file, and pages then do without NiiVue.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 PACKAGE, PACKAGE_VERSION, NIIVUE_VERSION = "jupyterlab-niivue", "0.2.7", "0.68.1"
 _SCRIPT = Path("labextension", "static", "niivue", "index.js")
 _SHA256 = "92f79291f076cbe9327903b0d3a4fc4a59709fba30a52be1d16fcb3e1920a992"
-_APPLICATION_START = '\nTw();\nwindow.addEventListener("DOMContentLoaded"'  # all from here on is the application's
+_APPLICATION_START = '\nTw();\nwindow.addEventListener("DOMContentLoaded"'  # everything from here on is cut off
 _EXPORT = "\nexport { As as Niivue };\n"
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Code:
-    """An ES module that exports the class `Niivue`, as text for a page: gzip, then base64."""
+    """An ES module that exports the class `Niivue`. `module` is base64 of its gzip file, as text for a page."""
 
     module: str
     version: str
@@ -37,7 +37,7 @@ class Code:
 
 @functools.cache
 def niivue_code() -> Code | None:
-    """NiiVue's code; None, and a line in the log, where the package is missing or is not the known version."""
+    """NiiVue's code. Where the package is missing or has another version: None, and a line in the log."""
     path = _script_path()
     if path is None:
         logger.info(f"{PACKAGE} is not installed: reports get the simple viewer")
@@ -52,7 +52,7 @@ def niivue_code() -> Code | None:
 
 
 def _script_path() -> Path | None:
-    """Found without importing the package, which would import a server's parts."""
+    """The file of NiiVue, found without importing the package, which would load parts of a server. None without it."""
     found = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     for folder in (found.submodule_search_locations or []) if found else []:
         if (Path(folder) / _SCRIPT).is_file():

@@ -1,7 +1,8 @@
-"""Pages that show what a run did: one for all cases, and one per case with a viewer and its nodes.
+"""Write pages that show the results of a run: one for all cases, and one per case with a viewer and its nodes.
 
-They work from the disk, without a server or a network. Each is one file, but for the links and pictures of the first.
-All text in them is taken as hostile: Jinja escapes it, and a policy in the page lets no script run but its own.
+Pages work from the disk, without a server or a network. A case's page is a single file. That of all cases links to
+other pages and pictures. All text is treated as hostile: Jinja escapes it, and a policy in the page lets only the
+page's own scripts run.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
     import jinja2
 
 PAGE = "report.html"
-MOST_BYTES = 5_000_000  # of a case's page
+MOST_BYTES = 5_000_000  # largest size of a case's page
 
-_MOST_VOXELS, _FEWEST_VOXELS = 4_000_000, 100_000  # of the CT in it; noise takes about 0.5 byte each, 0.7 as text
-_MOST_ROWS = 2000  # of its table: what has more nodes has none
+_MOST_VOXELS, _FEWEST_VOXELS = 4_000_000, 100_000  # of the CT in a page: noise takes 0.5 byte per voxel, 0.7 as text
+_MOST_ROWS = 2000  # in a case's table: a mask with more components marks no real nodes
 _CASE_SCRIPTS = ("sort.js", "scan.js", "marks.js", "canvas_viewer.js", "niivue_viewer.js", "case.js")
 _WINDOWS_HU = ((-160, 240), (-85, 165), (-35, 115))  # width 400, 250 and 150 around 40
 
@@ -60,12 +61,13 @@ def write_case_page(
     box: Box | None = None,
     title: str | None = None,
 ) -> None:
-    """Write a case's page, at most `MOST_BYTES` long, to `path` in the case's folder.
+    """Write a case's page to `path` in the case's folder.
 
-    `record` is its line of the manifest, `rows` are those of its table, `labels` (integers) hold each node's number, on
-    the grid of `volume`, the CT in HU. `box`, in LPS axes, is what is shown of it; by default what is around the nodes.
-    The mask, table and preview that lie in the folder already are linked. Raises ImportError without jinja2, ValueError
-    where the labels' shape is not the volume's, and OSError where the page cannot be written.
+    The CT in the page is made coarser, or left out, to keep the page within `MOST_BYTES`. `record` is the case's line
+    of the manifest, `rows` are its table. `volume` is the CT in HU; `labels` (integers) hold each node's number on the
+    same grid. `box`, in LPS axes, is the shown part of the CT, by default around the nodes. The page links the mask,
+    table and preview that the folder already holds. Raises ImportError without jinja2, ValueError where the labels'
+    shape is not the volume's, and OSError where the page cannot be written.
     """
     context = _case_context(path.parent, record, rows) | {"title": record.case if title is None else title}
     most_voxels, page = _MOST_VOXELS, b""
@@ -85,14 +87,14 @@ def write_index(
     rows: Sequence[NodeRow],
     title: str = "Mediastinal lymph nodes: a run's results",
 ) -> None:
-    """Write `output/report.html`: what became of the cases, with the failed ones on top.
+    """Write `output/report.html`: the outcome of every case, with the failed ones on top.
 
-    `records` are the manifest's lines, `rows` those of the nodes' table. Links and pictures are of what lies in the
-    cases' folders already. Raises ImportError without jinja2 and OSError where the page cannot be written.
+    `records` are the manifest's lines, `rows` those of the table of all nodes. The page links only pages and pictures
+    that the cases' folders already hold. Raises ImportError without jinja2, OSError where it cannot be written.
     """
     cases, columns = case_lines(records, rows)
     for case in cases:
-        if case.status == DONE:  # of one that failed, what lies there is of an earlier run
+        if case.status == DONE:  # a failed case's folder holds the results of an earlier run
             case.page = _address(output, case.name, PAGE)
             case.picture = _address(output, case.name, PREVIEW)
     with_status = {status: [case for case in cases if case.status == status] for status in (FAILED, SKIPPED)}
@@ -115,7 +117,7 @@ def write_index(
 
 
 def _case_context(folder: Path, record: CaseRecord, rows: Sequence[NodeRow]) -> dict[str, Any]:
-    """What a case's page says besides the pictures."""
+    """The template's values for a case's page, except those of the viewer."""
     return {
         "summary": summary(record, rows),
         "warnings": record.warnings,
@@ -133,7 +135,7 @@ def _case_context(folder: Path, record: CaseRecord, rows: Sequence[NodeRow]) -> 
 
 
 def _scan_context(scan: Scan, rows: Sequence[NodeRow]) -> dict[str, Any]:
-    """What the viewer is given, and what the page says about it."""
+    """The template's values for the viewer, and a note about what it shows."""
     size = {row.number: size_of(row) for row in rows}
     about = {
         "shape": scan.levels.shape,
@@ -176,13 +178,13 @@ def _links(folder: Path, record: CaseRecord) -> list[tuple[str, str]]:
 
 
 def _address(output: Path, case: str, name: str) -> str | None:
-    """Of a file in a case's folder; None where there is none, or the case's name leads elsewhere."""
+    """The address of a file in a case's folder; None where there is none, or the case's name leads elsewhere."""
     is_inside = case not in ("", ".", "..") and "/" not in case
     return f"{quote(os.fsencode(case))}/{name}" if is_inside and os.path.isfile(output / case / name) else None
 
 
 def _kinds(cases: Sequence[CaseLine]) -> list[tuple[str, str, int]]:
-    """What the table can be filtered by, with the number of cases."""
+    """The kinds of cases that the table can be filtered by: key, text and number of cases."""
     texts = {
         FAILED: "failed",
         SKIPPED: "skipped",
@@ -197,13 +199,13 @@ def _kinds(cases: Sequence[CaseLine]) -> list[tuple[str, str, int]]:
 
 
 def _render(template: str, styles: Sequence[str], scripts: Sequence[str], context: dict[str, Any]) -> bytes:
-    """A page with its styles and scripts in it, and a policy that allows these alone."""
+    """A page in UTF-8 with its styles and scripts, and a policy that allows only these."""
     from markupsafe import Markup
 
     style, script = _joined(styles), _joined(scripts)
     policy = {
         "default-src": "'none'",
-        "script-src": f"{_hash(script)} blob:",  # blob: NiiVue, unpacked from the page
+        "script-src": f"{_hash(script)} blob:",  # the blob is NiiVue, unpacked from the page
         "style-src": _hash(style),
         "img-src": "'self' file: data: blob:",
         "connect-src": "data: blob:",
@@ -220,7 +222,7 @@ def _render(template: str, styles: Sequence[str], scripts: Sequence[str], contex
             policy="; ".join(f"{name} {value}" for name, value in policy.items()),
         )
     )
-    return text.encode("utf-8", "backslashreplace")  # a file's name may be in no encoding at all
+    return text.encode("utf-8", "backslashreplace")  # a file's name may hold bytes that are not text
 
 
 @functools.cache

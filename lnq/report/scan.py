@@ -1,4 +1,4 @@
-"""What a page's viewer is given of a CT: a part of it in grey levels, coarse enough to be sent along, and its nodes."""
+"""Prepare a CT for a page's viewer: a part of it in grey levels, coarse enough to fit into the page, and its nodes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from lnq.image.resample import reorient_to_lps, resample_image, resample_label_t
 from lnq.image.volume import Box, Volume
 from lnq.results.preview import WINDOW_HU, marked_box
 
-HU_PER_LEVEL = 2.0  # finer than a CT's noise, and a fifth smaller than one level per 256th of the window
+HU_PER_LEVEL = 2.0  # finer than a CT's noise, and a fifth smaller than with 256 levels in the window
 
-_COARSENED_MM = (2.0, 1.0, 1.0)  # too many voxels: in this ratio (z, y, x), no axis finer than the CT's own
+_COARSENED_MM = (2.0, 1.0, 1.0)  # ratio (z, y, x) of a coarsened CT's spacing, unless the CT's own is coarser
 _UINT8, _INT16 = 2, 4  # NIfTI-1 data types
-_SCANNER, _MM = 1, 2  # NIfTI-1 codes: coordinates of the scanner, in mm
+_SCANNER, _MM = 1, 2  # NIfTI-1 codes for scanner coordinates and for mm
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A part of a CT and its nodes on one grid in RAS axes, NIfTI's: z to Superior, y to Anterior, x to Right."""
+    """A part of a CT and its nodes on one grid in NIfTI's RAS axes: z to Superior, y to Anterior, x to Right."""
 
-    levels: Volume  # uint8: 0 is the lower end of the window
+    levels: Volume  # uint8 in steps of HU_PER_LEVEL; 0 is the lower end of the window
     labels: Volume  # int16: each node's number, 0 elsewhere
     ct_spacing_mm: tuple[float, float, float]  # of the CT it was made from
 
@@ -34,13 +34,16 @@ class Scan:
         return not np.allclose(self.levels.spacing_mm, self.ct_spacing_mm, rtol=1e-3)
 
     def marks(self) -> list[dict[str, Any]]:
-        """Per node its number, its box and a voxel (z, y, x) within it, near the middle of its largest axial slice."""
+        """Each node's number, its box and a voxel of it, near the middle of its largest axial slice.
+
+        The box is given by its first and last voxel. All voxels are indices (z, y, x).
+        """
         array = self.labels.array
         found = enumerate(ndimage.find_objects(array), start=1)
         return [_mark(number, array[box] == number, box) for number, box in found if box is not None]
 
     def packed_levels(self) -> bytes:
-        """The CT as a compressed NIfTI-1 file, in HU, cut off at the window's ends."""
+        """The CT in HU as a compressed NIfTI-1 file. Values are clamped to the window."""
         return gzip.compress(nifti(self.levels, HU_PER_LEVEL, WINDOW_HU[0]), 6, mtime=0)
 
     def packed_labels(self) -> bytes:
@@ -49,10 +52,11 @@ class Scan:
 
 
 def make_scan(volume: Volume, labels: Volume, box: Box | None, most_voxels: int) -> Scan:
-    """The part of a CT in HU within `box`, and the nodes' numbers (any integers) on the same grid.
+    """Cut a CT in HU and its nodes' numbers (integers, on the same grid) to `box`.
 
-    `box` is one of the CT in LPS axes; by default it is that around the nodes, or the whole CT where there are none. A
-    part of more than `most_voxels` becomes coarser, the slices first; nodes too small for that keep a voxel.
+    `box` is in LPS axes. By default it lies around the nodes, or it is the whole CT where there are none. A part of
+    more than `most_voxels` becomes coarser, first along z. A node too small for that keeps one voxel. Raises
+    ValueError where the shapes differ.
     """
     if labels.shape != volume.shape:
         raise ValueError(f"The labels' shape {labels.shape} is not the CT's {volume.shape}")
@@ -67,7 +71,7 @@ def make_scan(volume: Volume, labels: Volume, box: Box | None, most_voxels: int)
 
 
 def coarsened_mm(image: Volume, most_voxels: int) -> tuple[float, float, float]:
-    """The finest spacing at which the image has at most `most_voxels`; its own where that will do."""
+    """The finest spacing (z, y, x) with at most `most_voxels`; the image's own where it has no more."""
     own = np.array(image.spacing_mm)
     extent = own * image.shape
     factor, spacing = 0.1, own
@@ -79,7 +83,10 @@ def coarsened_mm(image: Volume, most_voxels: int) -> tuple[float, float, float]:
 
 
 def nifti(volume: Volume, slope: float = 1.0, intercept: float = 0.0) -> bytes:
-    """A NIfTI-1 file of a uint8 or int16 volume in RAS axes: 352 bytes of header, then the voxels."""
+    """A NIfTI-1 file of a uint8 or int16 volume in RAS axes: 352 bytes of header, then the voxels.
+
+    The file's values are `slope` times the voxels plus `intercept`. Raises KeyError for another dtype.
+    """
     code = {np.dtype(np.uint8): _UINT8, np.dtype(np.int16): _INT16}[volume.array.dtype]
     array = volume.array.astype(volume.array.dtype.newbyteorder("<"), copy=False)
     lps_to_ras = np.diag([-1.0, -1.0, 1.0])
@@ -110,9 +117,9 @@ def _grey_levels(hu: np.ndarray) -> np.ndarray:
 
 
 def _labels_on(numbers: Volume, grid: Volume) -> Volume:
-    """Node numbers on a coarser grid of the same extent: where a node covers at least half of a voxel.
+    """Node numbers on a coarser grid of the same extent. A voxel is a node's where the node covers at least half of it.
 
-    Of a node that covers half of no voxel, the voxel around its middle is kept.
+    A node that covers half of no voxel gets the voxel around its middle.
     """
     if numbers.shape == grid.shape:
         return grid.with_array(numbers.array.astype(np.int16))
@@ -135,13 +142,13 @@ def _labels_on(numbers: Volume, grid: Volume) -> Volume:
 
 
 def _middle(node: np.ndarray) -> np.ndarray:
-    """Index of the node's voxel or pixel that is nearest to its centroid."""
+    """Index of the node's voxel (or pixel) nearest to its centroid."""
     inside = np.argwhere(node)
     return inside[((inside - inside.mean(axis=0)) ** 2).sum(axis=1).argmin()]
 
 
 def _to_ras(volume_lps: Volume) -> Volume:
-    """z, y, x to S, P, L -> to S, A, R."""
+    """Flip a volume in LPS axes to RAS axes: the axes z, y, x then point to S, A, R instead of S, P, L."""
     _, y, x = (n - 1 for n in volume_lps.shape)
     affine = volume_lps.affine.copy()
     affine[:3, 3] += affine[:3, 1] * y + affine[:3, 2] * x

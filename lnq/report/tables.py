@@ -1,4 +1,4 @@
-"""The tables and figures of the report's pages, as text with the value that it is sorted by."""
+"""Tables and figures of the report's pages. Each cell holds its text and the value to sort by."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lnq.plain import to_plain
 from lnq.results.case_record import DONE, FAILED, SKIPPED, CaseRecord
 from lnq.results.node_table import NodeRow
 
-HASHES = ("model", "weights")  # among a case's versions
-SIZES = ("small", "medium", "large")  # by the short axis: below, between, from SHORT_AXES_MM on
+HASHES = ("model", "weights")  # those of a case's versions that are hashes
+SIZES = ("small", "medium", "large")  # by the short axis: below, between, and from the second of SHORT_AXES_MM
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers in one of the tables."""
+    """A column of one of the tables."""
 
     key: str
     name: str
@@ -25,14 +25,14 @@ class Column:
     decimals: int = 0
     help: str = ""
     numeric: bool = True
-    large_first: bool = True  # when it is sorted first
+    large_first: bool = True  # whether the first click sorts it from large to small
     wide: bool = False
 
 
 @dataclass(frozen=True)
 class TableCell:
     text: str
-    value: float | int | str  # what it is sorted by; "" comes last
+    value: float | int | str  # for sorting; "" always comes last
     numeric: bool = True
 
 
@@ -51,11 +51,11 @@ class CaseLine:
     warnings: list[str]
     seconds: float
     nodes: int
-    short_axes_mm: list[float]  # of its nodes
+    short_axes_mm: list[float]  # one for each of its nodes
     cells: list[TableCell]
-    page: str | None = None  # addresses, where there are such files
-    picture: str | None = None
-    kinds: str = field(init=False)  # what it can be filtered by
+    page: str | None = None  # address of its page; None where there is none
+    picture: str | None = None  # address of its preview; None where there is none
+    kinds: str = field(init=False)  # keys that the table can be filtered by, with blanks between
 
     def __post_init__(self) -> None:
         pathological, target = SHORT_AXES_MM
@@ -70,7 +70,7 @@ class CaseLine:
 
     @property
     def notes(self) -> int:
-        """How many there are, an error among them."""
+        """The number of warnings and errors."""
         return len(self.warnings) + bool(self.error)
 
 
@@ -94,7 +94,7 @@ _CASE_COLUMNS = (
     Column("assd_mm", "ASSD", "mm", 2),
     Column("seconds", "Time", "s", 1),
 )
-_OPTIONAL = ("dice", "assd_mm")  # only where a truth was given
+_OPTIONAL = ("dice", "assd_mm")  # columns that are shown only where there are scores
 
 
 def node_lines(rows: Iterable[NodeRow]) -> list[NodeLine]:
@@ -107,12 +107,12 @@ def node_lines(rows: Iterable[NodeRow]) -> list[NodeLine]:
 
 
 def size_of(row: NodeRow) -> str:
-    """One of SIZES."""
+    """The size of a node, one of SIZES."""
     return SIZES[sum(row.short_axis_mm >= limit for limit in SHORT_AXES_MM)]
 
 
 def sizes() -> list[tuple[str, str]]:
-    """What each size stands for."""
+    """Each size with a text on its range."""
     low, high = SHORT_AXES_MM
     texts = (f"below {low:g} mm", f"{low:g} to {high:g} mm", f"{high:g} mm and more")
     return list(zip(SIZES, texts, strict=True))
@@ -158,7 +158,7 @@ def _case_line(record: CaseRecord, rows: Sequence[NodeRow], columns: Sequence[Co
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of the whole run."""
+    """A number that describes the whole run. `alarm` says that it needs attention."""
 
     name: str
     text: str
@@ -166,7 +166,7 @@ class Figure:
 
 
 def figures(cases: Sequence[CaseLine]) -> list[Figure]:
-    """What a run came to."""
+    """The figures of a whole run."""
     statuses = Counter(case.status for case in cases)
     axes = [axis for case in cases for axis in case.short_axes_mm]
     others = len(cases) - statuses[DONE] - statuses[FAILED] - statuses[SKIPPED]
@@ -202,7 +202,7 @@ def summary(record: CaseRecord, rows: Sequence[NodeRow]) -> str:
 
 
 def versions_text(record: CaseRecord) -> str:
-    """What a case was made by; of hashes the first digits."""
+    """The versions that made a case's result, with hashes cut to their first 12 digits."""
     if record.versions is None:
         return "an unknown version"
     versions = record.versions.plain()
@@ -210,7 +210,7 @@ def versions_text(record: CaseRecord) -> str:
 
 
 def all_versions(records: Iterable[CaseRecord]) -> list[str]:
-    """A sentence per set of versions that cases were made by, the commonest first."""
+    """One sentence for each set of versions that made results, with the commonest first."""
     count = Counter(versions_text(record) for record in records if record.versions is not None)
     if len(count) == 1:
         return [f"Made by {text}." for text in count]
@@ -218,7 +218,7 @@ def all_versions(records: Iterable[CaseRecord]) -> list[str]:
 
 
 def duration(seconds: float | None) -> str:
-    """Like "14.3 s", "2 min 5 s" or "3 h 20 min"; "" where it is not known."""
+    """A time as text, such as "14.3 s", "2 min 5 s" or "3 h 20 min"; "" where it is not known."""
     if seconds is None or not seconds >= 0:
         return ""
     if seconds < 60:
@@ -229,12 +229,12 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float, decimals: int = 0) -> str:
-    """With a true minus sign and narrow spaces between thousands."""
+    """A number as text, with a true minus sign and narrow spaces between thousands."""
     return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace(",", "\u202f").replace("-", "\u2212")
 
 
 def _cell(value: float | str | None, column: Column) -> TableCell:
-    """Blank for None."""
+    """The cell of a value; blank for None."""
     if value is None:
         return TableCell("", "", column.numeric)
     if isinstance(value, str):
