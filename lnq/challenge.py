@@ -1,8 +1,8 @@
 """The grand-challenge interface: CTs in /input, one mask for each in /output.
 
-evalutils' SegmentationAlgorithm gives the frame: load, validate, process the cases, save. Its loading skips
-unreadable files, reads every image twice and refuses equal ones; its saving keeps the input's extension and
-leaves no results.json after an error. So these steps are redefined here.
+evalutils' SegmentationAlgorithm gives the frame: load, validate, process the cases, save. It skips unreadable files,
+reads every image twice and refuses equal ones. It saves with the input's extension, and leaves no results.json after
+an error. This module therefore redefines these steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 INPUT = Path("/input")
 OUTPUT = Path("/output")
 INPUT_SLUG = "mediastinal-ct"
-SOCKETS = "inputs.json"  # today's platform lists there what it mounted; the platform of 2023 had none
+SOCKETS = "inputs.json"  # today's platform lists the mounted files in it; the platform of 2023 wrote none
 OUTPUT_SLUG = "mediastinal-lymph-node-segmentation"
 RESULTS = "results.json"
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class CTLoader(ImageLoader):
-    """Reads and checks a CT at its case's turn: one bad file does not keep the others from their masks."""
+    """Reads and checks a CT when its case's turn comes, so that one bad file does not stop the other cases."""
 
     @staticmethod
     def load_image(fname: Path) -> Volume:
@@ -49,7 +49,7 @@ class CTLoader(ImageLoader):
 
 
 class LymphNodeAlgorithm(SegmentationAlgorithm):
-    """Segments every CT of the input folder; `failures` holds one sentence for each that could not be."""
+    """Segments every CT of the input folder. `failures` holds one sentence for each CT that failed."""
 
     def __init__(self, cases: list[Subject], model: Model, output: Path) -> None:
         super().__init__(
@@ -71,8 +71,8 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         try:
             for index, case in cases.iterrows():
                 self._case_results.append(self.process_case(idx=index, case=case))
-                self.save()  # a killed container leaves what was done
-        except BaseException:  # a signal
+                self.save()  # so that a killed container leaves the results so far
+        except BaseException:  # a signal: errors of a case do not come here
             left = cases["path"][len(self._case_results) :]
             self._case_results += [_result(path, "Stopped before this CT was segmented") for path in left]
             self.save()
@@ -99,7 +99,7 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         logger.info("%s: segmented, %d voxels marked", path.name, int(mask.array.sum()))
 
     def predict(self, *, input_image: Volume) -> tuple[Volume, list[str]]:
-        """The mask, on the CT's own grid, and the warnings."""
+        """The mask, on the CT's own grid, and the warnings. `load_image` has checked the CT."""
         segmentation = segment(input_image, self._model)
         return segmentation.mask, list(segmentation.warnings)
 
@@ -108,9 +108,10 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
 
 
 def run_container(load_model: Callable[[], Model], source: Path = INPUT, output: Path = OUTPUT) -> list[str]:
-    """Segment every CT that is mounted below `source`; one sentence for each that failed.
+    """Segment every CT that is mounted below `source`. Returns one sentence for each CT that failed.
 
-    results.json says the same, whatever happens. Whatever kept it from starting is raised.
+    results.json holds the same sentences, even after an error. Errors before the first CT are raised, for example
+    StartError where there is none.
     """
     prepare_output(output)
     cases: list[Subject] = []
@@ -130,9 +131,9 @@ def run_container(load_model: Callable[[], Model], source: Path = INPUT, output:
 
 
 def input_folder(source: Path) -> Path:
-    """Where the CT lies: at the socket of `source`/inputs.json, or where there is no such file, in the usual place.
+    """Where the CT lies: at its socket in `source`/inputs.json, or in the usual place where there is no such file.
 
-    Raises StartError where the file is no list of sockets, or has none of this algorithm's.
+    Raises StartError where the file is not a list of sockets, lacks this algorithm's, or sends it out of `source`.
     """
     path = source / SOCKETS
     if not path.is_file():
@@ -150,9 +151,9 @@ def input_folder(source: Path) -> Path:
 
 
 def find_inputs(folder: Path) -> list[Subject]:
-    """Every file below `folder` but hidden ones and the voxel files of a header beside them.
+    """The cases below `folder`: every file, except hidden ones and voxel files with a header beside them.
 
-    The files of a DICOM series are one case: their folder.
+    DICOM files of one folder are one case, and its path is that folder.
     """
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
     images = {p for p in files if p.name.lower().endswith(EXTENSIONS)}
@@ -173,7 +174,7 @@ def _is_voxel_file(path: Path, headers: set[Path]) -> bool:
 
 
 def _result(path: Path | None, *errors: str) -> dict[str, Any]:
-    """An entry of results.json for an input of which nothing more is known."""
+    """An entry of results.json for an input, with its errors and nothing else yet."""
     inputs = [] if path is None else [{"type": "metaio_image", "filename": path.name}]
     return {"outputs": [], "inputs": inputs, "error_messages": list(errors), "warnings": []}
 
