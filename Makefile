@@ -20,12 +20,13 @@ BENCH_CASES ?= lnq2023-test-0004 lnq2023-test-0002
 DOCS := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
-.PHONY: help demo test lint docs unit setup container-check lock weights score compare bench clean
+.PHONY: help demo test lint docs unit setup package-check container-check lock weights score compare bench clean
 
 help:
 	@echo "make demo     segment the sample CT: mask and picture under demo-output/, Dice against its truth"
-	@echo "make test     lint, type check and tests"
+	@echo "make test     lint, type check and tests, with coverage"
 	@echo "make docs     build the documentation's site under site/; a broken link is an error"
+	@echo "make package-check  build the wheel, install it into empty environments and run it there"
 	@echo "make container-check  build and test the image, with podman where there is no Docker engine (root, Debian)"
 	@echo "make lock     compile the image's lists of packages after a change of requirements.txt or requirements-cpu.txt"
 	@echo "make weights  train the shipped model again (hours; BACKGROUND=DIR adds real CTs with inserted nodes)"
@@ -43,6 +44,7 @@ lint: $(DEV)/.installed
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
 	$(DEV)/bin/hadolint Dockerfile
 	$(DEV)/bin/shellcheck test.sh export.sh container/*.sh
 	$(DOCS)
@@ -50,10 +52,14 @@ lint: $(DEV)/.installed
 docs: $(DEV)/.installed
 	$(DOCS)
 
+# coverage includes the commands that tests start, from whatever folder: hence the absolute path of its data
 unit: $(DEV)/.installed
-	$(DEV)/bin/python -m pytest
+	COVERAGE_FILE=$(CURDIR)/$(DEV)/.coverage $(DEV)/bin/python -m pytest --cov --cov-report=term
 
 setup: $(DEV)/.installed
+
+package-check: $(DEV)/.installed
+	$(DEV)/bin/python -m pytest -m slow test/system/test_installed.py
 
 container-check: $(DEV)/.installed
 	container/check.sh $(FLAVOURS)
