@@ -240,6 +240,6 @@ def test_truncated_slice_is_refused(tmp_path, write_dicom):
     whole = (folder / "0002.dcm").read_bytes()
     (folder / "0002.dcm").write_bytes(whole[:-30])
     with pytest.raises(
-        ImageError, match="series cannot be used: its file 0002.dcm cannot be read, it is cut off or damaged"
+        ImageError, match="series cannot be used: its file 0002.dcm cannot be read: it is cut off or damaged"
     ):
         read_dicom_series(folder)

@@ -160,9 +160,9 @@ def test_images_of_another_kind_are_refused(tmp_path, image, reason, suffix):
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("TransformMatrix = 1 0 0 0 1 0", "TransformMatrix = 1 0 0 1 0 0", "orientation matrix is no rotation"),
-        ("TransformMatrix = 1 0 0", "TransformMatrix = 1 0.3 0", "orientation matrix is no rotation"),
-        ("TransformMatrix = 1 0 0", "TransformMatrix = 2 0 0", "orientation matrix is no rotation"),
+        ("TransformMatrix = 1 0 0 0 1 0", "TransformMatrix = 1 0 0 1 0 0", "orientation matrix is not a rotation"),
+        ("TransformMatrix = 1 0 0", "TransformMatrix = 1 0.3 0", "orientation matrix is not a rotation"),
+        ("TransformMatrix = 1 0 0", "TransformMatrix = 2 0 0", "orientation matrix is not a rotation"),
         ("ElementSpacing = 1 1 1", "ElementSpacing = 0 1 1", "voxel spacing is zero, negative or not a number"),
         ("ElementSpacing = 1 1 1", "ElementSpacing = -1 1 1", "voxel spacing is zero, negative or not a number"),
         ("ElementSpacing = 1 1 1", "ElementSpacing = nan 1 1", "its header gives 'nan 1 1' for ElementSpacing"),
