@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -117,6 +118,8 @@ def _add_model_options(
 
 def container(options: argparse.Namespace) -> tuple[int, str]:
     """Segment the CTs that grand-challenge mounted. Returns the exit status and the last sentence."""
+    if find_spec("evalutils") is None:
+        raise StartError("The challenge's interface needs the package evalutils: install the extra lnq[challenge]")
     from lnq.challenge import run_container
 
     failures = run_container(lambda: _load(options), options.input, options.output)

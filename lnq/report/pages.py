@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lnq.files import replace_atomically
-from lnq.image.volume import Volume
+from lnq.image.volume import Box, Volume
 from lnq.nodes.measure import SHORT_AXES_MM
 from lnq.report.niivue import niivue_code
-from lnq.report.scan import HU_PER_LEVEL, Box, Scan, make_scan
+from lnq.report.scan import HU_PER_LEVEL, Scan, make_scan
 from lnq.report.tables import (
     NODE_COLUMNS,
     CaseLine,
