@@ -162,7 +162,7 @@ def test_extras_write_dicom_and_serve_the_challenge(
 @pytest.mark.parametrize("arguments", [("batch", "x", "-o", "y", "--sr"), ("--input", "x", "--output", "y")])
 def test_a_missing_extra_is_named(without_extras: Installed, arguments: tuple[str, ...]):
     done = without_extras.run("lnq", *arguments, status=2)
-    assert re.search(r'pip install "lnq\[(dicom|challenge)\]"$', done.stderr.splitlines()[-1])
+    assert re.search(r"install the extra lnq\[(dicom|challenge)\]$", done.stderr.splitlines()[-1])
 
 
 def test_the_lines_of_the_readme_run_without_torch_and_without_extras(without_extras: Installed):
