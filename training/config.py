@@ -10,12 +10,11 @@ import argparse
 import dataclasses
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
-from lnq.inference.spec import IntTriple, NetworkSpec, Triple
-from lnq.plain import from_plain
+from lnq.inference.spec import DEFAULT_CROP, CropSpec, IntTriple, NetworkSpec, Triple
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
@@ -77,6 +76,7 @@ class Config:
 
     network: NetworkSpec = PAPER_NETWORK
     spacing_mm: Triple = (3.0, 0.8, 0.8)  # the median of LNQ2023
+    crop: CropSpec = DEFAULT_CROP  # of the CT, in training and in inference
     patch: IntTriple = (64, 128, 224)  # the paper prints x, y, z
     normalisation: Literal["zscore", "ct"] = "zscore"
     paper_postprocess: bool = False  # the paper's post-processing numbers instead of those of the training labels
@@ -148,16 +148,6 @@ def preset(name: str) -> Config:
     if name not in PRESETS:
         raise ValueError(f"Preset must be one of {', '.join(PRESETS)}, not {name!r}")
     return PRESETS[name]
-
-
-def config_to_dict(config: Config) -> dict[str, Any]:
-    """Plain nested dict, for JSON and checkpoints."""
-    return dataclasses.asdict(config)
-
-
-def config_from_dict(data: dict[str, Any]) -> Config:
-    """Undo `config_to_dict`, also after JSON turned tuples into lists. Raises ValueError on unknown entries."""
-    return from_plain(Config, data)
 
 
 Command = TypeVar("Command")

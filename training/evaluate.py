@@ -13,32 +13,27 @@ A DIR holds `<case>-ct.nrrd` with `<case>-nodes.nrrd` (every node its own label)
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import track
 
-from lnq.image.itk import read_volume
-from lnq.image.volume import Volume
 from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import ModelSpec
-from lnq.pipeline import infer, mark_nodes
 from training.command import run_command
-from training.scoring.challenge import Job, mask_of_job, metrics, read_jobs, without_truth, write_metrics
-from training.scoring.plots import WorstCases, plot_scores
-from training.scoring.scores import CaseResult, replace_missing_assd, score, show, write_results
-from training.scoring.truths import Truth, find_truths, read_instances, read_prediction, refuse_other_grid
-from training.scoring.tune import THRESHOLDS, Marked, Tried, choose, mark, store_cut, write_tried
+from training.scoring.challenge import ChallengeJob, mask_of_job, metrics, read_jobs, without_truth, write_metrics
+from training.scoring.evaluation import Scored, masks_of_folder, masks_of_model, score_all, tune_thresholds
+from training.scoring.plots import plot_scores
+from training.scoring.scores import replace_missing_assd, show, write_results
+from training.scoring.truths import Truth, find_truths
+from training.scoring.tune import Tried, store_cut, write_tried
 
 
 @dataclass(frozen=True)
@@ -65,99 +60,13 @@ class Evaluate:
         return str(self.challenge or self.predictions or self.checkpoint or self.model)
 
 
-Masks = Callable[[Truth, Volume], tuple[Volume, float]]
-"""(case, its truth) -> mask and seconds."""
-
-
-@dataclass
-class Scored:
-    """Results of all cases, and why cases are left out."""
-
-    worst: WorstCases
-    results: list[CaseResult] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-def masks_of_model(model: Model) -> Masks:
-    """What the model marks."""
-
-    def masks(truth: Truth, instances: Volume) -> tuple[Volume, float]:
-        volume = read_ct(truth, instances)
-        inferred = infer(volume, model)
-        return inferred.ready.paste(mark_nodes(inferred, model.spec)), sum(inferred.seconds.values())
-
-    return masks
-
-
-def read_ct(truth: Truth, instances: Volume) -> Volume:
-    """The case's CT. Raises ValueError where its grid is not the truth's."""
-    assert truth.ct is not None  # find_truths asks for one
-    volume = read_volume(truth.ct)
-    refuse_other_grid(truth.ct.name, volume, truth, instances)
-    return volume
-
-
-def masks_of_folder(folder: Path) -> Masks:
-    """What lies in a folder. Raises ValueError where there is none."""
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder")
-
-    def masks(truth: Truth, instances: Volume) -> tuple[Volume, float]:
-        mask = read_prediction(folder, truth)
-        refuse_other_grid("The prediction", mask, truth, instances)
-        return mask, math.nan
-
-    return masks
-
-
-def score_all(truths: Sequence[Truth], masks: Masks, worst: int, console: Console) -> Scored:
-    """Results, without replaced ASSDs; a case that cannot be scored ends none of the others."""
-    scored = Scored(WorstCases(worst))
-
-    def work(truth: Truth, instances: Volume) -> None:
-        mask, seconds = masks(truth, instances)
-        result = score(truth.case, mask, instances, seconds)
-        scored.results.append(result)
-        scored.worst.add(truth, result, np.packbits(mask.array > 0))
-
-    scored.failed = _each(truths, work, "Scoring", console)
-    return scored
-
-
-def tune(model: Model, truths: Sequence[Truth], console: Console) -> tuple[Tried, list[Tried], dict[str, str]]:
-    """The chosen thresholds, all that were tried, and why cases are left out: nothing is tried where all are."""
-    marked: list[list[Marked]] = []
-
-    def work(truth: Truth, instances: Volume) -> None:
-        inferred = infer(read_ct(truth, instances), model)
-        marked.append(mark(inferred, instances, model.spec, THRESHOLDS))
-
-    failed = _each(truths, work, "Tuning", console)
-    if not marked:
-        return Tried(0.5, 0.0, math.nan, math.nan, math.nan, math.nan), [], failed
-    return *choose(marked, THRESHOLDS), failed
-
-
-def _each(
-    truths: Sequence[Truth], work: Callable[[Truth, Volume], None], title: str, console: Console
-) -> dict[str, str]:
-    """Do something with each case; why it failed where it did."""
-    failed: dict[str, str] = {}
-    for truth in track(truths, title, console=console):
-        try:
-            work(truth, read_instances(truth.path))
-        except Exception as error:
-            failed[truth.case] = str(error) or type(error).__name__
-    return failed
-
-
 @contextmanager
 def open_model(command: Evaluate) -> Iterator[Model]:
     """The bundle's model, or the checkpoint's by way of a bundle that is gone afterwards."""
     if command.checkpoint is None:
         yield load_model(command.model, command.device, precision=command.precision, mirror=command.mirror)
         return
-    from training.export import export  # brings ONNX and OpenVINO
+    from training.bundle.export import export  # brings ONNX
 
     with tempfile.TemporaryDirectory(prefix="lnq-evaluate-") as folder:
         export(command.checkpoint, Path(folder) / "model")
@@ -183,7 +92,7 @@ def refuse_contradictions(command: Evaluate) -> None:
 
 
 @dataclass
-class Outcome:
+class Evaluation:
     """The results and, where they come from a model, by which specification, and the thresholds that were tried."""
 
     scored: Scored
@@ -192,21 +101,21 @@ class Outcome:
     metrics: dict[str, Any] | None = None  # of a submission to the challenge in which nothing is wrong
 
 
-def evaluate(command: Evaluate, console: Console) -> Outcome:
+def evaluate(command: Evaluate, console: Console) -> Evaluation:
     """Score at the bundle's (or the given) threshold, or at those that are best on these cases.
 
     Raises ValueError where no case can be scored, but for a submission, of which all that is wrong is said.
     """
     refuse_contradictions(command)
-    jobs: list[Job] = []
+    jobs: list[ChallengeJob] = []
     if command.challenge is not None and command.truth is not None:
         jobs = read_jobs(command.challenge)
         truths, _ = find_truths([command.truth], need_ct=False)
         left_out = without_truth(jobs, truths, command.truth)
-        outcome = Outcome(score_all(truths, partial(mask_of_job, jobs), command.worst, console))
+        outcome = Evaluation(score_all(truths, partial(mask_of_job, jobs), command.worst, console))
     elif command.predictions is not None:
         truths, left_out = find_truths(command.sources, need_ct=False)
-        outcome = Outcome(score_all(truths, masks_of_folder(command.predictions), command.worst, console))
+        outcome = Evaluation(score_all(truths, masks_of_folder(command.predictions), command.worst, console))
     else:
         truths, left_out = find_truths(command.sources)
         with open_model(command) as model:
@@ -225,27 +134,27 @@ def evaluate(command: Evaluate, console: Console) -> Outcome:
     return outcome
 
 
-def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], console: Console) -> Outcome:
+def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], console: Console) -> Evaluation:
     spec, tried, failed = model.spec, list[Tried](), dict[str, str]()
     if command.threshold is not None:
         spec = dataclasses.replace(spec, threshold=command.threshold)
     if command.tune_threshold:
-        best, tried, failed = tune(model, truths, console)
+        best, tried, failed = tune_thresholds(model, truths, console)
         spec = dataclasses.replace(spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
     usable = [truth for truth in truths if truth.case not in failed]
     masks = masks_of_model(dataclasses.replace(model, spec=spec))
     scored = score_all(usable, masks, command.worst, console)
     scored.failed |= failed
-    return Outcome(scored, spec, tried)
+    return Evaluation(scored, spec, tried)
 
 
-def write(command: Evaluate, outcome: Outcome) -> None:
+def write(command: Evaluate, outcome: Evaluation) -> None:
     """Write tables and pictures, store the thresholds where they were to be chosen, and print the table."""
     command.output.mkdir(parents=True, exist_ok=True)
     results, spec, at = outcome.scored.results, outcome.spec, ""
-    names = ("threshold", "peak_threshold", "mirror")
-    facts: dict[str, Any] = {"scored": command.scored, **{name: getattr(spec, name, None) for name in names}}
+    facts: dict[str, Any] = {"scored": command.scored, "threshold": None, "peak_threshold": None, "mirror": None}
     if spec is not None:
+        facts |= {"threshold": spec.threshold, "peak_threshold": spec.peak_threshold, "mirror": spec.mirror}
         facts["precision"] = command.precision
         mirrored = f", mirror {spec.mirror}" if spec.mirror else ""
         at = f" at threshold {spec.threshold:g}, peak {spec.peak_threshold:g}{mirrored}"
@@ -259,7 +168,7 @@ def write(command: Evaluate, outcome: Outcome) -> None:
     show(results, f"{command.scored}{at}", Console())
 
 
-def _keep_chosen(command: Evaluate, spec: ModelSpec, outcome: Outcome) -> None:
+def _keep_chosen(command: Evaluate, spec: ModelSpec, outcome: Evaluation) -> None:
     """Into a table of all that were tried, and the bundle; a checkpoint has none, so they are said."""
     write_tried(command.output / "thresholds.csv", outcome.tried)
     if command.checkpoint is None:

@@ -75,6 +75,9 @@ class CropSpec:
     use_region: bool = True  # report no node outside the mediastinal region
 
 
+DEFAULT_CROP = CropSpec()
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """`zscore`: zero mean and unit variance per volume. `ct`: clip to `clip_hu`, subtract `mean`, divide by `std`."""

@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 
 from lnq.inference.backends import available_cpus
-from training.ablation.cell import Bench, Cell, run_pretraining, sweep_cells, table_cells
+from training.ablation.cell import AblationCell, Bench, run_pretraining, sweep_cells, table_cells
 from training.ablation.data import make_data, prepared_folders
 from training.ablation.report import write_report
 from training.ablation.rows import ALL_ROWS, ROWS
@@ -66,7 +66,7 @@ def parse_run(arguments: list[str]) -> Ablation:
     return tyro.cli(Ablation, args=arguments, default=default, prog=PROGRAM)
 
 
-def wanted_cells(command: Ablation) -> list[Cell]:
+def wanted_cells(command: Ablation) -> list[AblationCell]:
     """The cells that a command asks for. Raises ValueError for options that do not go together."""
     if command.config.seed != 0 or command.config.devices != 1:
         raise ValueError("A cell has its own seed and one device: give --seeds and --parallel, not --seed or --devices")

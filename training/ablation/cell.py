@@ -9,26 +9,26 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from training.ablation.data import Prepared
-from training.ablation.rows import ALL_ROWS, SWEEPS, SWEPT_ROW, parameter_of, row_step, with_parameter
+from training.ablation.data import AblationData
+from training.ablation.rows import ALL_ROWS, SWEEPS, SWEPT_ROW, parameter_of, with_parameter
 from training.ablation.score import HALF, Scores, best_threshold, predict_folder, score_at
-from training.ablation.sizes import SIZES, Size, changes, settings_digest
+from training.ablation.sizes import SIZES, AblationSize, changes, settings_digest
 from training.ablation.table import CellRow, read_table, write_table
+from training.commit import git_commit
 from training.config import Augmentation, Config, Losses, Stage
 from training.engine.checkpoint import Checkpoint, load_checkpoint
-from training.engine.machine import git_commit
-from training.finetune import Recipe, finetune
-from training.pretrain import pretrain
+from training.engine.finetune import finetune
+from training.engine.pretrain import pretrain
+from training.engine.run import read_facts
 
 
 @dataclass(frozen=True)
-class Cell:
+class AblationCell:
     """A row of Table 1 with a seed, and where it belongs to a sweep of Fig. 3, the parameter that is changed."""
 
     row: str
@@ -58,35 +58,35 @@ class Bench:
     """What all cells of a command share."""
 
     size_name: str
-    size: Size  # with what was overridden
-    data: Prepared
+    size: AblationSize  # with what was overridden
+    data: AblationData
     folder: Path  # gets a folder per run
 
-    def output(self, cell: Cell) -> Path:
+    def output(self, cell: AblationCell) -> Path:
         """The cell's own folder."""
         return self.folder / f"{self.size_name}-{settings_digest(self.size)}" / cell.name
 
-    def key(self, cell: Cell) -> tuple[str, str, str, str, float, int]:
+    def key(self, cell: AblationCell) -> tuple[str, str, str, str, float, int]:
         """The cell's `CellRow.key`."""
         return self.size_name, settings_digest(self.size), cell.row, cell.parameter, cell.value, cell.seed
 
 
-def table_cells(rows: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+def table_cells(rows: Sequence[str], seeds: Sequence[int]) -> list[AblationCell]:
     """Cells of Table 1, all rows with the first seed before any with the second."""
-    return [Cell(row, seed) for seed in seeds for row in rows]
+    return [AblationCell(row, seed) for seed in seeds for row in rows]
 
 
-def sweep_cells(parameter: str, seeds: Sequence[int], losses: Losses) -> list[Cell]:
+def sweep_cells(parameter: str, seeds: Sequence[int], losses: Losses) -> list[AblationCell]:
     """Cells of one sweep; the value that the configuration has anyhow is the plain row's cell."""
     usual = parameter_of(losses, parameter)
-    plain_or_changed = [
-        [Cell(SWEPT_ROW, s) if v == usual else Cell(SWEPT_ROW, s, parameter, v) for v in SWEEPS[parameter]]
-        for s in seeds
+    return [
+        AblationCell(SWEPT_ROW, seed) if value == usual else AblationCell(SWEPT_ROW, seed, parameter, value)
+        for seed in seeds
+        for value in SWEEPS[parameter]
     ]
-    return [cell for cells in plain_or_changed for cell in cells]
 
 
-def run_cell(cell: Cell, bench: Bench) -> bool:
+def run_cell(cell: AblationCell, bench: Bench) -> bool:
     """Train and score a cell, and leave its row as a table in its folder; False where a signal stopped it.
 
     Raises RuntimeError where the loss is not finite.
@@ -108,7 +108,7 @@ def pretraining(bench: Bench) -> Path:
     return bench.folder / f"{bench.size_name}-pretrain-{settings_digest(_pretrain_size(bench.size))}" / "pretrain.pt"
 
 
-def _pretrain_size(size: Size) -> Size:
+def _pretrain_size(size: AblationSize) -> AblationSize:
     """The size less what only fine-tuning reads, so that other lengths or losses share the pre-training."""
     config = dataclasses.replace(
         size.config, seed=0, losses=Losses(), augmentation=Augmentation(), finetune=Stage(epochs=1)
@@ -121,15 +121,14 @@ def run_pretraining(bench: Bench) -> bool:
     return pretrain(bench.data.train, pretraining(bench).parent, _pretrain_size(bench.size).config)
 
 
-def train_cell(cell: Cell, bench: Bench) -> bool:
-    """Fine-tune as `training.finetune` does, with the row's own step; False where a signal stopped it."""
+def train_cell(cell: AblationCell, bench: Bench) -> bool:
+    """Fine-tune as `training.finetune` does, with the row's own objective; False where a signal stopped it."""
     row = ALL_ROWS[cell.row]
-    recipe = Recipe(f"row {row.name}", partial(row_step, row), row.dual)
     init = pretraining(bench) if row.pretrained else None
-    return finetune(bench.data.train, bench.output(cell), cell.config(bench.size.config), init, recipe)
+    return finetune(bench.data.train, bench.output(cell), cell.config(bench.size.config), init, row.objective)
 
 
-def score_cell(checkpoint: Path, data: Prepared) -> tuple[Scores, Scores]:
+def score_cell(checkpoint: Path, data: AblationData) -> tuple[Scores, Scores]:
     """Scores on the test phantoms at 0.5 and at the threshold that is best on the phantoms that are there for it."""
     tune, rules = predict_folder(checkpoint, data.tune)
     threshold = best_threshold(tune, rules)
@@ -139,7 +138,7 @@ def score_cell(checkpoint: Path, data: Prepared) -> tuple[Scores, Scores]:
 
 
 def cell_row(
-    cell: Cell, bench: Bench, checkpoint: Checkpoint, half: Scores, best: Scores, score_minutes: float
+    cell: AblationCell, bench: Bench, checkpoint: Checkpoint, half: Scores, best: Scores, score_minutes: float
 ) -> CellRow:
     """The table's row of a cell that is trained and scored."""
     config = cell.config(bench.size.config)
@@ -157,7 +156,7 @@ def cell_row(
         seed=cell.seed,
         steps=checkpoint["step"],
         ramp_steps=round(losses.ramp * stage.epochs) * stage.iterations,
-        pretrain_steps=checkpoint["facts"].get("pretraining", {}).get("steps", 0),
+        pretrain_steps=(read_facts(checkpoint).pretraining or {}).get("steps", 0),
         threshold=best.threshold,
         dice_half=half.dice,
         dice_best=best.dice,

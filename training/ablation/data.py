@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
-from lnq.inference.spec import Triple
-from training.ablation.sizes import TEST_SEED, TRAIN_SEED, TUNE_SEED, Size
+from lnq.image.names import CT
+from training.ablation.sizes import TEST_SEED, TRAIN_SEED, TUNE_SEED, AblationSize
+from training.data.dataset_info import read_dataset_info
+from training.data.preparation import Preparation, prepare_cases
+from training.processes import side_by_side
 
 
 @dataclass(frozen=True)
-class Part:
+class PhantomSet:
     """Phantoms for one purpose, of seeds `first_seed` and on."""
 
     name: str
@@ -27,7 +26,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class AblationData:
     """Folders of prepared cases."""
 
     train: Path
@@ -35,66 +34,51 @@ class Prepared:
     test: Path
 
 
-def parts(size: Size) -> tuple[Part, Part, Part]:
+def phantom_sets(size: AblationSize) -> tuple[PhantomSet, PhantomSet, PhantomSet]:
     """Which phantoms a size has."""
     return (
-        Part("train", "train", TRAIN_SEED, size.train),
-        Part("tune", "val", TUNE_SEED, size.tune),
-        Part("test", "test", TEST_SEED, size.test),
+        PhantomSet("train", "train", TRAIN_SEED, size.train),
+        PhantomSet("tune", "val", TUNE_SEED, size.tune),
+        PhantomSet("test", "test", TEST_SEED, size.test),
     )
 
 
-def prepared_folders(name: str, size: Size, folder: Path) -> Prepared:
+def prepared_folders(name: str, size: AblationSize, folder: Path) -> AblationData:
     """Where a size's prepared phantoms lie below `folder`, whether or not they are there."""
     z, y, x = size.config.spacing_mm
-    return Prepared(**{part.name: folder / name / f"{z:g}x{y:g}x{x:g}" / part.name for part in parts(size)})
+    train, tune, test = (folder / name / f"{z:g}x{y:g}x{x:g}" / phantoms.name for phantoms in phantom_sets(size))
+    return AblationData(train, tune, test)
 
 
-def make_data(name: str, size: Size, folder: Path, processes: int, console: Console) -> None:
-    """Make and prepare what is missing of a size's phantoms below `folder`; a part that is there is taken as it is.
+def make_data(name: str, size: AblationSize, folder: Path, processes: int, console: Console) -> None:
+    """Make and prepare what is missing of a size's phantoms below `folder`.
 
-    Raises RuntimeError where preparing fails.
+    A set that is there, cropped as the size says, is taken as it is. Raises ValueError where preparing fails.
     """
-    prepared = dataclasses.asdict(prepared_folders(name, size, folder))
-    for part in parts(size):
-        if not (prepared[part.name] / "dataset.json").is_file():
-            raw = folder / name / "raw" / part.name
-            _make_phantoms(part, size.pixels, raw, processes, console)
-            _prepare(raw, prepared[part.name], size.config.spacing_mm, processes)
+    prepared = prepared_folders(name, size, folder)
+    for phantoms, target in zip(phantom_sets(size), (prepared.train, prepared.tune, prepared.test), strict=True):
+        if (target / "dataset.json").is_file() and read_dataset_info(target).crop == size.config.crop:
+            continue
+        raw = folder / name / "raw" / phantoms.name
+        _make_phantoms(phantoms, size.pixels, raw, processes, console)
+        wanted = Preparation((raw,), target, size.config.spacing_mm, size.config.crop, processes=processes)
+        prepare_cases(wanted, console)
 
 
-def _make_phantoms(part: Part, pixels: int, folder: Path, processes: int, console: Console) -> None:
+def _make_phantoms(phantoms: PhantomSet, pixels: int, folder: Path, processes: int, console: Console) -> None:
     """Write the phantoms whose CT is not there: it is written last."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = range(1, part.count + 1)
-    missing = [n for n in numbers if not (folder / f"lnq2023-{part.split}-{n:04d}-ct.nrrd").is_file()]
-    work = [(part, pixels, folder, number) for number in missing]
-    for _ in track(_written(work, processes), f"Phantoms to {part.name}", len(work), console=console):
+    numbers = range(1, phantoms.count + 1)
+    missing = [n for n in numbers if not (folder / f"lnq2023-{phantoms.split}-{n:04d}{CT}.nrrd").is_file()]
+    work = [(phantoms, pixels, folder, number) for number in missing]
+    written = side_by_side(_write_phantom, work, processes)
+    for _ in track(written, f"Phantoms to {phantoms.name}", len(work), console=console):
         pass
 
 
-def _written(work: list[tuple[Part, int, Path, int]], processes: int) -> Iterator[None]:
-    if processes <= 1:
-        yield from map(_write_phantom, work)
-        return
-    # Processes are started afresh: SimpleITK's threads do not survive a fork.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for job in as_completed([pool.submit(_write_phantom, item) for item in work]):
-            yield job.result()
-
-
-def _write_phantom(item: tuple[Part, int, Path, int]) -> None:
+def _write_phantom(item: tuple[PhantomSet, int, Path, int]) -> None:
     from phantom.__main__ import parse, write_one  # brings SimpleITK, which training itself does without
 
-    part, pixels, folder, number = item
-    options = ["--first-seed", str(part.first_seed), "--split", part.split, "--size", str(pixels)]
+    phantoms, pixels, folder, number = item
+    options = ["--first-seed", str(phantoms.first_seed), "--split", phantoms.split, "--size", str(pixels)]
     write_one(parse([str(folder), *options]), number - 1)
-
-
-def _prepare(raw: Path, prepared: Path, spacing_mm: Triple, processes: int) -> None:
-    from training.prepare import main
-
-    spacing = [str(s) for s in spacing_mm]
-    status = main([str(raw), "-o", str(prepared), "--spacing-mm", *spacing, "--processes", str(processes)])
-    if status != 0:
-        raise RuntimeError(f"The phantoms in {raw} could not be prepared")

@@ -25,15 +25,24 @@ import tyro
 from torch import Tensor, nn
 
 from lnq.files import replace_atomically, write_text
-from training.ablation.rows import ALL_ROWS, Row, pseudo_pair, row_step, supervised_sum
+from training.ablation.rows import ALL_ROWS, TableRow
 from training.ablation.sizes import SIZES
 from training.command import STOPPED, run_command
 from training.config import Config, ConfigArguments
 from training.data.dataset import Sample
-from training.engine.loop import Position, Step
+from training.engine.finetune import StepMaker, finetune
 from training.engine.machine import environment
-from training.finetune import Recipe, finetune, one_hot, theta
-from training.method.losses import ramp_up
+from training.method.losses import Prediction, one_hot, supervised_loss, total_loss
+from training.method.step import (
+    Objective,
+    Position,
+    Step,
+    finetuning_step,
+    pseudo_label,
+    pseudo_losses,
+    pseudo_weight,
+    theta,
+)
 
 STEPS = (0, 10, 20, 40, 80, 160, 320)
 NAMES = {"pce": "PCE", "tversky": "Tversky", "sce": "SCE", "ce": "CE", "pseudo": "pseudo label"}
@@ -67,25 +76,29 @@ class Enough(Exception):
     """The last step to be measured is done."""
 
 
-def measuring(row: Row, config: Config, steps: Sequence[int], found: list[Pull]) -> Step:
-    """The row's own step, which measures first at the given ones and stops after the last."""
-    own = row_step(row, config)
+def measuring(row: TableRow, steps: Sequence[int], found: list[Pull]) -> StepMaker:
+    """Makes the row's own step, which measures first at the given ones and stops after the last."""
 
-    def step(model: nn.Module, batch: Sample, position: Position) -> dict[str, Tensor]:
-        if position.step > max(steps):
-            raise Enough
-        if position.step in steps:
-            devices = [batch["image"].device] if batch["image"].is_cuda else []
-            with torch.random.fork_rng(devices=devices):  # the run's dropout is that of one that is not measured
-                found.extend(measure(row, config, model, batch, position))
-        return own(model, batch, position)
+    def make(objective: Objective, config: Config) -> Step:
+        own = finetuning_step(objective, config)
 
-    return step
+        def step(model: nn.Module, batch: Sample, position: Position) -> dict[str, Tensor]:
+            if position.step > max(steps):
+                raise Enough
+            if position.step in steps:
+                devices = [batch["image"].device] if batch["image"].is_cuda else []
+                with torch.random.fork_rng(devices=devices):  # the run's dropout is that of one that is not measured
+                    found.extend(measure(row, config, model, batch, position))
+            return own(model, batch, position)
+
+        return step
+
+    return make
 
 
-def measure(row: Row, config: Config, model: nn.Module, batch: Sample, position: Position) -> list[Pull]:
+def measure(row: TableRow, config: Config, model: nn.Module, batch: Sample, position: Position) -> list[Pull]:
     """All losses of a row, weighted as in Eq. 10, on a batch; nothing where it has no annotated voxel."""
-    y, settings = one_hot(batch["label"]), config.losses
+    y = one_hot(batch["label"])
     if not y[:, 1].any():
         return []
     main, auxiliary = model(batch["image"], both=True)
@@ -94,15 +107,7 @@ def measure(row: Row, config: Config, model: nn.Module, batch: Sample, position:
     annotated = y[:, 1] > 0.5
     means = log_odds[~annotated].mean(), log_odds[annotated].mean()
     rise = [_gradient(mean, weights) for mean in means]
-    branches = (main, auxiliary)
-    losses: dict[str, Tensor] = {
-        term: 0.25 * torch.stack([supervised_sum(branch, y, [term], settings) for branch in branches]).sum()
-        for term in row.supervised
-    }
-    weight = ramp_up(position.epoch, settings.final, round(settings.ramp * config.finetune.epochs))
-    mix = theta(config.seed, position.step)
-    pair = pseudo_pair(row.pseudo, main, auxiliary, y, mix, settings.tau)
-    losses["pseudo"] = 0.25 * weight * (pair[0] + pair[1])
+    losses = weighted_losses(row, config, Prediction(main), Prediction(auxiliary), y, position)
     p = log_odds.detach().sigmoid()
     levels = float(p[~annotated].mean()), float(p[annotated].mean())
     pulls = []
@@ -113,19 +118,33 @@ def measure(row: Row, config: Config, model: nn.Module, batch: Sample, position:
     return pulls
 
 
+def weighted_losses(
+    row: TableRow, config: Config, main: Prediction, auxiliary: Prediction, y: Tensor, position: Position
+) -> dict[str, Tensor]:
+    """The summands of Eq. 10 by name, each of both branches."""
+    settings, nothing = config.losses, y.new_zeros(())
+    losses: dict[str, Tensor] = {}
+    for term in row.supervised:
+        pair = (supervised_loss(main, y, settings, [term]), supervised_loss(auxiliary, y, settings, [term]))
+        losses[term] = total_loss(pair, (nothing, nothing), 0.0)
+    label = pseudo_label(row.pseudo, main, auxiliary, y, theta(config.seed, position.step), settings.tau)
+    pair = pseudo_losses(row.pseudo, main, auxiliary, label)
+    losses["pseudo"] = total_loss((nothing, nothing), pair, pseudo_weight(config, position.epoch))
+    return losses
+
+
 def _gradient(value: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
     return [torch.zeros_like(w) if g is None else g for g, w in zip(found, weights, strict=True)]
 
 
-def pulls_of(row: Row, data: Path, config: Config, steps: Sequence[int]) -> list[Pull]:
+def pulls_of(row: TableRow, data: Path, config: Config, steps: Sequence[int]) -> list[Pull]:
     """Train a row for as long as is needed. Raises KeyboardInterrupt where it was stopped before."""
     # Mixed precision gives gradients to `fabric.backward` alone; and several are taken of one graph
     config = dataclasses.replace(config, precision="32-true", compile=False, picture_every=0)
     found: list[Pull] = []
-    recipe = Recipe(f"row {row.name}", lambda given: measuring(row, given, steps, found))
     with tempfile.TemporaryDirectory(prefix="lnq-pulls-") as folder, contextlib.suppress(Enough):
-        finetune(data, Path(folder), config, recipe=recipe)
+        finetune(data, Path(folder), config, objective=row.objective, make_step=measuring(row, steps, found))
         raise KeyboardInterrupt  # the last step to be measured was not reached
     return found
 
@@ -175,7 +194,7 @@ def write(folder: Path, command: Sequence[str], pulls: Sequence[Pull]) -> None:
 
 def check(command: Pulls) -> None:
     """Raise ValueError with a sentence for what cannot be measured."""
-    possible = [name for name, row in ALL_ROWS.items() if row.dual and not row.pretrained]
+    possible = [name for name, row in ALL_ROWS.items() if row.objective.both and not row.pretrained]
     for name in command.rows:
         if name not in possible:
             raise ValueError(

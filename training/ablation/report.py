@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lnq.files import write_text
 from training.ablation.plots import plot_rows, plot_sweeps
-from training.ablation.rows import ALL_ROWS, ROWS, SWEEPS, Row
+from training.ablation.rows import ALL_ROWS, ROWS, SWEEPS, TableRow
 from training.ablation.summary import (
     COMPARED,
     assd_spread,
@@ -169,9 +169,12 @@ def _at_best(cells: Sequence[CellRow]) -> list[str]:
     ]
 
 
-def _losses(row: Row) -> str:
+def _losses(row: TableRow) -> str:
     """Such as `two decoders, CE + Tversky, consensus`."""
-    words = ["two decoders" if row.dual else "one decoder", " + ".join(TERMS[term] for term in row.supervised)]
+    words = [
+        "two decoders" if row.objective.both else "one decoder",
+        " + ".join(TERMS[term] for term in row.supervised),
+    ]
     if row.pseudo != "none":
         words.append(PSEUDO[row.pseudo])
     if row.pretrained:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from training.ablation.cell import Bench, Cell, run_cell
+from training.ablation.cell import AblationCell, Bench, run_cell
 from training.ablation.report import percent
 from training.ablation.table import add_row, read_table
 from training.command import STOPPED, run_command
@@ -24,33 +24,33 @@ LOG_NAME = "log.txt"  # what a cell says that has no terminal to itself
 
 
 @dataclass
-class Outcome:
+class CellsDone:
     """What became of the cells of a command."""
 
     stopped: bool = False
     failed: list[str] = field(default_factory=list)  # titles
 
 
-def missing_cells(cells: Sequence[Cell], bench: Bench, results: Path) -> list[Cell]:
+def missing_cells(cells: Sequence[AblationCell], bench: Bench, results: Path) -> list[AblationCell]:
     """The cells that the table of `results` lacks, each once."""
     done = {row.key for row in read_table(results)}
     return [cell for cell in dict.fromkeys(cells) if bench.key(cell) not in done]
 
 
-def run_cells(cells: Sequence[Cell], bench: Bench, results: Path, parallel: int, console: Console) -> Outcome:
+def run_cells(cells: Sequence[AblationCell], bench: Bench, results: Path, parallel: int, console: Console) -> CellsDone:
     """Run cells and add each to the table of `results` as it is done; one that fails ends no other."""
     if parallel > 1:
         return _side_by_side(cells, bench, results, parallel, console)
-    outcome = Outcome()
+    outcome = CellsDone()
     for number, cell in enumerate(cells, start=1):
-        console.print(f"Cell {number} of {len(cells)}: {cell.title}", highlight=False)
+        console.print(f"AblationCell {number} of {len(cells)}: {cell.title}", highlight=False)
         status = _finish(cell, bench, results, run_command(partial(run_cell, cell, bench)), outcome, console)
         if status == STOPPED:
             break
     return outcome
 
 
-def _finish(cell: Cell, bench: Bench, results: Path, status: int, outcome: Outcome, console: Console) -> int:
+def _finish(cell: AblationCell, bench: Bench, results: Path, status: int, outcome: CellsDone, console: Console) -> int:
     """Add a cell's row to the table, or note why there is none; returns the status."""
     if status == 0:
         row = read_table(bench.output(cell))[0]
@@ -67,11 +67,13 @@ def _finish(cell: Cell, bench: Bench, results: Path, status: int, outcome: Outco
     return status
 
 
-def _side_by_side(cells: Sequence[Cell], bench: Bench, results: Path, parallel: int, console: Console) -> Outcome:
+def _side_by_side(
+    cells: Sequence[AblationCell], bench: Bench, results: Path, parallel: int, console: Console
+) -> CellsDone:
     """Each cell in a fresh process, `parallel` at a time; a signal is passed on, and waited for."""
     context = multiprocessing.get_context("spawn")
-    waiting, running = list(cells), dict[int, tuple[Cell, SpawnProcess]]()
-    outcome, told = Outcome(), False
+    waiting, running = list(cells), dict[int, tuple[AblationCell, SpawnProcess]]()
+    outcome, told = CellsDone(), False
     with StopSignal() as stop:
         while running or (waiting and not stop.received):
             while waiting and len(running) < parallel and not stop.received:
@@ -97,7 +99,7 @@ def _side_by_side(cells: Sequence[Cell], bench: Bench, results: Path, parallel: 
     return outcome
 
 
-def _run_logged(cell: Cell, bench: Bench) -> None:
+def _run_logged(cell: AblationCell, bench: Bench) -> None:
     """A process's work: run a cell with its output in a file, and end with its exit status."""
     os.setsid()  # a terminal's Ctrl-C reaches the parent alone, which passes it on: a second signal would kill
     output = bench.output(cell)

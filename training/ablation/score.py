@@ -20,12 +20,12 @@ from lnq.inference.sliding_window import Predict, sliding_window
 from lnq.inference.spec import ModelSpec, PostProcessing, Triple
 from lnq.nodes.metrics import assd_mm, dice
 from lnq.nodes.postprocess import drop_at_border, drop_small
+from training.bundle.spec import bundle_spec
 from training.config import Precision
 from training.data.dataset import normalise_patch
 from training.data.prepared import PreparedCase, case_folders
 from training.engine.checkpoint import load_checkpoint
 from training.engine.machine import choose_precision
-from training.export import bundle_spec
 from training.method.network import main_branch
 
 HALF = 0.5

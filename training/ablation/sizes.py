@@ -7,14 +7,16 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from training.config import COMPACT, PAPER, TINY, Config, Sampling, Stage, config_to_dict
+from lnq.inference.spec import DEFAULT_CROP
+from lnq.plain import to_plain
+from training.config import COMPACT, PAPER, TINY, Config, Sampling, Stage
 
 TRAIN_SEED, TUNE_SEED, TEST_SEED = 20000, 25000, 29000
 """First seeds of the phantoms to train on (partially annotated), to choose thresholds on, and to score (both full)."""
 
 
 @dataclass(frozen=True)
-class Size:
+class AblationSize:
     """What a cell of the table trains, and how many phantoms of so many pixels a side there are."""
 
     config: Config
@@ -24,7 +26,7 @@ class Size:
     test: int
 
 
-SMALL = Size(
+SMALL = AblationSize(
     Config(
         network=COMPACT.network,
         spacing_mm=(4.0, 2.0, 2.0),  # an 8 mm node spans two slices and four pixels
@@ -46,7 +48,7 @@ SMALL = Size(
     test=12,
 )
 
-FULL = Size(
+FULL = AblationSize(
     # Post-processing by the phantoms' labels: the paper's numbers were measured on its own
     dataclasses.replace(PAPER, paper_postprocess=False),
     pixels=512,
@@ -55,7 +57,7 @@ FULL = Size(
     test=20,
 )
 
-TINY_SIZE = Size(TINY, pixels=64, train=2, tune=1, test=1)
+TINY_SIZE = AblationSize(TINY, pixels=64, train=2, tune=1, test=1)
 
 SIZES = {"small": SMALL, "full": FULL, "tiny": TINY_SIZE}
 
@@ -63,14 +65,16 @@ _CELL_OR_SPEED = ("seed", "workers", "threads", "devices", "picture_every")
 """Entries of the configuration that a cell sets, or that do not change the result."""
 
 
-def settings_digest(size: Size) -> str:
+def settings_digest(size: AblationSize) -> str:
     """8 hex digits that two cells share only if their configuration, but for the seed, and their phantoms agree."""
-    config = config_to_dict(size.config)
+    config = to_plain(size.config)
     for name in _CELL_OR_SPEED:
         config.pop(name, None)
     del config["sampling"]["cache"]
     if not config["compile"]:  # digests are older than this choice
         del config["compile"]
+    if config["crop"] == to_plain(DEFAULT_CROP):  # as well as this one
+        del config["crop"]
     phantoms = {"pixels": size.pixels, "train": size.train, "tune": size.tune, "test": size.test}
     seeds = [TRAIN_SEED, TUNE_SEED, TEST_SEED]
     text = json.dumps({"config": config, "phantoms": phantoms, "seeds": seeds}, sort_keys=True)
@@ -79,7 +83,7 @@ def settings_digest(size: Size) -> str:
 
 def changes(config: Config, default: Config) -> str:
     """What was overridden, as options of the command: `--finetune.epochs 120 --losses.ramp 0.5`."""
-    pairs = zip(_entries(config_to_dict(config)), _entries(config_to_dict(default)), strict=False)
+    pairs = zip(_entries(to_plain(config)), _entries(to_plain(default)), strict=False)
     words = []
     for (name, value), (_, usual) in pairs:
         if value != usual and name not in (*_CELL_OR_SPEED, "sampling.cache"):

@@ -1,6 +1,6 @@
 """Prepared cases on disk: compressed arrays readable by chunk (blosc2) beside a small JSON description.
 
-    DIR/dataset.json                              statistics over the cases for training
+    DIR/dataset.json                              statistics over the cases (see `training.data.dataset_info`)
     DIR/splits.csv                                which cases train, validate and test (see `training.data.splits`)
     DIR/<case>/image.b2nd label.b2nd region.b2nd  HU int16; 1 = annotated node; 1 = mediastinal region. [Z, Y, X]
     DIR/<case>/points.npy                         int16 [N, 3], a random sample of the region's voxels
@@ -11,11 +11,9 @@ Neither SimpleITK nor OpenVINO is needed to read them.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,8 @@ import blosc2
 import numpy as np
 import numpy.typing as npt
 
-from lnq.files import write_text
-from lnq.inference.spec import IntTriple, Normalisation, Triple
-from lnq.plain import from_plain
+from lnq.inference.spec import DEFAULT_CROP, CropSpec, IntTriple, Triple
+from lnq.plain import from_plain, to_plain
 
 AIR_HU = -1024
 CHUNK = (32, 64, 64)  # a patch touches few of these; each holds 256 KB of HU
@@ -50,7 +47,8 @@ class CaseInfo:
     hu_counts: dict[str, int] = field(default_factory=dict)  # how often each HU occurs under the annotation
     patient: str = ""
     notes: tuple[str, ...] = ()  # what was unusual about it, one sentence each
-    provenance: dict[str, Any] = field(default_factory=dict)  # files or DICOM UIDs, spacing, and how it was cropped
+    crop: CropSpec = DEFAULT_CROP  # what it was cropped by; files older than this entry were cropped by the defaults
+    provenance: dict[str, Any] = field(default_factory=dict)  # files or DICOM UIDs, spacing, and where the crop lies
 
     @staticmethod
     def read(folder: Path) -> CaseInfo:
@@ -59,25 +57,6 @@ class CaseInfo:
             return from_plain(CaseInfo, json.loads((folder / "case.json").read_text()))
         except (ValueError, TypeError, KeyError, AttributeError):
             raise ValueError(f"{folder / 'case.json'} is damaged: {_AGAIN}") from None
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What `dataset.json` says: statistics of the cases for training (of all, where none is for training).
-
-    Normalisation and post-processing need them (METHOD sections 2 and 7).
-    """
-
-    spacing_mm: Triple
-    clip_hu: tuple[float, float]  # 0.5 and 99.5 percentiles of the HU under the annotation
-    mean_hu: float
-    std_hu: float
-    smallest_node_mm3: float
-    cases: int
-    partial_cases: int
-    annotated_nodes: int
-    failed: tuple[str, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 class PreparedCase:
@@ -160,7 +139,7 @@ def _write_files(
             },
         )
     np.save(folder / "points.npy", points.astype(np.int16))
-    (folder / "case.json").write_text(json.dumps(dataclasses.asdict(info), indent=1) + "\n")
+    (folder / "case.json").write_text(json.dumps(to_plain(info), indent=1) + "\n")
 
 
 def case_folders(data: Path) -> list[Path]:
@@ -175,58 +154,3 @@ def count_hu(hu: np.ndarray) -> dict[str, int]:
     """How often each HU occurs, as JSON can hold it."""
     levels, counts = np.unique(hu, return_counts=True)
     return {str(level): int(count) for level, count in zip(levels, counts, strict=True)}
-
-
-def dataset_info(infos: Sequence[CaseInfo], failed: Sequence[str], provenance: dict[str, Any]) -> DatasetInfo:
-    """Statistics over the cases given: HU under the annotation (at the prepared spacing), smallest annotated node.
-
-    Components below two voxels of the prepared grid do not count as nodes. Raises ValueError where no case is left.
-    """
-    counts: dict[int, int] = {}
-    for info in infos:
-        for level, count in info.hu_counts.items():
-            counts[int(level)] = counts.get(int(level), 0) + count
-    if not counts:
-        raise ValueError("No case could be prepared: " + "; ".join(failed))
-    levels = np.array(sorted(counts))
-    weights = np.array([counts[level] for level in levels], dtype=np.float64)
-    mean = float((levels * weights).sum() / weights.sum())
-    stray_mm3 = STRAY_VOXELS * float(np.prod(infos[0].spacing_mm))
-    volumes = [volume for info in infos for volume in info.node_volumes_mm3 if volume >= stray_mm3]
-    return DatasetInfo(
-        spacing_mm=infos[0].spacing_mm,
-        clip_hu=(_percentile(levels, weights, 0.5), _percentile(levels, weights, 99.5)),
-        mean_hu=mean,
-        std_hu=max(float(np.sqrt(((levels - mean) ** 2 * weights).sum() / weights.sum())), 1.0),
-        smallest_node_mm3=min(volumes, default=stray_mm3),
-        cases=len(infos),
-        partial_cases=sum(not info.full for info in infos),
-        annotated_nodes=len(volumes),
-        failed=tuple(failed),
-        provenance=provenance,
-    )
-
-
-def _percentile(levels: np.ndarray, weights: np.ndarray, percent: float) -> float:
-    below = np.cumsum(weights) / weights.sum()
-    return float(levels[min(int(np.searchsorted(below, percent / 100.0)), len(levels) - 1)])
-
-
-def write_dataset_info(data: Path, info: DatasetInfo) -> None:
-    """Write `dataset.json` atomically."""
-    write_text(data / "dataset.json", json.dumps(dataclasses.asdict(info), indent=1) + "\n")
-
-
-def read_dataset_info(data: Path) -> DatasetInfo:
-    """Read `dataset.json`. Raises ValueError where the folder was not prepared to the end."""
-    path = Path(data) / "dataset.json"
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: run python -m training.prepare to its end first")
-    return from_plain(DatasetInfo, json.loads(path.read_text()))
-
-
-def normalisation_for(kind: str, info: DatasetInfo) -> Normalisation:
-    """The model's normalisation; `ct` with the numbers of this data set."""
-    if kind == "zscore":
-        return Normalisation("zscore")
-    return Normalisation("ct", clip_hu=info.clip_hu, mean=info.mean_hu, std=info.std_hu)

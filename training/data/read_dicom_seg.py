@@ -25,7 +25,7 @@ from rich.progress import track
 from lnq.dicom.header import is_ct_slice, is_dicom_file, read_header
 from lnq.errors import ImageError
 from lnq.image.volume import Volume
-from training.data.sources import Annotation, RawCase
+from training.data.raw_case import Annotation, RawCase
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation
@@ -183,9 +183,9 @@ def _digits(text: str) -> str:
 
 def _split(cases: Sequence[RawCase]) -> list[RawCase]:
     """A sixth of the patients for test go to validation, chosen by the hash of their name."""
-    tested = sorted({case.patient for case in cases if case.part == "test"}, key=_digits)
+    tested = sorted({case.patient for case in cases if case.split == "test"}, key=_digits)
     chosen = set(tested[: round(len(tested) * _VALIDATION_SHARE)])
-    return [dataclasses.replace(c, part="validation") if c.patient in chosen else c for c in cases]
+    return [dataclasses.replace(c, split="validation") if c.patient in chosen else c for c in cases]
 
 
 def _marked(segmentation: Segmentation) -> np.ndarray:

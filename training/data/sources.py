@@ -12,45 +12,21 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from rich.console import Console
 
-from lnq.inference.spec import Triple
-from training.data.splits import Part
+from lnq.image.names import CT, LABEL, stem
+from training.data.raw_case import Annotation, RawCase
+from training.data.splits import Split
 
 if TYPE_CHECKING:
     from lnq.image.volume import Volume
 
-Annotation = Literal["auto", "full", "partial"]
-
 _SHOWN_VALUES = 5
-_IMAGE_END, _LABEL_END = "-ct.nrrd", "-seg.nrrd"
-
-
-@dataclass(frozen=True)
-class RawCase:
-    """A CT with its label, and what its source says of it."""
-
-    name: str
-    image: Path  # a file or a DICOM folder; for `slices` the folder of the first
-    label: Path  # an image file or a DICOM SEG object
-    full: bool  # all of its nodes are annotated
-    patient: str
-    part: Part
-    slices: tuple[Path, ...] = ()  # the files of a DICOM series, in no order
-    uids: dict[str, str] = field(default_factory=dict)  # of a DICOM series and its SEG object
-    problem: str = ""  # why it cannot be prepared, where its source tells already
-
-    def provenance(self, spacing_mm: Triple) -> dict[str, Any]:
-        """What tells whether a prepared case is still the one of these files. Raises OSError where one is missing."""
-        sizes = {"image_bytes": self.image.stat().st_size} if not self.slices else {"slices": len(self.slices)}
-        sizes |= {"label_bytes": self.label.stat().st_size}
-        names = {"image": self.image.name, "label": self.label.name, "full": self.full}
-        return names | sizes | self.uids | {"spacing_mm": list(spacing_mm)}
+_IMAGE_END, _LABEL_END = f"{CT}.nrrd", f"{LABEL}.nrrd"  # of the challenge's pairs
 
 
 def find_cases(
@@ -82,9 +58,7 @@ def _cases_of(source: Path, annotation: Annotation, console: Console) -> list[Ra
         raise ValueError(f"{source} is neither a folder nor a .csv file")
     found = _challenge_pairs(source, annotation)
     if not found:
-        from training.data.read_dicom_seg import (
-            find_dicom_cases,  # brings highdicom, which training itself does without
-        )
+        from training.data.read_dicom_seg import find_dicom_cases  # brings pydicom, which other sources do without
 
         found = find_dicom_cases(source, annotation, console)
     if not found:
@@ -101,11 +75,11 @@ def _challenge_pairs(folder: Path, annotation: Annotation) -> list[RawCase]:
     files = [path.name for end in (_IMAGE_END, _LABEL_END) for path in folder.glob(f"[!.]*{end}")]
     cases = []
     for name in sorted({name.removesuffix(_IMAGE_END).removesuffix(_LABEL_END) for name in files}):
-        part: Part = "validation" if "-val" in name else "test" if "-test" in name else "train"
+        split: Split = "validation" if "-val" in name else "test" if "-test" in name else "train"
         facts, problem = _facts(folder / f"{name}-info.json")
-        full = annotation == "full" or (annotation == "auto" and facts.get("full", part != "train"))
+        full = annotation == "full" or (annotation == "auto" and facts.get("full", split != "train"))
         image, label = folder / (name + _IMAGE_END), folder / (name + _LABEL_END)
-        case = _file_pair(name, image, label, full, facts.get("background", name), part)
+        case = _file_pair(name, image, label, full, facts.get("background", name), split)
         cases.append(dataclasses.replace(case, problem=case.problem or problem))
     return cases
 
@@ -127,15 +101,13 @@ def _facts(path: Path) -> tuple[dict[str, Any], str]:
     return facts, ""
 
 
-def _file_pair(name: str, image: Path, label: Path, full: bool, patient: str, part: Part) -> RawCase:
+def _file_pair(name: str, image: Path, label: Path, full: bool, patient: str, split: Split) -> RawCase:
     missing = next((path for path in (image, label) if not path.exists()), None)
-    return RawCase(name, image, label, full, patient, part, problem=f"{missing.name} is missing" if missing else "")
+    return RawCase(name, image, label, full, patient, split, problem=f"{missing.name} is missing" if missing else "")
 
 
 def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
     """The cases of a table. Raises ValueError with the line of what is wrong in it."""
-    from lnq.image.names import stem
-
     with open(table, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         lacking = {"image", "label", "annotation"} - set(reader.fieldnames or ())
@@ -146,17 +118,17 @@ def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
     for line, row in enumerate(rows, start=2):
         image, label = table.parent / row["image"], table.parent / row["label"]
         name = row.get("case") or stem(image)
-        part = row.get("split") or "train"
+        split = row.get("split") or "train"
         if not row["image"] or not row["label"]:
             raise ValueError(f"{table}, line {line}: image or label is not given")
         if row["annotation"] not in ("partial", "full"):
             raise ValueError(f"{table}, line {line}: annotation must be partial or full, not {row['annotation']!r}")
-        if part not in get_args(Part):
-            raise ValueError(f"{table}, line {line}: split must be one of {', '.join(get_args(Part))}, not {part!r}")
+        if split not in get_args(Split):
+            raise ValueError(f"{table}, line {line}: split must be one of {', '.join(get_args(Split))}, not {split!r}")
         if not re.fullmatch(r"[^./\\][^/\\]*", name):
             raise ValueError(f"{table}, line {line}: a case becomes a folder's name, which {name!r} cannot be")
         full = (row["annotation"] if annotation == "auto" else annotation) == "full"
-        cases.append(_file_pair(name, image, label, full, row.get("patient") or name, part))  # type: ignore[arg-type]
+        cases.append(_file_pair(name, image, label, full, row.get("patient") or name, split))  # type: ignore[arg-type]
     return cases
 
 
@@ -165,19 +137,13 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
 
     Raises ValueError (or ImageError, which is one) where one of them is damaged, missing, or not what it should be.
     """
-    from lnq.archive.open import read_ct  # brings SimpleITK
+    from lnq.archive.open import open_series, read_ct  # brings SimpleITK
     from lnq.dicom.header import is_dicom_file
-    from lnq.dicom.read import read_dicom_files
     from lnq.image.itk import read_volume
-    from lnq.image.plausible import check_image
 
     if raw.problem:
         raise ValueError(raw.problem)
-    if raw.slices:
-        image, _ = read_dicom_files(raw.slices, raw.image.name)
-        check_image(image, raw.image.name)
-    else:
-        image = read_ct(raw.image)
+    image = open_series(raw.slices, raw.image.name).volume if raw.slices else read_ct(raw.image)
     if is_dicom_file(raw.label):
         from training.data.read_dicom_seg import read_segmentation
 

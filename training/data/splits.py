@@ -23,12 +23,12 @@ import tyro
 from lnq.files import replace_atomically
 from training.data.prepared import CaseInfo, case_folders
 
-Part = Literal["train", "validation", "test", "unused"]
+Split = Literal["train", "validation", "test", "unused"]
 
 SPLITS_NAME = "splits.csv"
 DEFAULT_FOLDS = 5
 _COLUMNS = ("case", "patient", "split", "fold")
-_HELD_OUT_FIRST: tuple[Part, ...] = ("test", "validation", "unused", "train")
+_HELD_OUT_FIRST: tuple[Split, ...] = ("test", "validation", "unused", "train")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SplitRow:
 
     case: str
     patient: str
-    split: Part
+    split: Split
     fold: int | None = None
 
 
@@ -57,7 +57,7 @@ SelectionArguments = Annotated[Selection, tyro.conf.arg(name="")]
 
 
 def make_splits(
-    cases: Iterable[tuple[str, str, Part]], earlier: Mapping[str, SplitRow], folds: int | None = None
+    cases: Iterable[tuple[str, str, Split]], earlier: Mapping[str, SplitRow], folds: int | None = None
 ) -> list[SplitRow]:
     """Rows for cases given as (case, patient, part), by name. Rows of `earlier` stay as they are.
 
@@ -72,7 +72,7 @@ def make_splits(
         made = f" (the file that is there has {max(known) + 1}: delete it to draw new ones)" if known else ""
         raise ValueError(f"Folds must be 2 or more, and the same as before, not {folds}{made}")
     kept = {row.patient: row for case, row in sorted(earlier.items()) if case in {name for name, _, _ in cases}}
-    parts: dict[str, Part] = {}
+    parts: dict[str, Split] = {}
     for _, patient, part in cases:
         parts[patient] = min(part, parts.get(patient, part), key=_HELD_OUT_FIRST.index)
     parts |= {patient: row.split for patient, row in kept.items() if patient in parts}
@@ -81,7 +81,7 @@ def make_splits(
 
 
 def _assign_folds(
-    cases: Sequence[tuple[str, str, Part]], parts: Mapping[str, Part], kept: Mapping[str, SplitRow], count: int
+    cases: Sequence[tuple[str, str, Split]], parts: Mapping[str, Split], kept: Mapping[str, SplitRow], count: int
 ) -> dict[str, int]:
     """The fold of each patient for training."""
     cases_of = Counter(patient for _, patient, _ in cases)
@@ -125,14 +125,14 @@ def read_splits(path: Path) -> dict[str, SplitRow]:
 
 def _row(path: Path, line: int, row: Mapping[str, str | None]) -> SplitRow:
     case, patient, split, fold = ((row[name] or "").strip() for name in _COLUMNS)
-    if split not in get_args(Part):
-        raise ValueError(f"{path}, line {line}: split must be one of {', '.join(get_args(Part))}, not {split!r}")
+    if split not in get_args(Split):
+        raise ValueError(f"{path}, line {line}: split must be one of {', '.join(get_args(Split))}, not {split!r}")
     if fold and (split != "train" or not fold.isdecimal()):
         raise ValueError(f"{path}, line {line}: a fold is a whole number from 0 on, of a case for training")
     return SplitRow(case, patient or case, split, int(fold) if fold else None)  # type: ignore[arg-type]
 
 
-def cases_for(part: Part, rows: Iterable[SplitRow], fold: int | None = None) -> list[str]:
+def cases_for(part: Split, rows: Iterable[SplitRow], fold: int | None = None) -> list[str]:
     """Names of the cases for a part. With a fold: training leaves it out, validation is what it holds.
 
     Raises ValueError where there is no such fold.

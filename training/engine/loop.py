@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,32 +18,19 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training.config import Config, Stage, config_to_dict
+from lnq.plain import to_plain
+from training.config import Config, Stage
 from training.data.dataset import Sample, StepSampler
 from training.engine.checkpoint import remove_unfinished, save_checkpoint
 from training.engine.distributed import gather, in_any_process, leave
 from training.engine.machine import StopSignal, choose_precision, loader_worker, process_layout, tune_cpu_memory
 from training.engine.picture import Look
 from training.engine.record import Display, Record, write_config
-from training.engine.run import Run, State, capture, resume
+from training.engine.run import State, TrainingRun, capture, resume
+from training.method.step import Position, Step
 
 
-@dataclass(frozen=True)
-class Position:
-    """Where the run is, for ramps and for random numbers that depend on the step alone."""
-
-    epoch: int
-    step: int  # over all epochs
-
-
-Step = Callable[[nn.Module, Sample, Position], dict[str, Tensor]]
-"""(network, this process's samples, position) -> scalar terms; `loss` is minimised, the others are recorded.
-
-All terms are those of the whole batch, the same in every process: `training.method.losses` computes them so.
-"""
-
-
-def train(run: Run, network: nn.Module, dataset: Dataset[Sample], step: Step, look: Look | None = None) -> bool:
+def train(run: TrainingRun, network: nn.Module, dataset: Dataset[Sample], step: Step, look: Look | None = None) -> bool:
     """Train, or resume, until the run is complete (True) or a signal stopped it after a checkpoint (False).
 
     `look` shows what the network makes of one fixed patch, for the picture of the progress. Raises ValueError where
@@ -56,7 +42,7 @@ def train(run: Run, network: nn.Module, dataset: Dataset[Sample], step: Step, lo
     return complete
 
 
-def _train(run: Run, network: nn.Module, dataset: Dataset[Sample], step: Step, look: Look | None) -> bool:
+def _train(run: TrainingRun, network: nn.Module, dataset: Dataset[Sample], step: Step, look: Look | None) -> bool:
     stage = run.stage
     fabric, model, stepper, state = _start(run, network)
     batches = iter(_loader(run, dataset, state.step, fabric))
@@ -82,7 +68,7 @@ def _train(run: Run, network: nn.Module, dataset: Dataset[Sample], step: Step, l
     return state.step == run.steps
 
 
-def _start(run: Run, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]:
+def _start(run: TrainingRun, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]:
     """Machine, network and optimiser, as new or as the run's checkpoint has them; writes config.json."""
     config, stage = run.config, run.stage
     precision = choose_precision() if config.precision == "auto" else config.precision
@@ -113,8 +99,8 @@ def _start(run: Run, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]
         raise ValueError(f"Not all processes find {run.checkpoint}: the output folder must be one that all nodes share")
     if fabric.is_global_zero:
         remove_unfinished(run.output)
-        given = {**run.facts, "precision": precision, "processes": fabric.world_size}
-        write_config(run.output, run.name, config_to_dict(config), given)
+        given = {**to_plain(run.facts), "precision": precision, "processes": fabric.world_size}
+        write_config(run.output, run.name, to_plain(config), given)
     return fabric, model, stepper, state
 
 
@@ -128,7 +114,7 @@ def _launch(config: Config, precision: Any) -> Fabric:
 
 
 def _step(
-    run: Run,
+    run: TrainingRun,
     state: State,
     fabric: Fabric,
     model: nn.Module,
@@ -175,11 +161,11 @@ def _refuse_infinite(state: State, epoch: int) -> None:
         raise RuntimeError(f"The loss was not finite in epoch {epoch}: start again with a lower rate")
 
 
-def _record(run: Run, state: State, fabric: Fabric) -> AbstractContextManager[Record | None]:
+def _record(run: TrainingRun, state: State, fabric: Fabric) -> AbstractContextManager[Record | None]:
     return Record(run.output, run.name, len(state.history)) if fabric.is_global_zero else nullcontext()
 
 
-def _save(run: Run, state: State, fabric: Fabric, record: Record | None, look: Look | None) -> None:
+def _save(run: TrainingRun, state: State, fabric: Fabric, record: Record | None, look: Look | None) -> None:
     """Process 0 records a finished epoch, then replaces the checkpoint. Raises OSError in all where it cannot.
 
     The checkpoint comes last: what was recorded of an epoch without one is recorded again.
@@ -198,7 +184,7 @@ def _save(run: Run, state: State, fabric: Fabric, record: Record | None, look: L
         raise OSError(problem)
 
 
-def _record_epoch(run: Run, state: State, fabric: Fabric, record: Record, look: Look | None) -> None:
+def _record_epoch(run: TrainingRun, state: State, fabric: Fabric, record: Record, look: Look | None) -> None:
     """Add the last epoch to metrics.csv and TensorBoard, and draw the progress where it is due."""
     done, every = len(state.history), run.config.picture_every
     panels = None
@@ -210,7 +196,7 @@ def _record_epoch(run: Run, state: State, fabric: Fabric, record: Record, look: 
     record.epoch(state.history, panels)
 
 
-def _loader(run: Run, dataset: Dataset[Sample], first_step: int, fabric: Fabric) -> DataLoader[Sample]:
+def _loader(run: TrainingRun, dataset: Dataset[Sample], first_step: int, fabric: Fabric) -> DataLoader[Sample]:
     """This process's part of all batches of the steps that remain: workers need no restart between epochs."""
     part = run.stage.batch // fabric.world_size
     sampler = StepSampler(first_step, run.steps, part, fabric.global_rank, fabric.world_size)

@@ -7,13 +7,13 @@ import importlib.metadata
 import os
 import platform
 import signal
-import subprocess
 import sys
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
 import torch
+
+from training.commit import git_commit
 
 # Parameters of glibc's mallopt, from malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -103,18 +103,3 @@ def environment() -> dict[str, str]:
         torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     )
     return facts
-
-
-def git_commit() -> str:
-    """The commit of this source tree, with `+` where files differ from it; "unknown" outside a repository."""
-    root = Path(__file__).resolve().parents[2]
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()

@@ -10,20 +10,35 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from training.config import Config, Stage, config_from_dict, config_to_dict
+from lnq.inference.spec import Normalisation
+from lnq.plain import from_plain, to_plain
+from training.config import Config, Stage
+from training.data.dataset_info import DatasetInfo
 from training.engine.checkpoint import FORMAT_VERSION, Checkpoint, differences, load_checkpoint
 from training.engine.distributed import gather
 
 
 @dataclass(frozen=True)
-class Run:
+class Facts:
+    """What a run was given besides its configuration: export needs it, and a resumed run must share it."""
+
+    cases: tuple[str, ...]  # names of those it trains on
+    method: str | None = None  # name of the objective; None in pre-training, as all that follows
+    init: str | None = None  # what it started from, as a path; None: from chance
+    dataset: DatasetInfo | None = None  # of all prepared cases for training
+    normalisation: Normalisation | None = None
+    pretraining: dict[str, Any] | None = None  # where the weights came from that it started from
+
+
+@dataclass(frozen=True)
+class TrainingRun:
     """What one run is: its stage's name and settings, where it writes, and what its checkpoint must say."""
 
     name: str
     stage: Stage
     config: Config
     output: Path
-    facts: dict[str, Any]  # plain values that export needs and that a resumed run must share
+    facts: Facts
 
     @property
     def checkpoint(self) -> Path:
@@ -52,7 +67,7 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
 
 
-def capture(run: Run, state: State, fabric: Fabric) -> Checkpoint:
+def capture(run: TrainingRun, state: State, fabric: Fabric) -> Checkpoint:
     """Everything that export and a resumed run need, as tensors and plain values. All processes take part."""
     rng = {"cpu": gather(torch.get_rng_state(), fabric.device)}
     if fabric.device.type == "cuda":
@@ -62,8 +77,8 @@ def capture(run: Run, state: State, fabric: Fabric) -> Checkpoint:
         "stage": run.name,
         "complete": state.step == run.steps,
         "step": state.step,
-        "config": config_to_dict(run.config),
-        "facts": run.facts,
+        "config": to_plain(run.config),
+        "facts": to_plain(run.facts),
         "model": state.network.state_dict(),
         "average": state.average,
         "optimizer": state.optimizer.state_dict(),
@@ -74,14 +89,24 @@ def capture(run: Run, state: State, fabric: Fabric) -> Checkpoint:
     }
 
 
-def resume(run: Run, state: State, fabric: Fabric) -> None:
+def read_config(checkpoint: Checkpoint) -> Config:
+    """What the run was configured with; what older checkpoints do not tell had the defaults."""
+    return from_plain(Config, checkpoint["config"])
+
+
+def read_facts(checkpoint: Checkpoint) -> Facts:
+    """What the run was given."""
+    return from_plain(Facts, checkpoint["facts"])
+
+
+def resume(run: TrainingRun, state: State, fabric: Fabric) -> None:
     """Load the run's checkpoint into the state. Raises ValueError where its settings are not the run's."""
     checkpoint = load_checkpoint(run.checkpoint)
     if checkpoint["format"] < FORMAT_VERSION:
         raise ValueError(f"{run.checkpoint} is of an older version, which alone can go on with it: give another folder")
-    now = {"config": config_to_dict(run.config), "facts": run.facts}
-    then = {"config": config_to_dict(config_from_dict(checkpoint["config"])), "facts": checkpoint["facts"]}
-    changed = differences(then, now)
+    now = {"config": run.config, "facts": run.facts}
+    then = {"config": read_config(checkpoint), "facts": read_facts(checkpoint)}
+    changed = differences(to_plain(then), to_plain(now))
     if changed:
         raise ValueError(
             f"{run.output} holds a run with other settings ({', '.join(changed)}): give another output folder"

@@ -19,10 +19,10 @@ import numpy as np
 
 from lnq.files import write_text
 from lnq.image.itk import read_volume
-from lnq.image.names import stem
+from lnq.image.names import case_of, stem
 from lnq.image.volume import Volume
 from training.scoring.scores import CaseResult, without_nan
-from training.scoring.truths import Truth, case_of
+from training.scoring.truths import Truth
 
 SUCCEEDED = "Succeeded"
 GRID_TOLERANCE = 1e-6  # ITK's for two images that are compared; lengths are in widths of the truth's voxels
@@ -34,7 +34,7 @@ T = TypeVar("T", str, list[Any], dict[str, Any])
 
 
 @dataclass(frozen=True)
-class Job:
+class ChallengeJob:
     """What predictions.json says of one CT."""
 
     case: str  # the CT's name without extension and `-ct`
@@ -44,7 +44,7 @@ class Job:
     seconds: float  # NaN where they are not known
 
 
-def read_jobs(path: Path) -> list[Job]:
+def read_jobs(path: Path) -> list[ChallengeJob]:
     """The jobs of predictions.json, in its order.
 
     Raises ValueError where there is no such file, and for what is no JSON or not of the platform's layout.
@@ -60,7 +60,7 @@ def read_jobs(path: Path) -> list[Job]:
     return [_job(entry, path.parent, f"Job {number} of {path}") for number, entry in enumerate(entries, start=1)]
 
 
-def _job(entry: Any, folder: Path, where: str) -> Job:
+def _job(entry: Any, folder: Path, where: str) -> ChallengeJob:
     from lnq.challenge import INPUT_SLUG, OUTPUT_SLUG  # brings pandas
 
     pk, status = _field(entry, "pk", str, where), _field(entry, "status", str, where)
@@ -70,7 +70,7 @@ def _job(entry: Any, folder: Path, where: str) -> Job:
     name = _field(_field(ct, "image", dict, where), "name", str, where)
     place = f"images/{OUTPUT_SLUG}"
     output = folder / pk / "output" / place if _value(entry, "outputs", place, where) is not None else None
-    return Job(case_of(stem(Path(name))), pk, status, output, _seconds(entry.get("exec_duration")))
+    return ChallengeJob(case_of(stem(Path(name))), pk, status, output, _seconds(entry.get("exec_duration")))
 
 
 def _value(entry: Any, key: str, place: str, where: str) -> Any:
@@ -97,13 +97,13 @@ def _seconds(duration: Any) -> float:
     return sum(float(part or 0) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True))
 
 
-def without_truth(jobs: Sequence[Job], truths: Sequence[Truth], folder: Path) -> dict[str, str]:
+def without_truth(jobs: Sequence[ChallengeJob], truths: Sequence[Truth], folder: Path) -> dict[str, str]:
     """Of cases that have a job and no truth, why they cannot be scored."""
     known = {truth.case for truth in truths}
     return {job.case: f"Job {job.pk} has no truth in {folder}" for job in jobs if job.case not in known}
 
 
-def mask_of_job(jobs: Sequence[Job], truth: Truth, instances: Volume) -> tuple[Volume, float]:
+def mask_of_job(jobs: Sequence[ChallengeJob], truth: Truth, instances: Volume) -> tuple[Volume, float]:
     """The case's mask, of 0 and 1, and the seconds that it took.
 
     Raises ValueError (or ImageError, which is one) for what the platform or the organisers' evaluator refuses.
@@ -121,7 +121,7 @@ def mask_of_job(jobs: Sequence[Job], truth: Truth, instances: Volume) -> tuple[V
     return mask, own[0].seconds
 
 
-def mask_file(job: Job) -> Path:
+def mask_file(job: ChallengeJob) -> Path:
     """The one .mha file of a job. Raises ValueError where the job failed, and for none, two and another format."""
     if job.status != SUCCEEDED:
         raise ValueError(f"Job {job.pk} has the status {job.status}, not {SUCCEEDED}")
@@ -160,7 +160,7 @@ def _numbers(values: Any) -> str:
     return " ".join(f"{value:.10g}" for value in np.ravel(values))
 
 
-def metrics(jobs: Sequence[Job], results: Sequence[CaseResult]) -> dict[str, Any]:
+def metrics(jobs: Sequence[ChallengeJob], results: Sequence[CaseResult]) -> dict[str, Any]:
     """The content of metrics.json as the organisers' evaluator writes it: scores in the jobs' order, and their means.
 
     A case goes by the number in its name, `0001` of `lnq2023-val-0001`, but by the whole name where not all have one of

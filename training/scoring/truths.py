@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
+from lnq.image.components import label
 from lnq.image.itk import read_volume
-from lnq.image.names import EXTENSIONS, stem
+from lnq.image.names import CT, EXTENSIONS, LABEL, NODES, case_of, stem
 from lnq.image.volume import Volume
 
 GRID_TOLERANCE_MM = 1e-3
-_CORNERS = np.ones((3, 3, 3))  # 26-connected
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,15 @@ def find_truths(sources: Sequence[Path], need_ct: bool = True) -> tuple[list[Tru
     for source in sources:
         files = _images(source)
         for case in sorted({case_of(name) for name in files}):
-            ct = files.get(f"{case}-ct")
-            kinds = (f"{case}-nodes", f"{case}-seg", *(() if need_ct else (case,)))
+            ct = files.get(f"{case}{CT}")
+            kinds = (f"{case}{NODES}", f"{case}{LABEL}", *(() if need_ct else (case,)))
             path = next((files[kind] for kind in kinds if kind in files), None)
             if path is not None and (ct is not None or not need_ct):
                 if case in truths:
                     raise ValueError(f"{truths[case].path} and {path} are of one name: score their folders one by one")
                 truths[case] = Truth(case, path, ct)
             elif ct is not None:
-                left_out[case] = f"{ct.name} has neither {case}-nodes nor {case}-seg beside it"
+                left_out[case] = f"{ct.name} has neither {case}{NODES} nor {case}{LABEL} beside it"
     if not truths:
         wanted = "CT named <case>-ct with its truth" if need_ct else "truth"
         reasons = "".join(f"; {reason}" for reason in left_out.values())
@@ -67,17 +66,12 @@ def _images(folder: Path) -> dict[str, Path]:
     return files
 
 
-def case_of(name: str) -> str:
-    """A file's case: its name, which has no extension, without what says which file of the case it is."""
-    return next((name.removesuffix(end) for end in ("-ct", "-seg", "-nodes") if name.endswith(end)), name)
-
-
 def read_instances(path: Path) -> Volume:
     """Truth with one label per node; the components (26-connected) where the file has no instances."""
     truth = read_volume(path)
     array = truth.array.astype(np.int32)
-    if not stem(path).endswith("-nodes"):
-        array = ndimage.label(array > 0, _CORNERS)[0]
+    if not stem(path).endswith(NODES):
+        array = label(array > 0)[0]
     return truth.with_array(array)
 
 
@@ -90,7 +84,7 @@ def read_prediction(folder: Path, truth: Truth) -> Volume:
     """
     found = sorted(_prediction_files(folder, truth.case))
     if not found:
-        names = f"{truth.case}.<ext>, {truth.case}-ct.<ext> or {truth.case}/segmentation.<ext>"
+        names = f"{truth.case}.<ext>, {truth.case}{CT}.<ext> or {truth.case}/segmentation.<ext>"
         raise ValueError(f"{folder} has no prediction for it, named {names}")
     if len(found) > 1:
         one, other = (path.relative_to(folder) for path in found[:2])
@@ -105,7 +99,7 @@ def read_prediction(folder: Path, truth: Truth) -> Volume:
 
 
 def _prediction_files(folder: Path, case: str) -> Iterator[Path]:
-    for name in (case, f"{case}-ct"):
+    for name in (case, f"{case}{CT}"):
         for extension in EXTENSIONS:
             paths = (folder / f"{name}{extension}", folder / name / f"segmentation{extension}")
             yield from (path for path in paths if path.is_file())

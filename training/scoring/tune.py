@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from lnq.files import replace_atomically
+from lnq.image.components import components
 from lnq.image.volume import Volume
 from lnq.inference.spec import ModelSpec
 from lnq.nodes.metrics import FOUND_FRACTION
-from lnq.nodes.postprocess import components, peaks, postprocess
+from lnq.nodes.postprocess import peaks, postprocess
 from lnq.pipeline import Inferred
 from training.scoring.scores import CaseResult, summary
 

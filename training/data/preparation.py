@@ -1,0 +1,145 @@
+"""A prepared data set made from raw cases, with its splits and statistics. What is there is kept."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from lnq.inference.spec import DEFAULT_CROP, CropSpec, Triple
+from training.commit import git_commit
+from training.data.dataset_info import dataset_info, write_dataset_info
+from training.data.prepare_case import is_prepared, prepare_case
+from training.data.prepared import CaseInfo
+from training.data.raw_case import Annotation, RawCase
+from training.data.sources import find_cases
+from training.data.splits import SPLITS_NAME, SplitRow, make_splits, read_splits, write_splits
+from training.processes import in_fresh_processes, side_by_side
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is to be prepared, and how."""
+
+    sources: tuple[Path, ...]  # folders with raw cases, or .csv tables
+    output: Path  # gets a folder per case, dataset.json and splits.csv
+    spacing_mm: Triple
+    crop: CropSpec = DEFAULT_CROP
+    annotation: Annotation = "auto"
+    folds: int | None = None  # see `training.data.splits.make_splits`
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """One case to be prepared."""
+
+    case: RawCase
+    spacing_mm: Triple
+    crop: CropSpec
+    folder: Path
+
+
+def prepare_cases(wanted: Preparation, console: Console) -> bool:
+    """Prepare what is missing, name what is bad, and write splits.csv and dataset.json."""
+    cases = find_cases(wanted.sources, wanted.annotation, console)
+    _refuse_strangers(wanted.output, cases)
+    rows = _splits(wanted, cases)
+    wanted.output.mkdir(parents=True, exist_ok=True)
+    work = [Work(case, wanted.spacing_mm, wanted.crop, wanted.output / case.name) for case in cases]
+    missing = _missing(work)
+    failed: dict[str, str] = {}
+    for name, reason in track(_outcomes(missing, wanted.processes), "Preparing", len(missing), console=console):
+        if reason:
+            failed[name] = reason
+            shutil.rmtree(wanted.output / name, ignore_errors=True)  # training takes every folder that is there
+            console.print(f"{name} is left out: {reason}", highlight=False)
+    infos = [CaseInfo.read(item.folder) for item in work if item.case.name not in failed]
+    write_splits(wanted.output / SPLITS_NAME, rows.values())
+    _write_statistics(wanted, infos, rows, failed)
+    _report(console, infos, rows, len(missing) - len(failed), len(failed))
+    return True
+
+
+def _splits(wanted: Preparation, cases: Sequence[RawCase]) -> dict[str, SplitRow]:
+    """Where each case belongs, by name; an earlier splits.csv is kept to."""
+    path = wanted.output / SPLITS_NAME
+    earlier = read_splits(path) if path.is_file() else {}
+    rows = make_splits([(case.name, case.patient, case.split) for case in cases], earlier, wanted.folds)
+    return {row.case: row for row in rows}
+
+
+def _write_statistics(
+    wanted: Preparation, infos: Sequence[CaseInfo], rows: dict[str, SplitRow], failed: dict[str, str]
+) -> None:
+    train = [info for info in infos if rows[info.case].split == "train"]
+    reasons = [f"{name}: {reason}" for name, reason in sorted(failed.items())]
+    provenance = {"sources": [source.resolve().name for source in wanted.sources], "commit": git_commit()}
+    write_dataset_info(wanted.output, dataset_info(train or infos, reasons, provenance))
+
+
+def _report(console: Console, infos: Sequence[CaseInfo], rows: dict[str, SplitRow], now: int, failed: int) -> None:
+    for info in infos:
+        notes = list(info.notes)
+        if info.label_lost > 0:
+            notes.append(f"{info.label_lost:.1%} of the annotation lies outside the crop")
+        if not info.node_centres:
+            notes.append("the annotation is too small for the prepared grid")
+        for note in notes:
+            console.print(f"{info.case}: {note}", highlight=False)
+    count = Counter(rows[info.case].split for info in infos)
+    console.print(", ".join(f"{number} for {part}" for part, number in count.items()), highlight=False)
+    console.print(f"{len(infos)} cases are prepared ({now} of them now), {failed} are left out", highlight=False)
+
+
+def _refuse_strangers(output: Path, cases: Sequence[RawCase]) -> None:
+    """Raise ValueError for prepared cases of other sources: training would take them, the statistics would not."""
+    strangers = {f.parent.name for f in output.glob("[!.]*/case.json")} - {case.name for case in cases}
+    if strangers:
+        raise ValueError(
+            f"{output} holds {len(strangers)} prepared cases of other sources, such as {min(strangers)}: "
+            "name those sources too, delete the cases, or give another output folder"
+        )
+
+
+def _missing(work: Sequence[Work]) -> list[Work]:
+    """What is still to be prepared, less what a run that was killed left of it."""
+    missing = [item for item in work if not is_prepared(item.case, item.spacing_mm, item.crop, item.folder)]
+    for item in missing:
+        for left in item.folder.parent.glob(f".{glob.escape(item.folder.name)}.[0-9]*"):
+            shutil.rmtree(left, ignore_errors=True)
+    return missing
+
+
+def _outcomes(work: Sequence[Work], processes: int) -> Iterator[tuple[str, str]]:
+    """Name of each case, as it is done, with why it failed or an empty string."""
+    yielded = set()
+    try:
+        for name, reason in side_by_side(_try_case, work, processes):
+            yielded.add(name)
+            yield name, reason
+    except BrokenProcessPool:  # a case ended its process: those that are left get a pool each, so that it is named
+        for item in work:
+            if item.case.name in yielded:
+                continue
+            try:
+                yield from in_fresh_processes(_try_case, [item], 1)
+            except BrokenProcessPool:
+                yield item.case.name, "its process was ended, there may be too little memory"
+
+
+def _try_case(item: Work) -> tuple[str, str]:
+    try:
+        prepare_case(item.case, item.spacing_mm, item.crop, item.folder)
+    except MemoryError:
+        return item.case.name, "there is not enough memory for it"
+    except Exception as error:  # whatever is wrong with one case must not end the others
+        return item.case.name, str(error) or type(error).__name__
+    return item.case.name, ""

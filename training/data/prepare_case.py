@@ -1,0 +1,121 @@
+"""One raw case turned into a prepared one: cropped, resampled, and described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from lnq.image.components import components
+from lnq.image.components import label as label_components
+from lnq.inference.spec import CropSpec, Triple
+from training.data.prepared import AIR_HU, STRAY_VOXELS, CaseInfo, count_hu, write_case
+from training.data.raw_case import RawCase
+from training.data.sources import check_label, read_pair
+
+if TYPE_CHECKING:
+    from lnq.image.volume import Volume
+    from lnq.pipeline import Prepared
+
+REGION_POINTS = 4096  # enough for sampling; the region itself is large
+MAX_HU = 4095
+AIR_OR_LUNG_HU = -200.0  # no node has a median below: fat has -100
+CROPPED = "crop"  # of a case's provenance: how its CT was cropped
+
+
+def prepare_case(raw: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path) -> None:
+    """Crop, resample and write one case. Raises ValueError (or ImageError, which is one) with the reason."""
+    from lnq.image.resample import resample_label_to
+    from lnq.pipeline import prepare  # brings SimpleITK, which training itself does without
+
+    image, label = read_pair(raw)
+    notes = [check_label(label, raw.label.name)]
+    prepared = prepare(image, spacing_mm, crop)
+    if prepared.crop.lungs_found < 2:
+        notes += prepared.crop.warnings
+    inside = _inside(label, prepared.cropped)
+    if inside == 0.0:
+        raise ValueError(f"{raw.label.name} lies outside the lungs' box of {raw.image.name}: a wrong pair?")
+    node = resample_label_to(label, prepared.image).array
+    hu = np.clip(np.round(prepared.image.array), AIR_HU, MAX_HU).astype(np.int16)
+    if node.any() and np.median(hu[node > 0]) < AIR_OR_LUNG_HU:
+        raise ValueError(f"{raw.label.name} marks air or lung in {raw.image.name}: a wrong pair?")
+    info = CaseInfo(
+        case=raw.name,
+        full=raw.full,
+        shape=hu.shape,
+        spacing_mm=spacing_mm,
+        mean_hu=float(hu.mean(dtype=np.float64)),
+        std_hu=float(hu.std(dtype=np.float64)),
+        node_centres=tuple(component_centres(node)),
+        node_volumes_mm3=tuple(_node_volumes_mm3(label)),
+        label_lost=round(1.0 - inside, 6),
+        hu_counts=count_hu(hu[node > 0]),
+        patient=raw.patient,
+        notes=tuple(note for note in notes if note),
+        crop=crop,
+        provenance=raw.provenance(spacing_mm) | {CROPPED: _crop_facts(prepared)},
+    )
+    points = np.argwhere(prepared.region)
+    chosen = np.random.default_rng(0).permutation(len(points))[:REGION_POINTS]
+    write_case(folder, info, hu, node, prepared.region, points[chosen])
+
+
+def _crop_facts(prepared: Prepared) -> dict[str, Any]:
+    """How the CT was cropped: the box counts voxels of the CT in LPS axes, z, y, x."""
+    crop = prepared.crop
+    return {
+        "box": [[side.start, side.stop] for side in crop.box],
+        "lungs": crop.lungs_found,
+        "warnings": list(crop.warnings),
+    }
+
+
+def _inside(label: Volume, crop: Volume) -> float:
+    """Part of the label's voxels whose centres lie in the crop."""
+    index = np.argwhere(label.array > 0)
+    position = label.affine[:3, :3] @ index.T + label.affine[:3, 3:]
+    there = np.linalg.inv(crop.affine) @ np.vstack([position, np.ones(len(index))])
+    limits = np.array(crop.shape)[:, None] - 0.5
+    return float(((there[:3] >= -0.5) & (there[:3] <= limits)).all(axis=0).mean())
+
+
+def _node_volumes_mm3(label: Volume) -> Iterator[float]:
+    """Of each node on the label's own grid: the 26-connected components of each value."""
+    values = label.array if label.array.dtype.kind in "iu" else label.array.astype(np.int32)
+    for value, box in enumerate(ndimage.find_objects(values), start=1):
+        if box is None:  # no voxel has this value
+            continue
+        numbers, _ = components(values[box] == value)
+        for voxels in np.bincount(numbers)[1:]:
+            yield float(voxels * label.voxel_volume_mm3)
+
+
+def component_centres(node: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Of each 26-connected component the voxel nearest to its centre of mass; stray pieces only if there is no other.
+
+    `node`: uint8 [Z, Y, X] on the prepared grid.
+    """
+    labels, _ = label_components(node)
+    sizes = np.bincount(labels.ravel())[1:]
+    least = min(STRAY_VOXELS, sizes.max(initial=0))
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if sizes[number - 1] < least:
+            continue
+        voxels = np.argwhere(labels[box] == number)
+        nearest = voxels[np.argmin(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1))]
+        z, y, x = (int(v) + s.start for v, s in zip(nearest, box, strict=True))
+        yield z, y, x
+
+
+def is_prepared(case: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path) -> bool:
+    """Whether the folder holds this very case, complete, and prepared as told."""
+    try:
+        stored = CaseInfo.read(folder)
+        own = {key: value for key, value in stored.provenance.items() if key != CROPPED}
+        return not case.problem and stored.crop == crop and case.provenance(spacing_mm) == own
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,41 @@
+"""What a run trains on: the chosen cases of a prepared folder, and what holds for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lnq.inference.spec import Normalisation
+from training.config import Config
+from training.data.dataset_info import DatasetInfo, normalisation_for, read_dataset_info, refuse_other_crop
+from training.data.prepared import PreparedCase
+from training.data.splits import ALL_FOR_TRAINING, Selection, training_folders
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Cases to train on, with the statistics of their data set."""
+
+    cases: Sequence[PreparedCase]
+    info: DatasetInfo
+    normalisation: Normalisation
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the cases."""
+        return tuple(case.info.case for case in self.cases)
+
+
+def read_training_set(data: Path, config: Config, selection: Selection = ALL_FOR_TRAINING) -> TrainingSet:
+    """The cases of a prepared folder that are to be trained on.
+
+    Raises ValueError where there is none, where the folder was not prepared to its end, and where a case was not
+    cropped as the configuration says: the model's specification will say so, and inference do it.
+    """
+    cases = [PreparedCase(folder, config.sampling.cache) for folder in training_folders(data, selection)]
+    info = read_dataset_info(data)
+    refuse_other_crop(f"The data in {data}", info.crop, "the configuration", config.crop)
+    for case in cases:
+        refuse_other_crop(f"Case {case.info.case} in {data}", case.info.crop, "its data set", info.crop)
+    return TrainingSet(cases, info, normalisation_for(config.normalisation, info))

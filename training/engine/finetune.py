@@ -1,0 +1,75 @@
+"""Fine-tuning on annotations, most of them partial, from chance, from a pre-training or from a model bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from lnq.inference.spec import WEIGHTS_NAME, CropSpec, ModelSpec
+from training.config import Config
+from training.data.dataset import FinetuneDataset
+from training.data.dataset_info import refuse_other_crop
+from training.data.splits import ALL_FOR_TRAINING, Selection
+from training.data.training_set import read_training_set
+from training.engine.checkpoint import load_checkpoint
+from training.engine.loop import train
+from training.engine.picture import finetuning_look
+from training.engine.run import Facts, TrainingRun, read_facts
+from training.method.network import DualBranchNet, copy_main_branch, pass_on_weights
+from training.method.step import DBDMP, Objective, Step, finetuning_step
+
+StepMaker = Callable[[Objective, Config], Step]
+
+
+def finetune(
+    data: Path,
+    output: Path,
+    config: Config,
+    init: Path | None = None,
+    objective: Objective = DBDMP,
+    selection: Selection = ALL_FOR_TRAINING,
+    make_step: StepMaker = finetuning_step,
+) -> bool:
+    """Fine-tune on the prepared folder; returns whether the run is complete.
+
+    `make_step` gives the objective's step, or one around it that looks on.
+    """
+    given = read_training_set(data, config, selection)
+    if not any(case.info.node_centres for case in given.cases):
+        raise ValueError(f"No case in {data} has an annotated node")
+    torch.manual_seed(config.seed)
+    network = DualBranchNet(config.network, auxiliary_dropout=config.auxiliary_dropout)
+    network.auxiliary.requires_grad_(objective.both)
+    facts = Facts(
+        cases=given.names,
+        method=objective.name,
+        init=str(init) if init else None,
+        dataset=given.info,
+        normalisation=given.normalisation,
+        pretraining=load_start(init, network, given.info.crop) if init is not None else None,
+    )
+    run = TrainingRun("finetune", config.finetune, config, output, facts)
+    look = finetuning_look(given.cases, config, given.normalisation, objective.both)
+    dataset = FinetuneDataset(given.cases, config, given.normalisation)
+    return train(run, network, dataset, make_step(objective, config), look)
+
+
+def load_start(init: Path, network: DualBranchNet, crop: CropSpec) -> dict[str, Any]:
+    """Load the weights that fine-tuning starts from; returns where they come from, for the model's provenance.
+
+    `init` is a checkpoint of pre-training, all of which passes on but the heads, or the folder of a model bundle, whose
+    decoder becomes both branches. Raises ValueError or BundleError where it is neither, or of another network, and
+    where the bundle's CTs are cropped otherwise than the data, by `crop`.
+    """
+    if not init.is_dir():
+        pretrained = load_checkpoint(init)
+        pass_on_weights(pretrained["model"], network)
+        return {"steps": pretrained["step"], "cases": len(read_facts(pretrained).cases)}
+    spec = ModelSpec.load(init)
+    refuse_other_crop(f"The bundle in {init}", spec.crop, "the data", crop)
+    copy_main_branch(load_file(spec.verified_file(init, WEIGHTS_NAME)), network)
+    return {"bundle": spec.sha256[WEIGHTS_NAME], **{key: spec.provenance.get(key) for key in ("steps", "data")}}

@@ -1,0 +1,162 @@
+"""What a network is trained with: one composed step of Eq. 10, whose parts an `Objective` names (METHOD section 5).
+
+The shipped method, plain cross entropy and every row of the paper's Table 1 are objectives of this step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.config import Config, Losses
+from training.data.dataset import Sample
+from training.method.losses import (
+    EQ_5,
+    Prediction,
+    SupervisedTerm,
+    cast_to_integers,
+    consensus_loss,
+    full_supervised_loss,
+    mix_pseudo_label,
+    one_hot,
+    pseudo_dice_loss,
+    ramp_up,
+    reconstruction_loss,
+    supervised_loss,
+    total_loss,
+)
+from training.method.whole_batch import share_of_batch
+
+PseudoLoss = Literal["none", "dice", "consensus", "integer"]
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where the run is, for ramps and for random numbers that depend on the step alone."""
+
+    epoch: int
+    step: int  # over all epochs
+
+
+Step = Callable[[nn.Module, Sample, Position], dict[str, Tensor]]
+"""(network, this process's samples, position) -> scalar terms; `loss` is minimised, the others are recorded.
+
+All terms are those of the whole batch, the same in every process: `training.method.losses` computes them so.
+"""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised in fine-tuning."""
+
+    name: str  # for the record
+    supervised: tuple[SupervisedTerm, ...]  # summed, on the annotation
+    pseudo: PseudoLoss = "none"  # of both branches against their mixed pseudo label; without one the main branch alone
+    trust_full: bool = False  # a full case counts by Dice + CE alone; else its background is doubted like any other
+
+    def __post_init__(self) -> None:
+        if self.trust_full and not self.both:
+            raise ValueError(f"{self.name}: full cases have a loss of their own beside a pseudo label alone")
+
+    @property
+    def both(self) -> bool:
+        """Whether the auxiliary branch takes part."""
+        return self.pseudo != "none"
+
+
+DBDMP = Objective("dbdmp", EQ_5, "consensus", trust_full=True)
+"""The shipped method: row (f) of the paper's Table 1, or (g) when pre-trained, and Dice + CE on full cases."""
+
+CROSS_ENTROPY = Objective("cross_entropy", ("ce",))
+"""The paper's baseline: the main branch alone, which trusts every background voxel."""
+
+
+def theta(seed: int, step: int) -> float:
+    """The uniform number of one iteration that mixes the pseudo label; the same in every process and resumed run."""
+    return float(np.random.default_rng([seed, 3, step]).random())
+
+
+def pseudo_weight(config: Config, epoch: int) -> float:
+    """The weight of the pseudo-label loss in an epoch of fine-tuning (Eq. 11)."""
+    return ramp_up(epoch, config.losses.final, round(config.losses.ramp * config.finetune.epochs))
+
+
+def pseudo_label(
+    kind: PseudoLoss, main: Prediction, auxiliary: Prediction, y: Tensor, mix: float, tau: float
+) -> Tensor:
+    """Both branches' mixed pseudo label, filled in with the annotation (Eq. 6 and 7)."""
+    pseudo = mix_pseudo_label(main.p, auxiliary.p, y, mix, tau)
+    return cast_to_integers(pseudo) if kind == "integer" else pseudo
+
+
+def pseudo_losses(kind: PseudoLoss, main: Prediction, auxiliary: Prediction, pseudo: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss of the main and of the auxiliary branch against their pseudo label."""
+    if kind == "dice":
+        return pseudo_dice_loss(main, pseudo), pseudo_dice_loss(auxiliary, pseudo)
+    return consensus_loss(main, auxiliary, pseudo), consensus_loss(auxiliary, main, pseudo)
+
+
+def finetuning_step(objective: Objective, config: Config) -> Step:
+    """The training step of an objective.
+
+    Two branches: Eq. 10 on the partial cases and, where full ones are trusted, Dice + CE of both branches on these,
+    each weighted by its samples. Of several processes all compute both parts where the whole batch has both, also those
+    that hold no such sample: the sums of the losses run over all of them. One branch: its supervised loss.
+    """
+
+    def step(model: nn.Module, batch: Sample, position: Position) -> dict[str, Tensor]:
+        main, auxiliary = model(batch["image"], both=objective.both)
+        y = one_hot(batch["label"])
+        if not objective.both:
+            return {"loss": supervised_loss(Prediction(main), y, config.losses, objective.supervised)}
+        full = batch["full"]
+        share = share_of_batch(full) if objective.trust_full else 0.0
+        total = main.new_zeros((), dtype=torch.float32)
+        terms: dict[str, Tensor] = {}
+        if share < 1.0:
+            part = slice(None) if share == 0.0 else ~full
+            mix, weight = theta(config.seed, position.step), pseudo_weight(config, position.epoch)
+            loss, terms = _partial(objective, main[part], auxiliary[part], y[part], mix, weight, config.losses)
+            total = total + loss * (1.0 - share)
+        if share > 0.0:
+            whole = [full_supervised_loss(Prediction(branch[full]), y[full]) for branch in (main, auxiliary)]
+            terms |= {"full_main": whole[0], "full_aux": whole[1]}
+            total = total + (whole[0] + whole[1]) / 2.0 * share
+        return {"loss": total, **terms}
+
+    return step
+
+
+def _partial(
+    objective: Objective, main: Tensor, auxiliary: Tensor, y: Tensor, mix: float, weight: float, settings: Losses
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 10 of both branches' logits on partial annotations, and its four terms by name."""
+    own, other = Prediction(main), Prediction(auxiliary)
+    label = pseudo_label(objective.pseudo, own, other, y, mix, settings.tau)
+    supervised = (
+        supervised_loss(own, y, settings, objective.supervised),
+        supervised_loss(other, y, settings, objective.supervised),
+    )
+    pseudo = pseudo_losses(objective.pseudo, own, other, label)
+    terms = {
+        "supervised_main": supervised[0],
+        "supervised_aux": supervised[1],
+        f"{objective.pseudo}_main": pseudo[0],
+        f"{objective.pseudo}_aux": pseudo[1],
+    }
+    return total_loss(supervised, pseudo, weight), terms
+
+
+def pretraining_step(model: nn.Module, batch: Sample, _position: Position) -> dict[str, Tensor]:
+    """MSE of both branches against the clean patch (Eq. 1)."""
+    main, auxiliary = model(batch["image"])
+    terms = {
+        "mse_main": reconstruction_loss(main, batch["clean"]),
+        "mse_aux": reconstruction_loss(auxiliary, batch["clean"]),
+    }
+    return {"loss": terms["mse_main"] + terms["mse_aux"], **terms}
