@@ -28,9 +28,9 @@ from lnq.files import replace_atomically, write_text
 from training.command import STOPPED
 from training.config import COMPACT, Config, ConfigArguments, Stage, parse
 from training.engine import loop
+from training.engine.finetune import finetune
 from training.engine.machine import environment
-from training.finetune import finetune
-from training.pretrain import pretrain
+from training.engine.pretrain import pretrain
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch.utils.tensorboard  # noqa: F401  (once, not in every process)
 
 from training.config import TINY, Stage
-from training.finetune import finetune
+from training.engine.finetune import finetune
 
 # Dropout, averaged weights and many checkpoints: what a resumed run could get wrong
 CONFIG = dataclasses.replace(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.prepared import CaseInfo, DatasetInfo, write_case, write_dataset_info
+from training.data.dataset_info import DatasetInfo, write_dataset_info
+from training.data.prepared import CaseInfo, write_case
 
 SPACING_MM = (4.0, 3.0, 3.0)
 

@@ -5,30 +5,50 @@ python split_batch.py RANK PROCESSES FOLDER
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
+from helpers.fixed_logits import FixedLogits
 from torch import Tensor
 
-from training.engine.distributed import share_of_batch
+from training.ablation.rows import ALL_ROWS
+from training.config import TINY, Losses
 from training.method import losses
+from training.method.losses import Prediction
+from training.method.step import DBDMP, Objective, Position, finetuning_step
+from training.method.whole_batch import share_of_batch
 
 SPLITS = ((1, 3), (4, 0))
 """How many of the four samples each of two processes has."""
 
+CONFIG = dataclasses.replace(TINY, losses=Losses(final=1.5, ramp=0.0))
+
+
+def of_step(objective: Objective) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of a whole training step on half of the samples annotated in full, where it tells them apart."""
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        label = y[:, 1].to(torch.uint8)
+        sample = {"image": x, "label": label, "full": label.flatten(1).amax(dim=1) > 0}
+        return finetuning_step(objective, CONFIG)(FixedLogits(x, x.flip(1) * 0.5), sample, Position(0, 3))["loss"]
+
+    return loss
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross_entropy": losses.cross_entropy,
-    "reverse": losses.reverse_cross_entropy,
-    "symmetric": losses.symmetric_cross_entropy,
-    "partial": losses.partial_cross_entropy,
-    "tversky": losses.tversky_loss,
-    "supervised": losses.supervised_loss,
-    "full": losses.full_supervised_loss,
+    "cross_entropy": lambda x, y: losses.cross_entropy(Prediction(x), y),
+    "reverse": lambda x, y: losses.reverse_cross_entropy(Prediction(x), y),
+    "symmetric": lambda x, y: losses.symmetric_cross_entropy(Prediction(x), y),
+    "partial": lambda x, y: losses.partial_cross_entropy(Prediction(x), y),
+    "tversky": lambda x, y: losses.tversky_loss(Prediction(x), y),
+    "full": lambda x, y: losses.full_supervised_loss(Prediction(x), y),
     "reconstruction": losses.reconstruction_loss,
-    "consensus": lambda x, y: losses.consensus_loss(x, x.flip(1) * 0.5, 0.8 * y + 0.1),
-    "total": lambda x, y: losses.total_loss(x, x.flip(1) * 0.5, y, weight=1.5, theta=0.3),
+    "consensus": lambda x, y: losses.consensus_loss(Prediction(x), Prediction(x.flip(1) * 0.5), 0.8 * y + 0.1),
+    "pseudo dice": lambda x, y: losses.pseudo_dice_loss(Prediction(x), 0.8 * y + 0.1),
+    **{objective.name: of_step(objective) for objective in (DBDMP, *(row.objective for row in ALL_ROWS.values()))},
 }
 
 

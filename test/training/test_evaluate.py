@@ -15,10 +15,10 @@ from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Box, Volume
 from lnq.inference import backends
 from lnq.inference.spec import ModelSpec
+from training.bundle.export import export
 from training.config import TINY, Stage
+from training.engine.finetune import finetune
 from training.evaluate import main
-from training.export import export
-from training.finetune import finetune
 
 
 @pytest.fixture

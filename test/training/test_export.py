@@ -13,14 +13,15 @@ from torch import nn
 from lnq.inference.backends import load_model
 from lnq.inference.network import SegmentationNet
 from lnq.inference.spec import ModelSpec
-from training import export as module
+from training.bundle.export import check_agreement, export
+from training.bundle.export import export as module
 from training.config import TINY, Stage
 from training.engine.checkpoint import load_checkpoint, save_checkpoint
-from training.export import check_agreement, export, main
-from training.finetune import finetune
+from training.engine.finetune import finetune
+from training.engine.pretrain import pretrain
+from training.export import main
 from training.finetune import main as finetune_main
 from training.method.network import DualBranchNet
-from training.pretrain import pretrain
 
 CONFIG = dataclasses.replace(
     TINY, finetune=Stage(epochs=1, iterations=2, ema=0.9), pretrain=Stage(epochs=1, iterations=1), threads=1

@@ -15,12 +15,14 @@ from rich.console import Console
 
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume, make_affine
+from training.bundle.spec import postprocessing_for
 from training.config import TINY
-from training.data.prepared import CaseInfo, PreparedCase, case_folders, dataset_info, read_dataset_info
+from training.data.dataset_info import dataset_info, read_dataset_info
+from training.data.prepare_case import component_centres
+from training.data.prepared import CaseInfo, PreparedCase, case_folders
 from training.data.sources import find_cases
 from training.data.splits import read_splits
-from training.export import postprocessing_for
-from training.prepare import Prepare, component_centres, main, prepare_all
+from training.prepare import Prepare, main, prepare_all
 
 NODE_MM = (0.0, 0.0, 40.0)  # L, P, S of the annotated node: in the fat between the lungs
 RADIUS_MM = 11.0

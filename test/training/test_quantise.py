@@ -12,7 +12,8 @@ from helpers.apart import ROOT, predict_apart
 
 from lnq.image.itk import write_volume
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ModelSpec
-from training.quantise import check_numbers, draw_windows, find_cts, main
+from training.bundle.quantise import check_numbers, draw_windows, find_cts
+from training.quantise import main
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from training.ablation.cell import Bench
-from training.ablation.data import Prepared
+from training.ablation.data import AblationData
 from training.ablation.sizes import SIZES
 from training.ablation.table import CellRow
 from training.config import Stage
@@ -55,7 +55,7 @@ def make_row() -> Callable[..., CellRow]:
 def bench(tmp_path_factory: pytest.TempPathFactory, make_prepared: Callable[..., Path]) -> Callable[[Path], Bench]:
     """A function (folder of runs) that gives a bench of two partial cases to train on, one to tune and one to test."""
     data = tmp_path_factory.mktemp("ablation")
-    prepared = Prepared(
+    prepared = AblationData(
         make_prepared(data / "train", partial=2, full=0),
         make_prepared(data / "tune", partial=0, full=1),
         make_prepared(data / "test", partial=0, full=2),

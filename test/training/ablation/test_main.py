@@ -12,7 +12,7 @@ from helpers.paths import ROOT
 from training.ablation import __main__ as module
 from training.ablation import data
 from training.ablation.__main__ import main, parse_run, wanted_cells
-from training.ablation.cell import Bench, Cell
+from training.ablation.cell import AblationCell, Bench
 from training.ablation.sizes import SIZES
 from training.ablation.table import read_table
 from training.data.prepared import CaseInfo, case_folders
@@ -23,10 +23,10 @@ BASE = ["--output", "out"]
 def test_options_choose_the_cells() -> None:
     assert len(wanted_cells(parse_run(BASE))) == 24
     some = wanted_cells(parse_run([*BASE, "--rows", "a", "f", "--seeds", "4"]))
-    assert some == [Cell("a", 4), Cell("f", 4)]
+    assert some == [AblationCell("a", 4), AblationCell("f", 4)]
     assert len(wanted_cells(parse_run([*BASE, "--sweep", "gamma"]))) == 5
     both = wanted_cells(parse_run([*BASE, "--sweep", "tau", "--rows", "e"]))
-    assert both[:3] == [Cell("e", 0), Cell("e", 1), Cell("e", 2)] and len(both) == 3 + 4
+    assert both[:3] == [AblationCell("e", 0), AblationCell("e", 1), AblationCell("e", 2)] and len(both) == 3 + 4
 
 
 def test_size_gives_the_defaults_and_any_field_can_be_overridden() -> None:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from training.ablation import pulls as pulls_module
 from training.ablation.pulls import Pull, main, measure, pulls_of, table
-from training.ablation.rows import ROWS, row_step
+from training.ablation.rows import ROWS
 from training.config import TINY, Config
 from training.data.dataset import Sample
-from training.engine.loop import Position
 from training.method.network import DualBranchNet
+from training.method.step import Position, finetuning_step
 
 # Whole weight of the pseudo label from the first step; no dropout, so that a moved network can be held against it
 CONFIG = dataclasses.replace(
@@ -50,7 +50,7 @@ def test_pulls_of_all_losses_make_up_what_a_small_step_does(network, batch, row)
     assert [pull.loss for pull in pulls] == [*ROWS[row].supervised, "pseudo"]
     before = mean_log_odds(network, batch)
     assert pulls[0].background < 1 and pulls[0].node < 1
-    row_step(ROWS[row], CONFIG)(network, batch, where)["loss"].backward()
+    finetuning_step(ROWS[row].objective, CONFIG)(network, batch, where)["loss"].backward()
     rate = 1e-8
     with torch.no_grad():
         for weight in network.parameters():
@@ -74,8 +74,8 @@ def test_batch_without_annotated_voxel_measures_nothing(network, batch):
 def test_run_is_the_one_that_is_not_measured(prepared: Path, monkeypatch):
     losses: list[list[float]] = []
 
-    def recording(row, config):
-        own = row_step(row, config)
+    def recording(objective, config):
+        own = finetuning_step(objective, config)
         losses.append([])
 
         def step(*given):
@@ -85,7 +85,7 @@ def test_run_is_the_one_that_is_not_measured(prepared: Path, monkeypatch):
 
         return step
 
-    monkeypatch.setattr(pulls_module, "row_step", recording)
+    monkeypatch.setattr(pulls_module, "finetuning_step", recording)
     config: Config = dataclasses.replace(CONFIG, auxiliary_dropout=0.5)
     for steps in ((3,), (0, 1, 2, 3)):
         pulls_of(ROWS["e"], prepared, config, steps)

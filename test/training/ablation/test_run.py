@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 
 from training.ablation import run as module
-from training.ablation.cell import Bench, Cell
+from training.ablation.cell import AblationCell, Bench
 from training.ablation.run import LOG_NAME, missing_cells, run_cells
 from training.ablation.table import add_row, read_table
 
 MakeBench = Callable[[Path], Bench]
-CELLS = [Cell("baseline", 0), Cell("f", 0)]
+CELLS = [AblationCell("baseline", 0), AblationCell("f", 0)]
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def console() -> Console:
 
 def test_cells_of_the_table_are_not_run_again(bench: MakeBench, tmp_path: Path, console: Console) -> None:
     place, results = bench(tmp_path / "runs"), tmp_path / "results"
-    cells = [Cell("baseline", 0), Cell("baseline", 1), Cell("baseline", 0)]
+    cells = [AblationCell("baseline", 0), AblationCell("baseline", 1), AblationCell("baseline", 0)]
     assert missing_cells(cells, place, results) == cells[:2]
     assert run_cells(cells[:1], place, results, 1, console).failed == []
-    assert missing_cells(cells, place, results) == [Cell("baseline", 1)]
-    assert [row.key for row in read_table(results)] == [place.key(Cell("baseline", 0))]
+    assert missing_cells(cells, place, results) == [AblationCell("baseline", 1)]
+    assert [row.key for row in read_table(results)] == [place.key(AblationCell("baseline", 0))]
 
 
 def test_failing_cell_ends_no_other(
@@ -38,14 +38,14 @@ def test_failing_cell_ends_no_other(
 ) -> None:
     original = module.run_cell
 
-    def run_cell(cell: Cell, bench: Bench) -> bool:
+    def run_cell(cell: AblationCell, bench: Bench) -> bool:
         if cell.row == "a":
             raise RuntimeError("The loss was not finite in epoch 1: start again with a lower rate")
         return original(cell, bench)
 
     monkeypatch.setattr(module, "run_cell", run_cell)
     place, results = bench(tmp_path / "runs"), tmp_path / "results"
-    outcome = run_cells([Cell("a", 0), Cell("baseline", 0)], place, results, 1, console)
+    outcome = run_cells([AblationCell("a", 0), AblationCell("baseline", 0)], place, results, 1, console)
     assert outcome.failed == ["row a, seed 0"] and not outcome.stopped
     assert [row.row for row in read_table(results)] == ["baseline"]
     assert "Error: The loss was not finite in epoch 1" in capsys.readouterr().err
@@ -65,15 +65,15 @@ def test_cells_side_by_side_give_the_same_rows(bench: MakeBench, tmp_path: Path,
     place, results = bench(tmp_path / "runs"), tmp_path / "results"
     (tmp_path / "alone").mkdir()
     alone = bench(tmp_path / "alone")
-    add_row(results, _row(alone, Cell("c", 0), console, tmp_path))  # a row of another sitting stays
+    add_row(results, _row(alone, AblationCell("c", 0), console, tmp_path))  # a row of another sitting stays
     outcome = run_cells(CELLS, place, results, 2, console)
     assert not outcome.failed and not outcome.stopped
     rows = {row.row: row for row in read_table(results)}
     assert rows.keys() == {"c", "baseline", "f"}
-    assert rows["f"].dice_best == _row(alone, Cell("f", 0), console, tmp_path).dice_best
+    assert rows["f"].dice_best == _row(alone, AblationCell("f", 0), console, tmp_path).dice_best
     assert "finetune 3/3" in (place.output(CELLS[0]) / LOG_NAME).read_text()
 
 
-def _row(place: Bench, cell: Cell, console: Console, tmp_path: Path):
+def _row(place: Bench, cell: AblationCell, console: Console, tmp_path: Path):
     run_cells([cell], place, tmp_path / "other", 1, console)
     return read_table(place.output(cell))[0]

@@ -15,19 +15,12 @@ from lnq.inference.network import SegmentationNet
 from lnq.inference.sliding_window import sliding_window
 from lnq.inference.spec import PostProcessing
 from lnq.nodes.postprocess import postprocess
-from training.ablation.cell import Bench, Cell, train_cell
-from training.ablation.score import (
-    THRESHOLDS,
-    Predicted,
-    best_threshold,
-    mask_of,
-    predict_folder,
-    score_at,
-)
+from training.ablation.cell import AblationCell, Bench, train_cell
+from training.ablation.score import THRESHOLDS, Predicted, best_threshold, mask_of, predict_folder, score_at
+from training.bundle.spec import bundle_spec
 from training.data.dataset import normalise_patch
 from training.data.prepared import PreparedCase
 from training.engine.checkpoint import load_checkpoint
-from training.export import bundle_spec
 from training.method.network import main_branch
 
 SHAPE = (10, 20, 20)
@@ -83,8 +76,8 @@ def test_scores_at_a_threshold(known: Predicted) -> None:
 
 def test_checkpoints_average_predicts_whole_cases(bench: Callable[[Path], Bench], tmp_path: Path) -> None:
     place = bench(tmp_path)
-    assert train_cell(Cell("f", 0), place)
-    path = place.output(Cell("f", 0)) / "finetune.pt"
+    assert train_cell(AblationCell("f", 0), place)
+    path = place.output(AblationCell("f", 0)) / "finetune.pt"
     predicted, rules = predict_folder(path, place.data.test)
     checkpoint = load_checkpoint(path)
     spec = bundle_spec(checkpoint, 0.5, 0.0)

@@ -62,9 +62,9 @@ def test_the_command_understands_a_switch_as_it_is_written(config: Config, optio
 
 @pytest.mark.parametrize("name", SIZES)
 def test_seeds_of_training_and_scoring_do_not_meet(name: str) -> None:
-    from training.ablation.data import parts
+    from training.ablation.data import phantom_sets
 
-    ranges = [range(part.first_seed, part.first_seed + part.count) for part in parts(SIZES[name])]
+    ranges = [range(part.first_seed, part.first_seed + part.count) for part in phantom_sets(SIZES[name])]
     seeds = [seed for r in ranges for seed in r]
     assert len(set(seeds)) == len(seeds)
     assert [r.start for r in ranges] == [20000, 25000, 29000]

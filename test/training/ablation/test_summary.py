@@ -5,16 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from training.ablation.summary import (
-    assd_spread,
-    dice_spread,
-    difference,
-    missing,
-    of_row,
-    of_sweep,
-    remarks,
-    spread,
-)
+from training.ablation.summary import assd_spread, dice_spread, difference, missing, of_row, of_sweep, remarks, spread
 from training.ablation.table import CellRow
 
 MakeRow = Callable[..., CellRow]

@@ -17,7 +17,8 @@ from lnq.inference.normalise import normalise
 from lnq.inference.spec import Normalisation
 from training.config import TINY, Config, Sampling
 from training.data.dataset import FinetuneDataset, PatchSource, PretrainDataset, StepSampler, normalise_patch
-from training.data.prepared import CaseInfo, PreparedCase, case_folders, read_dataset_info, write_case
+from training.data.dataset_info import read_dataset_info
+from training.data.prepared import CaseInfo, PreparedCase, case_folders, write_case
 
 CT = Normalisation("ct", clip_hu=(-140.0, 120.0), mean=60.0, std=40.0)
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from training.config import TINY, Stage
 from training.engine.checkpoint import load_checkpoint
-from training.finetune import RECIPES, finetune
-from training.pretrain import pretrain
+from training.engine.finetune import finetune
+from training.engine.pretrain import pretrain
+from training.method.step import CROSS_ENTROPY, DBDMP
 
 CONFIG = dataclasses.replace(TINY, finetune=Stage(epochs=2, iterations=2, ema=0.9), precision="32-true", threads=1)
 
@@ -43,9 +44,10 @@ def weights(path: Path) -> dict[str, Tensor]:
 @pytest.mark.parametrize("method", ["dbdmp", "cross_entropy"])
 @pytest.mark.parametrize("way", ["compile", "channels_last"])
 def test_other_ways_to_run_the_network_give_the_same_weights(prepared: Path, tmp_path: Path, runs, way, method) -> None:
-    assert finetune(prepared, tmp_path / "plain", CONFIG, recipe=RECIPES[method])
+    objective = {"dbdmp": DBDMP, "cross_entropy": CROSS_ENTROPY}[method]
+    assert finetune(prepared, tmp_path / "plain", CONFIG, objective=objective)
     assert runs == []
-    assert finetune(prepared, tmp_path / "other", dataclasses.replace(CONFIG, **{way: True}), recipe=RECIPES[method])
+    assert finetune(prepared, tmp_path / "other", dataclasses.replace(CONFIG, **{way: True}), objective=objective)
     assert len(runs) >= (4 if way == "compile" else 0)  # steps
     plain, other = weights(tmp_path / "plain"), weights(tmp_path / "other")
     assert plain.keys() == other.keys()

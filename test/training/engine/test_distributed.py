@@ -22,12 +22,12 @@ from torch import nn
 from training.engine import loop as loop_module
 from training.engine.checkpoint import load_checkpoint
 from training.engine.machine import process_layout
-from training.engine.run import Run
+from training.engine.run import TrainingRun
 from training.finetune import main
 from training.pretrain import main as pretrain_main
 
 SCRIPT, STOPPING = (HELPERS / name for name in ("split_batch.py", "stopping.py"))
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}:{HELPERS.parent}", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TORCHELASTIC = {"TORCHELASTIC_RUN_ID": "x"}  # how torchrun makes itself known
 # No dropout: its noise differs between processes. Six steps of two samples, full and partial ones mixed
@@ -127,7 +127,7 @@ def test_wrapped_network_is_gone_before_the_process_group_is_left(
     left: list[nn.Module | None] = []
     start = loop_module._start
 
-    def remember(run: Run, network: nn.Module) -> tuple[Any, ...]:
+    def remember(run: TrainingRun, network: nn.Module) -> tuple[Any, ...]:
         started = start(run, network)
         wrapped.append(weakref.ref(started[1]))
         return started

@@ -25,17 +25,18 @@ from torch import Tensor, nn
 
 from training.config import TINY, Config, Stage
 from training.data.dataset import FinetuneDataset, Sample
-from training.data.prepared import PreparedCase, case_folders, normalisation_for, read_dataset_info, write_dataset_info
+from training.data.dataset_info import normalisation_for, read_dataset_info, write_dataset_info
+from training.data.prepared import PreparedCase, case_folders
 from training.engine import checkpoint as checkpoint_module
 from training.engine import loop as loop_module
 from training.engine import record as record_module
 from training.engine.checkpoint import load_checkpoint, save_checkpoint
-from training.engine.loop import Position, train
-from training.engine.run import Run
-from training.finetune import RECIPES, dbdmp_step, finetune, theta
-from training.method.losses import full_supervised_loss, one_hot, ramp_up, total_loss
+from training.engine.finetune import finetune
+from training.engine.loop import train
+from training.engine.pretrain import pretrain
+from training.engine.run import Facts, TrainingRun
 from training.method.network import DualBranchNet, is_head
-from training.pretrain import pretrain
+from training.method.step import CROSS_ENTROPY, Position
 
 # Dropout in the encoder too, and several terms of state: what a resumed run could get wrong
 CONFIG = dataclasses.replace(
@@ -246,47 +247,16 @@ def test_pretrained_weights_are_the_start(prepared: Path, tmp_path: Path) -> Non
 
 
 def test_cross_entropy_leaves_the_auxiliary_branch_alone(prepared: Path, tmp_path: Path) -> None:
-    assert finetune(prepared, tmp_path, CONFIG, recipe=RECIPES["cross_entropy"])
+    assert finetune(prepared, tmp_path, CONFIG, objective=CROSS_ENTROPY)
     torch.manual_seed(CONFIG.seed)
     start = DualBranchNet(CONFIG.network).state_dict()
     for name, value in weights(tmp_path / "finetune.pt").items():
         assert torch.equal(value, start[name]) == name.startswith("auxiliary"), name
 
 
-class FixedLogits(nn.Module):
-    """Answers with logits that do not depend on the image."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.logits[: len(x)], self.logits[: len(x)].flip(1)
-
-
-@pytest.mark.parametrize("full", [(False, False), (True, True), (True, False)])
-def test_full_samples_stay_out_of_the_partial_losses(full: tuple[bool, bool]) -> None:
-    torch.manual_seed(0)
-    main = torch.randn(2, 2, 4, 4, 4)
-    aux, label = main.flip(1), (torch.rand(2, 4, 4, 4) > 0.8).to(torch.uint8)
-    batch = {"image": torch.zeros(2, 1, 4, 4, 4), "label": label, "full": torch.tensor(full)}
-    position = Position(epoch=1, step=5)
-    got = dbdmp_step(CONFIG)(FixedLogits(main), batch, position)["loss"].item()
-    y, wanted = one_hot(label), 0.0
-    partial, whole = [i for i in (0, 1) if not full[i]], [i for i in (0, 1) if full[i]]
-    if partial:
-        weight = ramp_up(1, final=2.0, length=round(3 / 3))
-        mixed = total_loss(main[partial], aux[partial], y[partial], weight, theta(CONFIG.seed, 5))
-        wanted += mixed.item() * len(partial) / 2
-    for i in whole:
-        pair = [full_supervised_loss(branch[i : i + 1], y[i : i + 1]).item() for branch in (main, aux)]
-        wanted += sum(pair) / 2 / 2
-    assert got == pytest.approx(wanted, rel=1e-6)
-
-
 def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(prepared: Path, tmp_path: Path) -> None:
     cases = [PreparedCase(folder, True) for folder in case_folders(prepared)]
-    run = Run("finetune", CONFIG.finetune, CONFIG, tmp_path, {})
+    run = TrainingRun("finetune", CONFIG.finetune, CONFIG, tmp_path, Facts(()))
 
     def step(model: nn.Module, batch: Sample, position: Position) -> dict[str, Tensor]:
         return {"loss": model(batch["image"])[0].mean() * (float("nan") if position.epoch == 1 else 1.0)}

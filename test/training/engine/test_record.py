@@ -13,12 +13,12 @@ from lnq.inference.spec import Normalisation
 from training.config import TINY, Stage
 from training.data.prepared import PreparedCase, case_folders
 from training.engine import record as module
+from training.engine.finetune import finetune
 from training.engine.picture import Panel, draw_progress, finetuning_look, pretraining_look
+from training.engine.pretrain import pretrain
 from training.engine.record import Record
-from training.finetune import finetune
 from training.method.losses import mix_pseudo_label
 from training.method.network import DualBranchNet
-from training.pretrain import pretrain
 
 CT = Normalisation("ct", clip_hu=(-140.0, 120.0), mean=60.0, std=40.0)
 CONFIG = dataclasses.replace(TINY, precision="32-true", threads=1)

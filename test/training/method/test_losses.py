@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from training.config import Losses
 from training.method import losses
+from training.method.losses import Prediction
 
 # One sample, two voxels along x. p(node) is 0.2 at the first voxel, which is annotated background, and 0.75 at the
 # second, which is annotated node.
@@ -28,6 +31,7 @@ def annotation(*node: int) -> Tensor:
 
 
 LOGITS, Y = logits_of(*P_NODE), annotation(0, 1)
+PREDICTION = Prediction(LOGITS)
 CE = -(math.log(0.8) + math.log(0.75)) / 2  # 0.2554
 RCE = (0.2 + 0.25) / 2 * -math.log(1e-4)  # what is given to the wrong class, times 9.2103
 PCE = -math.log(0.75)
@@ -35,44 +39,98 @@ TVERSKY = 1 - (0.75 + 1e-5) / (0.75 + 0.4 * 0.2 + 0.6 * 0.25 + 1e-5)  # TP 0.75,
 
 
 def test_cross_entropy_is_the_mean_over_voxels() -> None:
-    assert losses.cross_entropy(LOGITS, Y).item() == pytest.approx(CE, abs=1e-12)
+    assert losses.cross_entropy(PREDICTION, Y).item() == pytest.approx(CE, abs=1e-12)
 
 
 def test_reverse_cross_entropy_replaces_log_0_by_log_1e_4() -> None:
-    assert losses.reverse_cross_entropy(LOGITS, Y).item() == pytest.approx(RCE, abs=1e-9)
+    assert losses.reverse_cross_entropy(PREDICTION, Y).item() == pytest.approx(RCE, abs=1e-9)
 
 
 def test_symmetric_cross_entropy_weighs_only_the_forward_part() -> None:
-    assert losses.symmetric_cross_entropy(LOGITS, Y, gamma=0.8).item() == pytest.approx(0.8 * CE + RCE, abs=1e-9)
+    assert losses.symmetric_cross_entropy(PREDICTION, Y, gamma=0.8).item() == pytest.approx(0.8 * CE + RCE, abs=1e-9)
 
 
 def test_partial_cross_entropy_looks_at_annotated_voxels_alone() -> None:
-    assert losses.partial_cross_entropy(LOGITS, Y).item() == pytest.approx(PCE, abs=1e-12)
+    assert losses.partial_cross_entropy(PREDICTION, Y).item() == pytest.approx(PCE, abs=1e-12)
 
 
 def test_partial_cross_entropy_is_0_with_gradient_0_without_annotation() -> None:
     logits = LOGITS.clone().requires_grad_()
-    loss = losses.partial_cross_entropy(logits, annotation(0, 0))
+    loss = losses.partial_cross_entropy(Prediction(logits), annotation(0, 0))
     loss.backward()
     assert loss.item() == 0.0
     assert logits.grad is not None and not logits.grad.any()
 
 
 def test_tversky_weighs_false_positives_with_alpha() -> None:
-    assert losses.tversky_loss(LOGITS, Y, alpha=0.4).item() == pytest.approx(TVERSKY, abs=1e-9)
-    only_false_positives = losses.tversky_loss(logits_of(0.5, 1 - 1e-12), Y, alpha=0.4).item()
+    assert losses.tversky_loss(PREDICTION, Y, alpha=0.4).item() == pytest.approx(TVERSKY, abs=1e-9)
+    only_false_positives = losses.tversky_loss(Prediction(logits_of(0.5, 1 - 1e-12)), Y, alpha=0.4).item()
     assert only_false_positives == pytest.approx(1 - 1 / 1.2, abs=1e-5)
 
 
 def test_tversky_sums_over_the_batch_before_it_divides() -> None:
-    both = losses.tversky_loss(torch.cat([LOGITS, LOGITS]), torch.cat([Y, annotation(0, 0)])).item()
+    both = losses.tversky_loss(Prediction(torch.cat([LOGITS, LOGITS])), torch.cat([Y, annotation(0, 0)])).item()
     # TP 0.75, FP 0.2 + 0.2 + 0.75, FN 0.25
     assert both == pytest.approx(1 - (0.75 + 1e-5) / (0.75 + 0.4 * 1.15 + 0.6 * 0.25 + 1e-5), abs=1e-9)
 
 
 def test_supervised_loss_is_the_sum_of_its_parts() -> None:
     wanted = 0.8 * CE + RCE + PCE + TVERSKY
-    assert losses.supervised_loss(LOGITS, Y).item() == pytest.approx(wanted, abs=1e-9)
+    assert losses.supervised_loss(PREDICTION, Y, Losses(gamma=0.8, alpha=0.4)).item() == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("terms", "wanted"),
+    [
+        (("ce",), CE),
+        (("ce", "tversky"), CE + TVERSKY),
+        (("sce", "tversky"), 0.8 * CE + RCE + TVERSKY),
+        (("pce", "tversky"), PCE + TVERSKY),
+        (("tversky", "sce", "pce"), 0.8 * CE + RCE + PCE + TVERSKY),
+    ],
+)
+def test_supervised_loss_sums_the_chosen_terms(terms: tuple[losses.SupervisedTerm, ...], wanted: float) -> None:
+    assert losses.supervised_loss(PREDICTION, Y, Losses(), terms).item() == pytest.approx(wanted, abs=1e-9)
+
+
+def test_supervised_loss_has_the_parameters_of_its_settings() -> None:
+    tversky = 1 - (0.75 + 1e-5) / (0.75 + 0.3 * 0.2 + 0.7 * 0.25 + 1e-5)
+    value = losses.supervised_loss(PREDICTION, Y, Losses(gamma=1.2, alpha=0.3)).item()
+    assert value == pytest.approx(1.2 * CE + RCE + PCE + tversky, abs=1e-9)
+
+
+def test_supervised_loss_does_not_depend_on_the_order_of_its_terms() -> None:
+    torch.manual_seed(0)
+    prediction, y = Prediction(torch.randn(1, 2, 3, 4, 5)), losses.one_hot(torch.randint(2, (1, 3, 4, 5)))
+    values = [losses.supervised_loss(prediction, y, Losses(), order) for order in (losses.EQ_5, losses.EQ_5[::-1])]
+    assert torch.equal(*values)
+
+
+def test_pseudo_dice_is_against_the_larger_class() -> None:
+    pseudo = torch.stack([torch.tensor([0.6, 0.4, 0.5]), torch.tensor([0.4, 0.6, 0.5])])[None, :, None, None, :]
+    value = losses.pseudo_dice_loss(Prediction(logits_of(0.2, 0.75, 0.1)), pseudo).item()
+    # node at the second voxel alone: a tie is background
+    assert value == pytest.approx(1 - (2 * 0.75 + 1e-5) / (1.05 + 1 + 1e-5), abs=1e-9)
+
+
+def test_integer_label_is_node_where_it_is_sure_alone() -> None:
+    pseudo = torch.tensor([[0.034, 0.0, 0.6], [0.966, 1.0, 0.4]])[None, :, None, None, :]
+    assert losses.cast_to_integers(pseudo)[0, :, 0, 0].tolist() == [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
+
+
+def test_total_loss_is_a_quarter_of_the_weighted_sum() -> None:
+    one, two, three, four = (torch.tensor(v, dtype=torch.float64) for v in (1.0, 2.0, 3.0, 4.0))
+    assert losses.total_loss((one, two), (three, four), 1.5).item() == 0.25 * (3 + 1.5 * 7)
+
+
+def test_all_losses_of_a_branch_share_one_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    softmax = torch.nn.functional.log_softmax
+    monkeypatch.setattr(torch.nn.functional, "log_softmax", lambda *a, **b: calls.append(1) or softmax(*a, **b))
+    prediction = Prediction(LOGITS)
+    losses.supervised_loss(prediction, Y, Losses())
+    losses.consensus_loss(prediction, PREDICTION, Y)
+    assert calls == [1] and prediction.p is prediction.p
 
 
 def test_pseudo_label_divides_probabilities_by_tau_and_keeps_the_annotation() -> None:
@@ -103,14 +161,16 @@ def test_consensus_weighs_voxels_by_agreement() -> None:
     ce = (-0.7 * math.log(0.8) - 0.3 * math.log(0.2), -0.1 * math.log(0.25) - 0.9 * math.log(0.75))
     w = [math.exp(-k) for k in kl]
     wanted = (w[0] * ce[0] + w[1] * ce[1]) / (w[0] + w[1]) + sum(kl) / 2
-    assert losses.consensus_loss(LOGITS, logits_of(*q_node), pseudo).item() == pytest.approx(wanted, abs=1e-9)
+    assert losses.consensus_loss(PREDICTION, Prediction(logits_of(*q_node)), pseudo).item() == pytest.approx(
+        wanted, abs=1e-9
+    )
 
 
 def test_consensus_stays_finite_where_the_branches_contradict_everywhere() -> None:
     one, other = torch.zeros(1, 2, 1, 1, 3), torch.zeros(1, 2, 1, 1, 3)
     one[:, 0], other[:, 1] = 300.0, 300.0  # KL 300: exp(-300) is 0 in float32
     one.requires_grad_()
-    loss = losses.consensus_loss(one, other, annotation(1, 1, 1))
+    loss = losses.consensus_loss(Prediction(one), Prediction(other), annotation(1, 1, 1))
     loss.backward()
     assert torch.isfinite(loss) and one.grad is not None and torch.isfinite(one.grad).all()
 
@@ -122,18 +182,8 @@ def test_ramp_up_follows_the_gaussian_and_then_stays() -> None:
     assert losses.ramp_up(0, final=1.4, length=1) == 1.4
 
 
-def test_total_loss_is_a_quarter_of_the_weighted_sum() -> None:
-    aux = logits_of(0.3, 0.6)
-    p_main, p_aux = LOGITS.softmax(1), aux.softmax(1)
-    pseudo = losses.mix_pseudo_label(p_main, p_aux, Y, theta=0.6, tau=0.2)
-    supervised = sum(losses.supervised_loss(x, Y, gamma=1.2, alpha=0.3) for x in (LOGITS, aux))
-    consensus = losses.consensus_loss(LOGITS, aux, pseudo) + losses.consensus_loss(aux, LOGITS, pseudo)
-    total = losses.total_loss(LOGITS, aux, Y, weight=1.5, theta=0.6, gamma=1.2, alpha=0.3, tau=0.2)
-    assert total.item() == pytest.approx(0.25 * (supervised + 1.5 * consensus).item(), abs=1e-12)
-
-
 def test_full_supervised_loss_is_dice_and_ce_sample_by_sample() -> None:
-    batch, y = torch.cat([LOGITS, logits_of(0.5, 0.5)]), torch.cat([Y, annotation(0, 0)])
+    batch, y = Prediction(torch.cat([LOGITS, logits_of(0.5, 0.5)])), torch.cat([Y, annotation(0, 0)])
     dice_first = (2 * 0.75 + 1e-5) / (0.95 + 1 + 1e-5)
     dice_second = 1e-5 / (1.0 + 1e-5)
     wanted = (CE + math.log(2)) / 2 + (1 - dice_first + 1 - dice_second) / 2
@@ -149,17 +199,19 @@ def test_one_hot_has_background_first() -> None:
     assert losses.one_hot(torch.tensor([[[[0, 1]]]], dtype=torch.uint8)).flatten().tolist() == [1, 0, 0, 1]
 
 
-ALL_LOSSES = {
-    "cross_entropy": losses.cross_entropy,
-    "reverse": losses.reverse_cross_entropy,
-    "symmetric": losses.symmetric_cross_entropy,
-    "partial": losses.partial_cross_entropy,
-    "tversky": losses.tversky_loss,
-    "supervised": losses.supervised_loss,
-    "full": losses.full_supervised_loss,
+ALL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": lambda x, y: losses.cross_entropy(Prediction(x), y),
+    "reverse": lambda x, y: losses.reverse_cross_entropy(Prediction(x), y),
+    "symmetric": lambda x, y: losses.symmetric_cross_entropy(Prediction(x), y),
+    "partial": lambda x, y: losses.partial_cross_entropy(Prediction(x), y),
+    "tversky": lambda x, y: losses.tversky_loss(Prediction(x), y),
+    "supervised": lambda x, y: losses.supervised_loss(Prediction(x), y, Losses()),
+    "full": lambda x, y: losses.full_supervised_loss(Prediction(x), y),
     "reconstruction": losses.reconstruction_loss,
-    "consensus": lambda x, y: losses.consensus_loss(x, x.flip(0) * 0.5, y),
+    "consensus": lambda x, y: losses.consensus_loss(Prediction(x), Prediction(x.flip(0) * 0.5), y),
+    "pseudo dice": lambda x, y: losses.pseudo_dice_loss(Prediction(x), y),
 }
+"""Of a branch's logits and a one-hot annotation or pseudo label."""
 
 
 @pytest.mark.parametrize("name", ALL_LOSSES)
@@ -179,8 +231,10 @@ def test_consensus_gradient_flows_through_both_branches() -> None:
     torch.manual_seed(0)
     pair = [torch.randn(1, 2, 1, 1, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     pseudo = annotation(0, 1, 0) * 0.8 + 0.1
-    assert torch.autograd.gradcheck(lambda a, b: losses.consensus_loss(a, b, pseudo), tuple(pair))
-    losses.consensus_loss(pair[0], pair[1], pseudo).backward()
+    assert torch.autograd.gradcheck(
+        lambda a, b: losses.consensus_loss(Prediction(a), Prediction(b), pseudo), tuple(pair)
+    )
+    losses.consensus_loss(*map(Prediction, pair), pseudo).backward()
     assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in pair)
 
 
@@ -214,17 +268,6 @@ def test_saturated_logits_cost_what_they_should(name: str, dtype: torch.dtype, a
     assert logits.grad is not None and torch.isfinite(logits.grad).all()
 
 
-@pytest.mark.parametrize("node", [(0, 0), (1, 1)], ids=["no voxel annotated", "all annotated"])
-@pytest.mark.parametrize("level", [50.0, -50.0])
-def test_saturated_logits_give_finite_losses_and_gradients(level: float, node: tuple[int, int]) -> None:
-    main = torch.tensor([[level, -level], [-level, level]])[None, :, None, None, :].requires_grad_()
-    aux = main.detach().clone().neg().requires_grad_()
-    loss = losses.total_loss(main, aux, annotation(*node).float(), weight=2.0, theta=0.3)
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert all(x.grad is not None and torch.isfinite(x.grad).all() for x in (main, aux))
-
-
 @pytest.mark.parametrize("name", ALL_LOSSES)
 def test_bfloat16_inputs_cost_what_the_same_numbers_do_in_float64(name: str) -> None:
     torch.manual_seed(0)
@@ -235,31 +278,3 @@ def test_bfloat16_inputs_cost_what_the_same_numbers_do_in_float64(name: str) -> 
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(ALL_LOSSES[name](logits.detach().double(), y.double()).item(), rel=1e-5)
     assert logits.grad is not None and logits.grad.dtype == torch.bfloat16 and torch.isfinite(logits.grad).all()
-
-
-def test_gradient_of_the_total_loss_agrees_with_finite_differences_of_its_terms() -> None:
-    torch.manual_seed(0)
-    main, aux = (torch.randn(2, 2, 1, 1, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    y = torch.cat([annotation(0, 1, 0), annotation(0, 0, 0)])
-    pseudo = losses.mix_pseudo_label(main.softmax(1), aux.softmax(1), y, theta=0.3)  # held while logits are varied
-
-    def total(a: Tensor, b: Tensor) -> Tensor:
-        supervised = losses.supervised_loss(a, y) + losses.supervised_loss(b, y)
-        consensus = losses.consensus_loss(a, b, pseudo) + losses.consensus_loss(b, a, pseudo)
-        return 0.25 * (supervised + 1.5 * consensus)
-
-    assert torch.autograd.gradcheck(total, (main, aux))
-    wanted = torch.autograd.grad(total(main, aux), (main, aux))
-    got = torch.autograd.grad(losses.total_loss(main, aux, y, weight=1.5, theta=0.3), (main, aux))
-    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(got, wanted, strict=True))
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_inputs_are_computed_in_float32(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    half = (4 * torch.randn(2, 2, 4, 8, 8)).to(dtype)
-    y = torch.cat([annotation(0, 1).float().expand(1, 2, 4, 8, 2).repeat(1, 1, 1, 1, 4)] * 2)
-    loss = losses.total_loss(half, half.flip(0), y, weight=2.0, theta=0.5)
-    wanted = losses.total_loss(half.double(), half.double().flip(0), y.double(), weight=2.0, theta=0.5)
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)

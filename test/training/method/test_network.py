@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lnq.inference.network import SegmentationNet
-from training.config import COMPACT, PRESETS, TINY, config_from_dict, config_to_dict
+from training.config import COMPACT, TINY
 from training.method.network import DualBranchNet, copy_main_branch, is_head, main_branch, pass_on_weights
 
 NARROW = dataclasses.replace(TINY.network, channels=(2, 4, 4))
@@ -19,11 +19,6 @@ def parameters(network: torch.nn.Module) -> int:
 def test_compact_preset_ships_at_most_5_million_parameters() -> None:
     with torch.device("meta"):
         assert parameters(SegmentationNet(COMPACT.network)) <= 5e6
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_survive_being_written_as_plain_values(name: str) -> None:
-    assert config_from_dict(config_to_dict(PRESETS[name])) == PRESETS[name]
 
 
 def test_auxiliary_branch_drops_channels_in_training_only() -> None:
