@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 
-from training.data.dataset_info import DatasetInfo, write_dataset_info
-from training.data.prepared import CaseInfo, write_case
+from lnq.inference.spec import CropSpec
+from lnq.plain import to_plain
+from training.data.dataset_info import DatasetInfo, read_dataset_info, write_dataset_info
+from training.data.prepared import CaseInfo, case_folders, write_case
 
 SPACING_MM = (4.0, 3.0, 3.0)
 
@@ -56,4 +60,13 @@ def fake_dataset(data: Path, partial: int = 2, full: int = 1) -> Path:
         annotated_nodes=partial + 3 * full,
     )
     write_dataset_info(data, info)
+    return data
+
+
+def recrop(data: Path, crop: CropSpec, cases: bool = True) -> Path:
+    """Have a prepared folder say that it was cropped so, with its cases or alone; returns the folder."""
+    write_dataset_info(data, dataclasses.replace(read_dataset_info(data), crop=crop))
+    for folder in case_folders(data) if cases else ():
+        info = dataclasses.replace(CaseInfo.read(folder), crop=crop)
+        (folder / "case.json").write_text(json.dumps(to_plain(info)))
     return data

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 from helpers.prepared_cases import fake_dataset
+from helpers.runs import SHORT
+
+from lnq.image.itk import write_volume
+from lnq.image.volume import Volume
+from training.bundle.export import export
+from training.engine.finetune import finetune
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +25,32 @@ def make_prepared() -> Callable[..., Path]:
 def prepared(tmp_path: Path) -> Path:
     """A prepared data set of two partial cases and a full one."""
     return fake_dataset(tmp_path / "prepared")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a short fine-tuning."""
+    folder = tmp_path_factory.mktemp("run")
+    assert finetune(fake_dataset(folder / "data"), folder, SHORT)
+    return folder / "finetune.pt"
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """The checkpoint's, exported into a folder with other files."""
+    output = tmp_path_factory.mktemp("bundle") / "model"
+    output.mkdir()
+    (output / "MODEL_CARD.md").write_text("kept")
+    (output / "model-int8.xml").write_text("of other weights")
+    export(checkpoint, output, threshold=0.7, window_step=0.75, mirror=4)
+    return output
+
+
+@pytest.fixture
+def cts(thorax: Volume, tmp_path: Path) -> Path:
+    """A folder with three CTs and a label."""
+    folder = tmp_path / "cts"
+    folder.mkdir()
+    for name in ("a-ct.mha", "b-ct.mha", "c-ct.mha", "a-seg.mha"):
+        write_volume(thorax, folder / name)
+    return folder

@@ -14,7 +14,7 @@ from lnq import pipeline
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Box, Volume
 from lnq.inference import backends
-from lnq.inference.spec import ModelSpec
+from lnq.inference.spec import CropSpec, ModelSpec
 from training.bundle.export import export
 from training.config import TINY, Stage
 from training.engine.finetune import finetune
@@ -41,7 +41,7 @@ def scored(tmp_path: Path, make_thorax: Callable[..., Volume], monkeypatch: pyte
     def on_the_crop(array: np.ndarray, source: Volume, target: Volume, box: Box) -> np.ndarray:
         if source.array is array:
             return original(array, source, target, box)
-        ready = pipeline.find_crop(ct.with_array(hu))
+        ready = pipeline.find_crop(ct.with_array(hu), CropSpec())
         return probability[ready.box]
 
     original = pipeline.resample_array_to

@@ -10,24 +10,14 @@ import numpy as np
 import pytest
 from helpers.apart import ROOT, predict_apart
 
-from lnq.image.itk import write_volume
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ModelSpec
-from training.bundle.quantise import check_numbers, draw_windows, find_cts
+from training.bundle.quantise import draw_windows, find_cts
 from training.quantise import main
 
 
 @pytest.fixture
 def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "model"))
-
-
-@pytest.fixture
-def cts(thorax, tmp_path: Path) -> Path:
-    folder = tmp_path / "cts"
-    folder.mkdir()
-    for name in ("a-ct.mha", "b-ct.mha", "c-ct.mha", "a-seg.mha"):
-        write_volume(thorax, folder / name)
-    return folder
 
 
 def test_an_8_bit_network_is_added_to_the_bundle(bundle: Path, cts: Path, tmp_path: Path) -> None:
@@ -57,26 +47,9 @@ def test_an_8_bit_network_is_added_to_the_bundle(bundle: Path, cts: Path, tmp_pa
     assert {path.name for path in bundle.parent.iterdir()} == {"model", "cts", "patches.npy", "logits.npy"}
 
 
-def test_ranges_are_taken_from_cts_alone_evenly_spaced(cts: Path) -> None:
-    assert [path.name for path in find_cts([cts], 2)] == ["a-ct.mha", "c-ct.mha"]
-    assert [path.name for path in find_cts([cts], 9)] == ["a-ct.mha", "b-ct.mha", "c-ct.mha"]
-
-
-def test_windows_are_drawn_again_with_the_same_seed(tiny_bundle: Path, cts: Path) -> None:
-    spec = ModelSpec.load(tiny_bundle)
-    one, other = (draw_windows(cts / "a-ct.mha", spec, 3, np.random.default_rng(0)) for _ in range(2))
-    assert [window.shape for window in one] == [(1, 1, *spec.patch)] * 3
-    np.testing.assert_array_equal(one, other)
-
-
 def test_folders_without_cts_are_said(tmp_path: Path, bundle: Path, capfd) -> None:
     (tmp_path / "none").mkdir()
     assert main([str(tmp_path / "none"), "--model", str(bundle)]) == 2
     assert "No CT named <case>-ct in" in capfd.readouterr().err
     with pytest.raises(ValueError, match="is no folder"):
         find_cts([tmp_path / "missing"], 1)
-
-
-def test_a_network_that_gives_no_numbers_is_refused() -> None:
-    with pytest.raises(ValueError, match="gives no finite numbers: nothing was written"):
-        check_numbers(np.array([0.0, np.nan]))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.special import expit
+from torch import Tensor
 
 from lnq.image.volume import Volume, make_affine
 from lnq.inference.network import SegmentationNet
@@ -74,8 +75,9 @@ def predictor(network: SegmentationNet, precision: Precision) -> Predict:
 
     def predict(patches: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), torch.autocast(device, mixed, enabled=mixed is not None):
-            logits = network(torch.from_numpy(patches).to(device))
-        return logits.float().cpu().numpy()
+            logits: Tensor = network(torch.from_numpy(patches).to(device))
+        values: np.ndarray = logits.float().cpu().numpy()
+        return values
 
     return predict
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from lnq.inference.spec import DEFAULT_CROP
 from lnq.plain import to_plain
@@ -99,7 +100,7 @@ def _option(name: str, value: object) -> str:
     return " ".join([f"--{name}", *map(str, value if isinstance(value, (tuple, list)) else [value])])
 
 
-def _entries(nested: dict, prefix: str = "") -> list[tuple[str, object]]:
+def _entries(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, object]]:
     """All leaves of a nested dict with their dotted names."""
     leaves: list[tuple[str, object]] = []
     for name, value in nested.items():

@@ -10,7 +10,6 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from lnq.files import file_sha256
 from lnq.inference.backends import import_openvino
 from lnq.inference.network import SegmentationNet
+from lnq.inference.sliding_window import Predict
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, SPEC_NAME, WEIGHTS_NAME, ModelSpec
 from training.bundle.spec import bundle_spec
 from training.engine.checkpoint import load_checkpoint
@@ -112,11 +112,12 @@ def check_agreement(dual: nn.Module, network: nn.Module, onnx: Path, spec: Model
     return worst
 
 
-def onnx_runner(path: Path) -> Any:
+def onnx_runner(path: Path) -> Predict:
     """A function float32 [1, C, Z, Y, X] -> logits that runs the file as inference does, in fp32."""
     model = import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(patch: np.ndarray) -> np.ndarray:
-        return model(patch)[0].copy()
+        logits: np.ndarray = model(patch)[0]
+        return logits.copy()
 
     return run

@@ -105,7 +105,8 @@ def map_intensity(patch: np.ndarray, control: np.ndarray, decreasing: bool) -> n
     t = np.linspace(0.0, 1.0, CURVE_POINTS)[:, None]
     basis = np.hstack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
     x, y = np.sort(low + (high - low) * (basis @ control), axis=0).T
-    return np.interp(patch, x, y[::-1] if decreasing else y).astype(np.float32)
+    mapped: np.ndarray = np.interp(patch, x, y[::-1] if decreasing else y)
+    return mapped.astype(np.float32)
 
 
 def paint(patch: np.ndarray, boxes: Boxes, kind: Literal["in", "out"], rng: np.random.Generator) -> np.ndarray:

@@ -56,15 +56,16 @@ def remove_unfinished(output: Path) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint. Raises ValueError where the file is missing, no checkpoint, or of a newer format."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"There is no checkpoint at {path}") from None
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ValueError(f"{path} is not a readable checkpoint: {type(error).__name__}") from None
-    version = checkpoint.get("format") if isinstance(checkpoint, dict) else None
+    read: Checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
+    version = read.get("format")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ValueError(f"{path} is not a checkpoint that this program reads: format {version}")
-    return checkpoint
+    return read
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -95,7 +95,7 @@ def _start(run: TrainingRun, network: nn.Module) -> tuple[Fabric, nn.Module, Any
     run.output.mkdir(parents=True, exist_ok=True)
     if run.checkpoint.is_file():
         resume(run, state, fabric)
-    if len(gather(torch.tensor(state.step), fabric.device).unique()) > 1:
+    if len(set(gather(torch.tensor(state.step), fabric.device).tolist())) > 1:
         raise ValueError(f"Not all processes find {run.checkpoint}: the output folder must be one that all nodes share")
     if fabric.is_global_zero:
         remove_unfinished(run.output)

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from helpers.runs import write_cases
+from helpers.batch_runs import write_cases
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pydicom
 import pytest
-from helpers.runs import command
+from helpers.batch_runs import command
 from pydicom.uid import SegmentationStorage
 
 from lnq import cli

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 import pytest
-from helpers.runs import command, contents
+from helpers.batch_runs import command, contents
 
 import lnq
 from lnq import cli

@@ -6,7 +6,7 @@ import re
 import zipfile
 
 import pytest
-from helpers.runs import command
+from helpers.batch_runs import command
 
 from lnq import cli
 from lnq.batch.record import read_manifest

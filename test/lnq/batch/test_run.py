@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from helpers.paths import ROOT
-from helpers.runs import command, contents, shifted
+from helpers.batch_runs import command, contents, shifted
 
 from lnq import cli
 from lnq.batch.record import read_manifest

@@ -10,12 +10,10 @@ import pytest
 from helpers.paths import ROOT
 
 from training.ablation import __main__ as module
-from training.ablation import data
 from training.ablation.__main__ import main, parse_run, wanted_cells
 from training.ablation.cell import AblationCell, Bench
 from training.ablation.sizes import SIZES
 from training.ablation.table import read_table
-from training.data.prepared import CaseInfo, case_folders
 
 BASE = ["--output", "out"]
 
@@ -90,37 +88,7 @@ def test_report_alone_needs_no_training(tmp_path: Path) -> None:
     assert "No cell is finished yet." in (tmp_path / "ablation.md").read_text()
 
 
-def test_part_that_is_there_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[str, int]] = []
-    tiny = SIZES["tiny"]
-    folders = data.prepared_folders("tiny", tiny, tmp_path)
-    assert folders.tune == tmp_path / "tiny" / "4x3x3" / "tune"
-    folders.tune.mkdir(parents=True)
-    (folders.tune / "dataset.json").touch()
-
-    def written(work: list, _processes: int) -> list[None]:
-        made.extend((part.name, number) for part, _, _, number in work)
-        return []
-
-    monkeypatch.setattr(data, "_written", written)
-    monkeypatch.setattr(data, "_prepare", lambda raw, *_: None)
-    (tmp_path / "tiny" / "raw" / "train").mkdir(parents=True)
-    (tmp_path / "tiny" / "raw" / "train" / "lnq2023-train-0001-ct.nrrd").touch()
-    data.make_data("tiny", tiny, tmp_path, 1, module.Console(quiet=True))
-    assert made == [("train", 2), ("test", 1)]
-
-
 def test_training_a_cell_imports_neither_simpleitk_nor_openvino() -> None:
     code = "import sys, training.ablation.cell; print(sorted({'SimpleITK', 'openvino', 'onnx'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-@pytest.mark.slow
-def test_phantoms_are_made_prepared_and_flagged(tmp_path: Path) -> None:
-    tiny = dataclasses.replace(SIZES["tiny"], train=1)
-    data.make_data("tiny", tiny, tmp_path, 1, module.Console(quiet=True))
-    folders = data.prepared_folders("tiny", tiny, tmp_path)
-    full = [CaseInfo.read(case_folders(folder)[0]).full for folder in (folders.train, folders.tune, folders.test)]
-    assert full == [False, True, True]
-    assert CaseInfo.read(case_folders(folders.train)[0]).spacing_mm == tiny.config.spacing_mm

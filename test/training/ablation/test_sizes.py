@@ -3,9 +3,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from helpers.paths import ROOT
 
+from lnq.inference.spec import CropSpec
 from training.ablation.__main__ import parse_run
 from training.ablation.sizes import SIZES, SMALL, changes, settings_digest
+from training.ablation.table import read_table
 from training.config import PAPER, Augmentation, Config, Sampling
 
 
@@ -68,3 +71,19 @@ def test_seeds_of_training_and_scoring_do_not_meet(name: str) -> None:
     seeds = [seed for r in ranges for seed in r]
     assert len(set(seeds)) == len(seeds)
     assert [r.start for r in ranges] == [20000, 25000, 29000]
+
+
+def test_digests_are_those_of_the_committed_table() -> None:
+    """docs/results/ablation.csv refers to them: they stay as long as nothing changes that changes a result."""
+    assert {name: settings_digest(size) for name, size in SIZES.items()} == {
+        "small": "43461561",
+        "full": "85b01fee",
+        "tiny": "2b114c83",
+    }
+    assert {row.settings for row in read_table(ROOT / "docs" / "results") if row.size == "small"} == {"43461561"}
+
+
+def test_another_crop_is_another_result() -> None:
+    config = dataclasses.replace(SMALL.config, crop=CropSpec(margin_mm=20.0))
+    assert settings_digest(dataclasses.replace(SMALL, config=config)) != settings_digest(SMALL)
+    assert changes(config, SMALL.config) == "--crop.margin-mm 20.0"

@@ -4,7 +4,7 @@ import dataclasses
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from lnq.inference.normalise import normalise
 from lnq.inference.spec import Normalisation
 from training.config import TINY, Config, Sampling
 from training.data.dataset import FinetuneDataset, PatchSource, PretrainDataset, StepSampler, normalise_patch
-from training.data.dataset_info import read_dataset_info
 from training.data.prepared import CaseInfo, PreparedCase, case_folders, write_case
 
 CT = Normalisation("ct", clip_hu=(-140.0, 120.0), mean=60.0, std=40.0)
@@ -29,17 +28,6 @@ def cases_of(data: Path, cache: bool = True) -> list[PreparedCase]:
 
 def with_region(config: Config, region: bool) -> Config:
     return dataclasses.replace(config, sampling=Sampling(region=region))
-
-
-@pytest.mark.parametrize("cache", [True, False])
-def test_box_beyond_the_case_is_air_and_background(prepared: Path, cache: bool) -> None:
-    case = cases_of(prepared, cache)[0]
-    whole = case.whole("image")
-    box = case.box("image", (-2, 20, 5), (4, 8, 6))
-    assert (box[:2] == -1024).all() and (box[:, 4:] == -1024).all()
-    assert np.array_equal(box[2:, :4], whole[:2, 20:24, 5:11])
-    assert not case.box("label", (-2, 20, 5), (4, 8, 6)).any()
-    assert (case.box("image", (50, 0, 0), (4, 8, 6)) == -1024).all()
 
 
 @pytest.mark.parametrize("normalisation", [CT, Normalisation("zscore")], ids=["ct", "zscore"])
@@ -194,30 +182,6 @@ def test_steps_of_several_processes_make_up_those_of_one() -> None:
     parts = [list(StepSampler(3, 6, batch=2, rank=rank, processes=2)) for rank in (0, 1)]
     assert [a + b for a, b in zip(*parts, strict=True)] == one
     assert one[0] == [12, 13, 14, 15]
-
-
-def test_unprepared_folder_is_refused(tmp_path: Path, make_prepared: Callable[..., Path]) -> None:
-    with pytest.raises(ValueError, match="no prepared case"):
-        case_folders(tmp_path)
-    data = make_prepared(tmp_path / "data")
-    (data / "dataset.json").unlink()
-    with pytest.raises(ValueError, match="to its end first"):
-        read_dataset_info(data)
-
-
-def test_damaged_case_is_named(prepared: Path) -> None:
-    (image, label) = (prepared / "case-00" / f"{name}.b2nd" for name in ("image", "label"))
-    image.write_bytes(image.read_bytes()[:200])
-    label.unlink()
-    again = "delete the case's folder and run training.prepare again$"
-    case = PreparedCase(prepared / "case-00")
-    with pytest.raises(ValueError, match=f"case-00/image.b2nd cannot be read .*: {again}"):
-        case.whole("image")
-    with pytest.raises(ValueError, match=f"case-00/label.b2nd cannot be read .*: {again}"):
-        case.box("label", (0, 0, 0), (2, 2, 2))
-    (prepared / "case-00" / "case.json").write_text("{")
-    with pytest.raises(ValueError, match=f"case-00/case.json is damaged: {again}"):
-        PreparedCase(prepared / "case-00")
 
 
 def test_training_imports_neither_simpleitk_nor_openvino() -> None:

@@ -17,10 +17,10 @@ from rich.console import Console
 from lnq.errors import ImageError
 from lnq.image.volume import Volume, make_affine
 from training.config import TINY
+from training.data.preparation import Preparation, prepare_cases
 from training.data.prepared import PreparedCase, case_folders
 from training.data.read_dicom_seg import find_dicom_cases, read_segmentation
 from training.data.splits import read_splits
-from training.prepare import Prepare, prepare_all
 
 NODE = CodedConcept("59441001", "SCT", "Lymph node")
 PARTIAL, FULL = "Lymph Node Segmentation - Partially Annotated", "Lymph Node Segmentation - Fully Annotated"
@@ -226,7 +226,7 @@ def test_objects_and_series_are_matched_by_reference(tmp_path: Path, write_serie
             file.rename(mixed / f"{len(list(mixed.iterdir()))}b")
     (mixed / "notes.txt").write_text("no DICOM file")
     cases, said = find(mixed)
-    assert {name: (case.full, case.part, case.problem) for name, case in cases.items()} == {
+    assert {name: (case.full, case.split, case.problem) for name, case in cases.items()} == {
         "LNQ_001": (False, "train", ""),
         "LNQ_002": (True, "test", ""),
     }
@@ -267,7 +267,7 @@ def test_a_sixth_of_the_fully_annotated_patients_validate(tmp_path: Path, write_
     for number in range(6):
         series = write_series(ct, tmp_path / f"{number}" / "ct", f"patient-{number}")
         write_seg(series, mask, tmp_path / f"{number}" / "seg.dcm", FULL)
-    first = sorted(case.part for case in find(tmp_path)[0].values())
+    first = sorted(case.split for case in find(tmp_path)[0].values())
     assert first == ["test"] * 5 + ["validation"]
 
 
@@ -288,7 +288,8 @@ def test_download_is_prepared(thorax: Volume, tmp_path: Path, write_series: Call
     for file in (tmp_path / "raw" / "lost" / "ct").iterdir():
         file.unlink()
     said = StringIO()
-    prepare_all(Prepare((tmp_path / "raw",), tmp_path / "out", config=TINY), Console(file=said, width=400))
+    wanted = Preparation((tmp_path / "raw",), tmp_path / "out", TINY.spacing_mm)
+    prepare_cases(wanted, Console(file=said, width=400))
     for reason in (
         "gap is left out: ct cannot be used: slices are missing, the gaps are 5.00 and 10.00 mm",
         "cut is left out: 1-1.dcm marks voxels beyond the CT: its slices are missing, or it is another's",

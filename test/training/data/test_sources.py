@@ -31,7 +31,7 @@ def write_table(folder: Path, *lines: str, header: str = "image,label,annotation
 def test_names_of_the_challenge_tell_annotation_and_part(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         pair(tmp_path, f"lnq2023-{part}-0001")
-    assert [(c.name, c.full, c.part) for c in find_cases([tmp_path])] == [
+    assert [(c.name, c.full, c.split) for c in find_cases([tmp_path])] == [
         ("lnq2023-test-0001", True, "test"),
         ("lnq2023-train-0001", False, "train"),
         ("lnq2023-val-0001", True, "validation"),
@@ -105,9 +105,9 @@ def test_table_says_what_to_read(tmp_path: Path) -> None:
         header="image,label,annotation,case,patient,split",
     )
     first, second = find_cases([table])
-    assert (first.name, first.patient, first.full, first.part, first.problem) == ("a", "a", True, "test", "")
+    assert (first.name, first.patient, first.full, first.split, first.problem) == ("a", "a", True, "test", "")
     assert first.image == tmp_path / "images" / "a.nii.gz" and first.label == tmp_path / "labels" / "b.nii.gz"
-    assert (second.name, second.patient, second.full, second.part) == ("second", "Smith", False, "train")
+    assert (second.name, second.patient, second.full, second.split) == ("second", "Smith", False, "train")
     assert second.problem == "none.nii.gz is missing"
 
 
@@ -189,3 +189,9 @@ def test_unusual_labels_are_named(values: list[int], note: str) -> None:
 def test_what_is_no_label_is_refused(values: list[float], sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         check_label(Volume(np.array([[values]]), make_affine((1, 1, 1))), "seg")
+
+
+def test_a_folder_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a-ct.nrrd").touch()
+    with pytest.raises(ValueError, match="Two cases of one name"):
+        find_cases([tmp_path, tmp_path])

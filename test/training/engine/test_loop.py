@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import csv
 import dataclasses
-import errno
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -19,33 +16,24 @@ from typing import Any
 import pytest
 import torch
 from helpers.paths import HELPERS, ROOT
+from helpers.runs import RESUMED, FullDisk, assert_same_run, metrics, weights
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
-from training.config import TINY, Config, Stage
+from training.config import TINY, Stage
 from training.data.dataset import FinetuneDataset, Sample
-from training.data.dataset_info import normalisation_for, read_dataset_info, write_dataset_info
+from training.data.dataset_info import normalisation_for, read_dataset_info
 from training.data.prepared import PreparedCase, case_folders
 from training.engine import checkpoint as checkpoint_module
 from training.engine import loop as loop_module
 from training.engine import record as record_module
-from training.engine.checkpoint import load_checkpoint, save_checkpoint
+from training.engine.checkpoint import load_checkpoint
 from training.engine.finetune import finetune
 from training.engine.loop import train
-from training.engine.pretrain import pretrain
 from training.engine.run import Facts, TrainingRun
-from training.method.network import DualBranchNet, is_head
-from training.method.step import CROSS_ENTROPY, Position
-
-# Dropout in the encoder too, and several terms of state: what a resumed run could get wrong
-CONFIG = dataclasses.replace(
-    TINY,
-    network=dataclasses.replace(TINY.network, dropout=(0.1, 0.2, 0.0)),
-    finetune=Stage(epochs=3, iterations=3, ema=0.9),
-    precision="32-true",
-    threads=1,
-)
+from training.method.network import DualBranchNet
+from training.method.step import Position
 
 
 class Stop(BaseException):
@@ -69,44 +57,16 @@ def signalling(original: Getter, after: int) -> Getter:
     return get
 
 
-def metrics(run: Path) -> list[dict[str, str]]:
-    with open(run / "metrics.csv") as file:
-        return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in csv.DictReader(file)]
-
-
-def weights(checkpoint: Path) -> dict[str, Tensor]:
-    return load_checkpoint(checkpoint)["model"]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert metrics(one) == metrics(other)
-    a, b = load_checkpoint(one / "finetune.pt"), load_checkpoint(other / "finetune.pt")
-    for kind in ("model", "average"):
-        assert all(torch.equal(a[kind][name], b[kind][name]) for name in a[kind])
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory, make_prepared: Callable[..., Path]) -> Path:
-    return make_prepared(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    assert finetune(prepared, folder, CONFIG)
-    return folder
-
-
 @pytest.mark.parametrize("after", [4, 7])
 def test_run_stopped_by_a_signal_resumes_with_the_same_losses(
     prepared: Path, tmp_path: Path, uninterrupted: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(FinetuneDataset, "__getitem__", signalling(FinetuneDataset.__getitem__, after))
-        assert not finetune(prepared, tmp_path / "parts", CONFIG)
+        assert not finetune(prepared, tmp_path / "parts", RESUMED)
     checkpoint = load_checkpoint(tmp_path / "parts" / "finetune.pt")
     assert checkpoint["step"] == -(-after // 2) and not checkpoint["complete"]
-    assert finetune(prepared, tmp_path / "parts", CONFIG)
+    assert finetune(prepared, tmp_path / "parts", RESUMED)
     assert_same_run(tmp_path / "parts", uninterrupted)
 
 
@@ -123,9 +83,9 @@ def test_run_killed_within_an_epoch_resumes_from_the_last_one(
     with monkeypatch.context() as patched:
         patched.setattr(FinetuneDataset, "__getitem__", dying)
         with pytest.raises(Stop):
-            finetune(prepared, tmp_path / "parts", CONFIG)
+            finetune(prepared, tmp_path / "parts", RESUMED)
     assert load_checkpoint(tmp_path / "parts" / "finetune.pt")["step"] == 3
-    assert finetune(prepared, tmp_path / "parts", CONFIG)
+    assert finetune(prepared, tmp_path / "parts", RESUMED)
     assert_same_run(tmp_path / "parts", uninterrupted)
 
 
@@ -148,32 +108,13 @@ def test_run_killed_at_random_moments_resumes_with_the_same_losses(prepared: Pat
         assert not list(folder.glob(".*")), "something half-written was left"
 
 
-def test_checkpoint_of_an_older_version_is_not_gone_on_with(
-    prepared: Path, tmp_path: Path, uninterrupted: Path
-) -> None:
-    save_checkpoint(tmp_path / "finetune.pt", load_checkpoint(uninterrupted / "finetune.pt") | {"format": 1})
-    with pytest.raises(ValueError, match=r"finetune.pt is of an older version, which alone can go on with it"):
-        finetune(prepared, tmp_path, CONFIG)
-
-
-def test_setting_that_the_checkpoint_does_not_know_has_its_default(
-    prepared: Path, tmp_path: Path, uninterrupted: Path
-) -> None:
-    checkpoint = load_checkpoint(uninterrupted / "finetune.pt")
-    del checkpoint["config"]["auxiliary_dropout"]
-    save_checkpoint(tmp_path / "finetune.pt", checkpoint)
-    assert finetune(prepared, tmp_path, CONFIG)
-    with pytest.raises(ValueError, match=r"other settings \(config.auxiliary_dropout\)"):
-        finetune(prepared, tmp_path, dataclasses.replace(CONFIG, auxiliary_dropout=0.3))
-
-
 @pytest.mark.parametrize("clip_norm", [12.0, 0.01], ids=["not clipped", "clipped"])
 def test_fp16_scales_the_loss_and_clips_the_gradients_as_they_are(
     prepared: Path, tmp_path: Path, clip_norm: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a CPU, with the scaler that a GPU without bf16 gets: one step must be that of fp32, but for rounding."""
     smooth = Stage(epochs=1, iterations=1, clip_norm=clip_norm, weight_decay=0.0)
-    config = dataclasses.replace(CONFIG, finetune=smooth, network=TINY.network, auxiliary_dropout=0.0)
+    config = dataclasses.replace(RESUMED, finetune=smooth, network=TINY.network, auxiliary_dropout=0.0)
     torch.manual_seed(config.seed)
     start = DualBranchNet(config.network).state_dict()
     assert finetune(prepared, tmp_path / "fp32", config)
@@ -192,7 +133,7 @@ def test_fp16_scales_the_loss_and_clips_the_gradients_as_they_are(
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_run_on_a_gpu_resumes(prepared: Path, tmp_path: Path, precision: str) -> None:
-    long = dataclasses.replace(CONFIG, precision=precision, finetune=Stage(epochs=4, iterations=3))
+    long = dataclasses.replace(RESUMED, precision=precision, finetune=Stage(epochs=4, iterations=3))
     assert finetune(prepared, tmp_path / "whole", long)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(FinetuneDataset, "__getitem__", signalling(FinetuneDataset.__getitem__, 10))
@@ -204,18 +145,8 @@ def test_run_on_a_gpu_resumes(prepared: Path, tmp_path: Path, precision: str) ->
 
 def test_complete_run_is_left_as_it_is(prepared: Path, uninterrupted: Path) -> None:
     before = (uninterrupted / "finetune.pt").stat().st_mtime_ns
-    assert finetune(prepared, uninterrupted, CONFIG)
+    assert finetune(prepared, uninterrupted, RESUMED)
     assert (uninterrupted / "finetune.pt").stat().st_mtime_ns == before
-
-
-def test_folder_of_a_run_with_other_settings_is_refused(prepared: Path, uninterrupted: Path) -> None:
-    losses = dataclasses.replace(CONFIG.losses, tau=0.2)
-    with pytest.raises(ValueError, match=r"other settings \(config.losses.tau\)"):
-        finetune(prepared, uninterrupted, dataclasses.replace(CONFIG, losses=losses))
-    assert finetune(prepared, uninterrupted, dataclasses.replace(CONFIG, workers=1))
-    again = dataclasses.replace(read_dataset_info(prepared), provenance={"commit": "a newer one"})
-    write_dataset_info(prepared, again)
-    assert finetune(prepared, uninterrupted, CONFIG)
 
 
 def test_run_leaves_its_configuration_and_a_row_per_epoch(uninterrupted: Path) -> None:
@@ -235,59 +166,17 @@ def test_average_differs_from_the_weights_and_has_their_names(uninterrupted: Pat
     assert not torch.equal(checkpoint["average"][name], checkpoint["model"][name])
 
 
-def test_pretrained_weights_are_the_start(prepared: Path, tmp_path: Path) -> None:
-    assert pretrain(prepared, tmp_path / "pre", CONFIG)
-    still = dataclasses.replace(CONFIG, finetune=Stage(epochs=1, iterations=1, lr=0.0, weight_decay=0.0))
-    assert finetune(prepared, tmp_path / "fine", still, init=tmp_path / "pre" / "pretrain.pt")
-    before, after = weights(tmp_path / "pre" / "pretrain.pt"), weights(tmp_path / "fine" / "finetune.pt")
-    for name, value in after.items():
-        if not is_head(name):
-            assert torch.equal(value, before[name]), name
-    assert after["main.head.weight"].shape[0] == 2 and before["main.head.weight"].shape[0] == 1
-
-
-def test_cross_entropy_leaves_the_auxiliary_branch_alone(prepared: Path, tmp_path: Path) -> None:
-    assert finetune(prepared, tmp_path, CONFIG, objective=CROSS_ENTROPY)
-    torch.manual_seed(CONFIG.seed)
-    start = DualBranchNet(CONFIG.network).state_dict()
-    for name, value in weights(tmp_path / "finetune.pt").items():
-        assert torch.equal(value, start[name]) == name.startswith("auxiliary"), name
-
-
 def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(prepared: Path, tmp_path: Path) -> None:
     cases = [PreparedCase(folder, True) for folder in case_folders(prepared)]
-    run = TrainingRun("finetune", CONFIG.finetune, CONFIG, tmp_path, Facts(()))
+    run = TrainingRun("finetune", RESUMED.finetune, RESUMED, tmp_path, Facts(()))
 
     def step(model: nn.Module, batch: Sample, position: Position) -> dict[str, Tensor]:
         return {"loss": model(batch["image"])[0].mean() * (float("nan") if position.epoch == 1 else 1.0)}
 
-    data = FinetuneDataset(cases, CONFIG, normalisation_for("ct", read_dataset_info(prepared)))
+    data = FinetuneDataset(cases, RESUMED, normalisation_for("ct", read_dataset_info(prepared)))
     with pytest.raises(RuntimeError, match="not finite in epoch 1"):
-        train(run, DualBranchNet(CONFIG.network), data, step)
+        train(run, DualBranchNet(RESUMED.network), data, step)
     assert load_checkpoint(run.checkpoint)["step"] == 3
-
-
-class FullDisk(io.FileIO):
-    """A file on a disk with room for 1,000 more bytes."""
-
-    room = 1000
-
-    def write(self, data: Any) -> int:
-        self.room -= len(data)
-        if self.room < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return super().write(data)
-
-
-def test_checkpoint_that_cannot_be_written_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "finetune.pt"
-    save_checkpoint(path, {"format": 1, "value": 1})
-    monkeypatch.setattr(checkpoint_module, "open", FullDisk, raising=False)
-    sentence = f"Cannot write {path}: No space left on device. The last good checkpoint is kept."
-    with pytest.raises(OSError, match=f"^{re.escape(sentence)}$"):
-        save_checkpoint(path, {"format": 1, "value": torch.zeros(1000)})
-    assert load_checkpoint(path)["value"] == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["finetune.pt"]
 
 
 @pytest.mark.parametrize("module", [checkpoint_module, record_module], ids=["checkpoint", "metrics"])
@@ -315,45 +204,16 @@ def test_full_disk_stops_the_run_with_a_sentence_and_it_resumes_when_there_is_ro
         with pytest.raises(
             OSError, match=r"Cannot write .*: No space left on device. The last good checkpoint is kept."
         ):
-            finetune(prepared, run, CONFIG)
+            finetune(prepared, run, RESUMED)
     assert load_checkpoint(run / "finetune.pt")["step"] == 3
     assert not list(run.glob(".*"))
-    assert finetune(prepared, run, CONFIG)
+    assert finetune(prepared, run, RESUMED)
     assert_same_run(run, uninterrupted)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
-def test_what_is_no_checkpoint_is_refused_with_a_sentence(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "finetune.pt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ValueError, match="no checkpoint at|not a readable checkpoint"):
-        load_checkpoint(path)
-
-
-def test_checkpoint_of_a_newer_format_is_refused(tmp_path: Path) -> None:
-    torch.save({"format": 99}, tmp_path / "new.pt")
-    with pytest.raises(ValueError, match="format 99"):
-        load_checkpoint(tmp_path / "new.pt")
-
-
-def test_command_overrides_any_field_and_ends_in_a_sentence(prepared: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training.finetune", "--preset", "tiny", "-o", str(tmp_path / "run")]
-    settings = ["--finetune.epochs", "1", "--finetune.iterations", "1", "--losses.tau", "0.2", "--workers", "0"]
-    done = subprocess.run(
-        [*command, "--data", str(prepared), *settings], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "finetune 1/1" in done.stderr
-    config: Config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert config["losses"]["tau"] == 0.2  # type: ignore[index]
-    failed = subprocess.run([*command, "--data", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert failed.returncode == 2
-    assert failed.stderr.strip().splitlines()[-1].startswith("Error: ")
 
 
 def test_run_outside_the_main_thread_needs_no_signals(prepared: Path, tmp_path: Path) -> None:
     done: list[bool] = []
-    work: Callable[[], None] = lambda: done.append(finetune(prepared, tmp_path / "run", CONFIG))  # noqa: E731
+    work: Callable[[], None] = lambda: done.append(finetune(prepared, tmp_path / "run", RESUMED))  # noqa: E731
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()

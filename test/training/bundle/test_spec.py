@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from helpers.prepared_cases import recrop
+from helpers.runs import SHORT
+
+from lnq.inference.spec import CropSpec
+from training.bundle.spec import bundle_spec, postprocessing_for
+from training.config import TINY
+from training.data.dataset_info import read_dataset_info
+from training.engine.checkpoint import load_checkpoint
+from training.engine.finetune import finetune
+from training.engine.pretrain import pretrain
+
+
+def test_postprocessing_follows_the_training_labels_or_the_paper(prepared: Path) -> None:
+    info = read_dataset_info(prepared)
+    rules = postprocessing_for(TINY, dataclasses.replace(info, clip_hu=(-40.0, 160.0), smallest_node_mm3=90.0))
+    assert rules.hu_range == (-90.0, 210.0) and rules.min_volume_mm3 == 90.0
+    assert postprocessing_for(TINY, dataclasses.replace(info, smallest_node_mm3=900.0)).min_volume_mm3 == 175.0
+    paper = postprocessing_for(dataclasses.replace(TINY, paper_postprocess=True), info)
+    assert (paper.hu_range, paper.min_volume_mm3) == ((-54.0, 235.5), 175.0)
+    assert json.dumps(dataclasses.asdict(paper))
+
+
+def test_spec_crops_as_the_data_were_cropped(prepared: Path, tmp_path: Path) -> None:
+    crop = CropSpec(margin_mm=20.0, region_margin_mm=12.0, use_region=False)
+    recrop(prepared, crop)
+    assert finetune(prepared, tmp_path, dataclasses.replace(SHORT, crop=crop))
+    assert bundle_spec(load_checkpoint(tmp_path / "finetune.pt"), 0.7, 0.8).crop == crop
+
+
+def test_data_cropped_otherwise_than_the_configuration_says_make_no_bundle(checkpoint: Path) -> None:
+    content = load_checkpoint(checkpoint)
+    content["facts"]["dataset"]["crop"]["margin_mm"] = 20.0
+    sentence = "^The checkpoint's data set has crop.margin_mm 20.0 where its configuration has crop.margin_mm 10.0: "
+    with pytest.raises(ValueError, match=sentence):
+        bundle_spec(content, 0.5, 0.0)
+
+
+def test_checkpoint_of_before_crops_were_written_down_has_the_crop_of_then(checkpoint: Path) -> None:
+    content = load_checkpoint(checkpoint)
+    del content["config"]["crop"], content["facts"]["dataset"]["crop"]
+    spec = bundle_spec(content, 0.7, 0.8)
+    assert spec.crop == CropSpec(margin_mm=10.0, region_margin_mm=15.0, use_region=True)
+    assert (spec.threshold, spec.peak_threshold) == (0.7, 0.8)
+
+
+def test_checkpoint_of_a_pre_training_makes_no_bundle(prepared: Path, tmp_path: Path) -> None:
+    assert pretrain(prepared, tmp_path, SHORT)
+    with pytest.raises(ValueError, match="^A checkpoint of pretrain was given: a bundle is made from one of finetune$"):
+        bundle_spec(load_checkpoint(tmp_path / "pretrain.pt"), 0.5, 0.0)

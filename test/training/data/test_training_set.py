@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from helpers.prepared_cases import recrop
+
+from lnq.inference.spec import CropSpec, Normalisation
+from training.config import TINY
+from training.data.splits import Selection
+from training.data.training_set import read_training_set
+
+WIDE = CropSpec(margin_mm=20.0)
+
+
+def test_set_holds_the_chosen_cases_and_their_normalisation(prepared: Path) -> None:
+    given = read_training_set(prepared, TINY)
+    assert given.names == ("case-00", "case-01", "case-02")
+    assert given.info.partial_cases == 2
+    assert given.normalisation == Normalisation("ct", (-140.0, 120.0), 60.0, 40.0)
+    assert read_training_set(prepared, TINY, Selection(annotated="full")).names == ("case-02",)
+
+
+def test_data_cropped_otherwise_than_configured_are_refused(prepared: Path) -> None:
+    recrop(prepared, WIDE)
+    sentence = "has crop.margin_mm 20.0 where the configuration has crop.margin_mm 10.0: CTs must be cropped alike$"
+    with pytest.raises(ValueError, match=f"^The data in {prepared} {sentence}"):
+        read_training_set(prepared, TINY)
+    assert read_training_set(prepared, dataclasses.replace(TINY, crop=WIDE)).info.crop == WIDE
+
+
+def test_case_cropped_otherwise_than_its_data_set_is_refused(prepared: Path) -> None:
+    """As a preparation leaves it that was stopped before its end."""
+    recrop(prepared, WIDE, cases=False)
+    with pytest.raises(ValueError, match=r"^Case case-00 in .* has crop.margin_mm 10.0 where its data set has"):
+        read_training_set(prepared, dataclasses.replace(TINY, crop=WIDE))
+
+
+def test_every_difference_is_named(prepared: Path) -> None:
+    recrop(prepared, CropSpec(5.0, 15.0, False))
+    with pytest.raises(
+        ValueError, match=r"crop.margin_mm 5.0, crop.use_region False where .* 10.0, crop.use_region True"
+    ):
+        read_training_set(prepared, TINY)

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from lnq.errors import BundleError
+from training.command import run_command
+
+
+@pytest.mark.parametrize(("done", "status"), [(True, 0), (False, 143)])
+def test_status_tells_whether_all_was_done(done: bool, status: int) -> None:
+    assert run_command(lambda: done) == status
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError, BundleError])
+def test_what_stops_a_command_is_one_sentence(error: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> bool:
+        raise error("There is no such file")
+
+    assert run_command(work) == 2
+    assert capsys.readouterr().err == "Error: There is no such file\n"
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError):
+        run_command(lambda: {}["missing"])
