@@ -101,4 +101,5 @@ def test_no_case_is_no_data_set() -> None:
 def test_normalisation_is_of_the_volume_or_of_the_data_set() -> None:
     info = dataset_info([CASE], [], {})
     assert normalisation_for("zscore", info) == Normalisation("zscore")
-    assert normalisation_for("ct", info) == Normalisation("ct", (10.0, 20.0), 12.5, pytest.approx(np.sqrt(18.75)))
+    assert normalisation_for("ct", info) == Normalisation("ct", (10.0, 20.0), 12.5, info.std_hu)
+    assert info.std_hu == pytest.approx(np.sqrt(18.75))

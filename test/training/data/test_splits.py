@@ -148,9 +148,9 @@ def test_commands_train_on_the_selection(
     prepared: Path, tmp_path: Path, command: Callable[[list[str]], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(prepared / "splits.csv", "case-00,a,train,0", "case-01,b,train,1", "case-02,c,test,")
-    module = command.__module__
+    stage = command.__module__.removeprefix("training.")
     runs = []
-    monkeypatch.setattr(f"{module}.train", lambda run, *_, **__: runs.append(run) or True)
+    monkeypatch.setattr(f"training.engine.{stage}.train", lambda run, *_, **__: runs.append(run) or True)
     arguments = ["--preset", "tiny", "--data", str(prepared), "-o", str(tmp_path / "run"), "--fold", "0"]
     assert command(arguments) == 0
-    assert runs[0].facts["cases"] == ["case-01"]
+    assert runs[0].facts.cases == ("case-01",)
