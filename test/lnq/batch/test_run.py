@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pydicom
 import pytest
-from helpers.paths import ROOT
 from helpers.batch_runs import command, contents, shifted
+from helpers.paths import ROOT
 
 from lnq import cli
 from lnq.batch.record import read_manifest
