@@ -10,8 +10,9 @@ import logging
 import os
 import string
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 DONE, SOME_FAILED, NOT_STARTED = 0, 1, 2  # exit statuses
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit statuses: 128 + SIGINT, SIGPIPE and SIGTERM, as in shells
@@ -20,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 WITHHELD = "(not shown)"
 _SUBJECT = "subject"  # the field for the case that the sentence is about
+
+
+Value: TypeAlias = "str | float | Path | _Called | Message | MessageError"
+"""What a message speaks of."""
 
 
 class Words(str):
@@ -33,7 +38,7 @@ class Message:
     Numbers and `Words` identify nobody. A value may itself be a message, or an exception with one.
     """
 
-    def __init__(self, template: str, **values: str | float | Path | Message | MessageError) -> None:
+    def __init__(self, template: str, **values: Value) -> None:
         self.template = template
         self.values = values
 
@@ -45,7 +50,7 @@ class Message:
 
     def about(self, subject: str) -> Message:
         """The same message, but without names it is about `subject`, whatever a sentence around it is about."""
-        values = {key: _Called(value, subject) if key == _SUBJECT else value for key, value in self.values.items()}
+        values = {key: _Called(str(value), subject) if key == _SUBJECT else value for key, value in self.values.items()}
         return Message(self.template, **values)
 
     def __str__(self) -> str:
@@ -72,15 +77,15 @@ class Message:
         return string.Formatter().vformat(self.template, (), values)
 
 
-class _Called(str):
+@dataclass(frozen=True)
+class _Called:
     """A name, with words that stand in its place where names are not shown."""
 
+    name: str
     instead: str
 
-    def __new__(cls, name: object, instead: str) -> _Called:
-        called = super().__new__(cls, name)
-        called.instead = instead
-        return called
+    def __str__(self) -> str:
+        return self.name
 
 
 def _is_name(value: object) -> bool:
@@ -90,7 +95,7 @@ def _is_name(value: object) -> bool:
 class MessageError(Exception):
     """An exception whose text is a message. It takes the arguments of `Message`."""
 
-    def __init__(self, template: str, **values: str | float | Path | Message | MessageError) -> None:
+    def __init__(self, template: str, **values: Value) -> None:
         self.message = Message(template, **values)
         super().__init__(str(self.message))
 
@@ -137,7 +142,7 @@ def reason_of(error: BaseException, subject: str) -> Message:
         return Message("{subject} could not be segmented: there is not enough memory for it", subject=subject)
     if isinstance(error, OSError):
         reason: Message | str = Words(os.strerror(error.errno)) if error.errno else str(error)
-        if error.filename:
+        if isinstance(error.filename, (str, bytes)):  # a number where a descriptor was used
             reason = Message("{reason}: {place}", reason=reason, place=os.fsdecode(error.filename))
     else:
         kind, text = Words(type(error).__name__), str(error).replace("\n", " ")

@@ -28,7 +28,7 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(cls: type[Made], data: Mapping[str, Any]) -> Made:
     """Undo `to_plain`, also after JSON. Raises ValueError for an unknown entry and TypeError for a missing one."""
-    types_of = _types(cls)  # type: ignore[arg-type]  # mypy takes a metaclass for unhashable
+    types_of = _types(cls)
     unknown = sorted(set(data) - types_of.keys())
     if unknown:
         raise ValueError(f"unknown entry {unknown[0]!r}")
@@ -46,8 +46,12 @@ def from_tagged(classes: Sequence[type[Any]], data: Mapping[str, Any]) -> Any:
     return from_plain(by_name[data[_KIND]], {name: value for name, value in data.items() if name != _KIND})
 
 
+def _types(cls: type[Any]) -> dict[str, Any]:
+    return _cached_types(cls)  # type: ignore[arg-type]  # mypy takes a class for unhashable
+
+
 @cache
-def _types(cls: Any) -> dict[str, Any]:
+def _cached_types(cls: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 
@@ -70,3 +74,29 @@ def _as(wanted: Any, value: Any) -> Any:
         make = list if typing.get_origin(wanted) is list else tuple
         return make(_as(kind, item) for kind, item in zip(kinds, value, strict=True))
     return value
+
+
+def check_types(value: Any) -> None:
+    """Raise ValueError where a dataclass, or one within it, holds what its fields' types do not allow."""
+    for name, wanted in _types(type(value)).items():
+        held = getattr(value, name)
+        if not _fits(wanted, held):
+            raise ValueError(f"{name} is {held!r}")
+
+
+def _fits(wanted: Any, value: Any) -> bool:
+    if wanted is Any:
+        return True
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        return any(_fits(kind, value) for kind in typing.get_args(wanted))
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        if isinstance(value, wanted):
+            check_types(value)
+        return isinstance(value, wanted)
+    if typing.get_origin(wanted) is tuple:
+        inner = typing.get_args(wanted)
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis and isinstance(value, tuple) else inner
+        return isinstance(value, tuple) and len(kinds) == len(value) and all(map(_fits, kinds, value))
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, (int, float) if wanted is float else typing.get_origin(wanted) or wanted)

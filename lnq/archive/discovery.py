@@ -190,7 +190,7 @@ def _gather_file(path: Path, sources: _Sources) -> None:
                 told = is_dicom(file.read(PREAMBLE_BYTES))
             header = read_header(path, OF_CHOICE) if told else None
         except OSError as error:
-            problem = Message("cannot be read: {reason}", reason=Words(error.strerror))
+            problem = Message("cannot be read: {reason}", reason=Words(error.strerror or "unknown"))
             sources.break_file(path.parent, path.name, problem)
         except ImageError:
             sources.break_file(path.parent, path.name, _DAMAGED)

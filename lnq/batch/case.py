@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from lnq.archive.case import Case, content_sha256, file_state
-from lnq.batch.record import blank_record, is_result, record_of_failure, write_record
+from lnq.batch.record import blank_record, identity_of_result, record_of_failure, write_record
 from lnq.batch.settings import WorkerSettings
 from lnq.batch.truth import read_truth, score, truth_sha256
 from lnq.batch.write import MASK, CaseResults
-from lnq.errors import ImageError, attempt
+from lnq.errors import ImageError, Message, attempt
 from lnq.inference.backends import Model
 from lnq.pipeline import segment
 from lnq.results.case_record import DONE, FORMATS, CaseRecord, Findings, Versions
@@ -42,7 +42,7 @@ def run_case(case: Case, model: Model, settings: WorkerSettings, versions: Versi
             record = _segment_into(blank, case, model, settings, result, unpacked)
             record = dataclasses.replace(record, seconds=round(time.perf_counter() - start, 2))
             write_record(result, record)
-            publish(result, Path(settings.output) / case.name)
+            publish(result, Path(settings.output) / case.name, case.path.name)
             records.append(record)
 
     reason = attempt(case.path.name, work)
@@ -104,12 +104,17 @@ def _scratch(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(result: Path, target: Path) -> None:
-    """Move a finished folder to `target` and replace an earlier result. Raises FileExistsError for anything else."""
+def publish(result: Path, target: Path, subject: str) -> None:
+    """Move a finished folder to `target` and replace an earlier result of it.
+
+    Raises ImageError about the case called `subject` where anything else is there.
+    """
     _sync(result)
     if target.exists():
-        if not is_result(target) and not (target.is_dir() and not any(target.iterdir())):
-            raise FileExistsError(f"{target} is in the way: it is not the result of an earlier run")
+        if identity_of_result(target) is None and not (target.is_dir() and not any(target.iterdir())):
+            sentence = "{place} is in the way: it is not the result of an earlier run"
+            reason = Message(sentence, place=target)
+            raise ImageError("{subject} could not be segmented: {reason}", subject=subject, reason=reason)
         old = result.with_name("old")
         os.rename(target, old)
     os.rename(result, target)

@@ -51,22 +51,40 @@ def read_record(output: Path, case: str) -> CaseRecord | None:
 
 
 def read_manifest(output: Path) -> dict[str, CaseRecord]:
-    """An earlier run's records by case. Lines that hold no valid record are left out."""
-    records: dict[str, CaseRecord] = {}
+    """The records of an earlier run's manifest, by case. Lines that hold no record are left out."""
+    return {name: record for name, (_, record) in _lines(output).items() if record is not None}
+
+
+def read_foreign_lines(output: Path) -> dict[str, str]:
+    """The manifest's lines that another version wrote, by case, where that case's folder is still there."""
+    lines = ((name, line) for name, (line, record) in _lines(output).items() if record is None)
+    return {name: line for name, line in lines if identity_of_result(output / name) is not None}
+
+
+def _lines(output: Path) -> dict[str, tuple[str, CaseRecord | None]]:
+    """The last line of each case in the manifest, and its record, where it is one of this version."""
+    found: dict[str, tuple[str, CaseRecord | None]] = {}
     path = output / MANIFEST
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
-            record = CaseRecord.from_plain(json.loads(line))
-        except (ValueError, TypeError, AttributeError):
+            entry = json.loads(line)
+            name = entry["case"]
+        except (ValueError, TypeError, LookupError):
             continue
-        records[record.case] = record
-    return records
+        try:
+            record = CaseRecord.from_plain(entry)
+        except (ValueError, TypeError, AttributeError):
+            record = None
+        if isinstance(name, str):
+            found[name] = (line, record)
+    return found
 
 
-def is_result(folder: Path) -> bool:
-    """Whether a folder holds a finished case, of this version or another."""
+def identity_of_result(folder: Path) -> str | None:
+    """What the finished case in a folder is known by, whatever version wrote it; None for any other folder."""
     try:
         entry = json.loads((folder / CASE_JSON).read_text())
     except (OSError, ValueError):
-        return False
-    return isinstance(entry, dict) and entry.get("case") == folder.name
+        return None
+    is_result = isinstance(entry, dict) and entry.get("case") == folder.name
+    return str(entry.get("id")) if is_result else None

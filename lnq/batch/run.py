@@ -16,7 +16,15 @@ from lnq.archive.case import Case, content_sha256, file_state, free_name
 from lnq.archive.discovery import Found, SetAside, ToSegment
 from lnq.batch.case import WORK_FOLDER
 from lnq.batch.pool import Pool
-from lnq.batch.record import CASE_JSON, MANIFEST, read_manifest, read_record, record_of_failure
+from lnq.batch.record import (
+    CASE_JSON,
+    MANIFEST,
+    identity_of_result,
+    read_foreign_lines,
+    read_manifest,
+    read_record,
+    record_of_failure,
+)
 from lnq.batch.settings import WorkerSettings
 from lnq.batch.truth import truth_sha256
 from lnq.errors import ImageError, StartError, Stopped
@@ -42,6 +50,7 @@ class Batch:
     stopping: Callable[[], bool] = lambda: False
     records: dict[str, CaseRecord] = field(default_factory=dict)  # by case; after the run in the manifest's order
     _rows: dict[str, list[NodeRow]] = field(default_factory=dict)  # by case; empty for one that is not done
+    _foreign: list[str] = field(default_factory=list)  # lines of other versions, over other inputs: they stay
     _written: float = field(default_factory=time.monotonic)  # time in s of the last update of table and report
 
     @property
@@ -110,6 +119,7 @@ class Batch:
     def _earlier(self) -> list[CaseRecord]:
         """Records of earlier runs over other inputs. They stay in the folder and in the manifest."""
         own = {found.case.name for found in self.found}
+        self._foreign = [line for name, line in read_foreign_lines(self.output).items() if name not in own]
         earlier = read_manifest(self.output)
         return [r for name, r in earlier.items() if name not in own and read_record(self.output, name)]
 
@@ -136,20 +146,21 @@ class Batch:
         self._written = time.monotonic()
 
     def _write_manifest(self) -> None:
-        write_text(self.output / MANIFEST, "".join(record.line() for record in self.records.values()))
+        lines = [line + "\n" for line in self._foreign] + [record.line() for record in self.records.values()]
+        write_text(self.output / MANIFEST, "".join(lines))
 
 
 def _own_names(found: Sequence[Found], output: Path) -> list[Found]:
     """Rename cases: each takes the name of its own earlier result, and none that of another case's result."""
-    results = (read_record(output, path.parent.name) for path in sorted(output.glob(f"*/{CASE_JSON}")))
-    earlier = {record.case: record for record in results if record is not None}
-    known = {record.id: name for name, record in earlier.items()}
+    folders = (path.parent for path in sorted(output.glob(f"*/{CASE_JSON}")))
+    results = {folder.name: identity for folder in folders if (identity := identity_of_result(folder)) is not None}
+    known = {identity: name for name, identity in results.items()}
     named, used = list[Found](), set[str]()
     for one in found:
         name, identity = one.case.name, one.case.identity
         if isinstance(one, ToSegment) and identity in known:
             name = known[identity]
-        elif name in earlier and _is_anothers(earlier[name], one):
+        elif name in results and results[name] != identity and _is_anothers(read_record(output, name), one):
             used.add(name.lower())
         name = free_name(one.case, name, used)
         if isinstance(one, ToSegment):
@@ -159,11 +170,9 @@ def _own_names(found: Sequence[Found], output: Path) -> list[Found]:
     return named
 
 
-def _is_anothers(record: CaseRecord, found: Found) -> bool:
-    """Whether a result with the case's name was made of other contents."""
-    if record.id == found.case.identity:
-        return False
-    if not isinstance(found.case, Case) or record.findings is None:
+def _is_anothers(record: CaseRecord | None, found: Found) -> bool:
+    """Whether a result of another identity was made of other contents; so it is where that is not known."""
+    if not isinstance(found.case, Case) or record is None or record.findings is None:
         return True
     try:
         return record.findings.input_sha256 != content_sha256(found.case)
@@ -187,6 +196,7 @@ def is_current(record: CaseRecord, case: Case, settings: WorkerSettings, version
         or not (output / str(record.mask)).is_file()
         or read_case_table(output / case.name) is None
         or not _has_scores(record, case, settings)
+        or not all((output / case.name / name).is_file() for name in settings.options.dicom_objects)
     ):
         return False
     try:

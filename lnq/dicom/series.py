@@ -177,14 +177,16 @@ class Gatherer:
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, str, bool], Series] = {}
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, str, str]] = set()
 
     def add(self, header: pydicom.Dataset, place: str, folder: Path, archive: bool = False) -> None:
         """Add an object by its header (tags of `OF_CHOICE`). `folder` is the file's folder, or the archive."""
         sop, uid = str(header.SOPInstanceUID), str(header.SeriesInstanceUID)
-        if sop in self._seen:
+        # an anonymiser may give all objects, or one of each series, the same SOPInstanceUID
+        object_key = (sop, uid, str(header.get("ImagePositionPatient")))
+        if object_key in self._seen:
             return
-        self._seen.add(sop)
+        self._seen.add(object_key)
         key = (uid, str(folder) if archive else "", is_scout(header))
         series = self._series.get(key)
         if series is None:

@@ -7,9 +7,9 @@ import struct
 from itertools import pairwise
 from pathlib import Path
 
+from lnq.dicom.header import PREAMBLE_BYTES
 from lnq.errors import Damaged
 
-_PREAMBLE = 132  # bytes, of which the last four are "DICM"
 _ELEMENT = 8  # bytes of the shortest element
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # their length takes 4 bytes, others' 2
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -82,7 +82,7 @@ class _Walk:
         self._fragments: list[tuple[int, int]] = []  # offset in the file and length of each fragment of pixels
 
     def to_end(self) -> None:
-        self._file.seek(_PREAMBLE)
+        self._file.seek(PREAMBLE_BYTES)
         while self._file.peek(2)[:2] == b"\2\0":  # group 0002 describes the file itself
             tag, _, length = self._header()
             value = self._file.read(min(length, self._left()))

@@ -11,7 +11,7 @@ from typing import Any
 
 from lnq.inference.backends import Model
 from lnq.inference.spec import INT8_WEIGHTS_NAME, WEIGHTS_NAME
-from lnq.plain import from_plain, to_plain
+from lnq.plain import check_types, from_plain, to_plain
 from lnq.version import __version__
 
 DONE, FAILED, SKIPPED = "done", "failed", "skipped"
@@ -37,6 +37,13 @@ class ResultOptions:
     def wants_dicom(self) -> bool:
         """Whether any result is a DICOM object, which refers to the slices of its series."""
         return self.sr or self.format in DICOM_FORMATS
+
+    @property
+    def dicom_objects(self) -> tuple[str, ...]:
+        """Names of the DICOM objects beside the mask: the report, and the SEG that it refers to."""
+        if not self.sr:
+            return ()
+        return (REPORT,) if self.format == "dicom-seg" else (SEGMENTS, REPORT)
 
 
 @dataclass(frozen=True)
@@ -145,11 +152,7 @@ class CaseRecord:
         if rest:
             own["findings"] = rest | ({"scores": scores} if scores else {})
         record = from_plain(CaseRecord, own)
-        texts = (record.case, record.id, record.status, record.input, record.series_uid, record.error, record.mask)
-        if not all(isinstance(text, str) for text in texts[:3]) or not all(
-            text is None or isinstance(text, str) for text in texts[3:]
-        ):
-            raise ValueError("a text is none")
+        check_types(record)
         if record.is_done != (record.findings is not None):
             raise ValueError(f"status {record.status!r} does not fit what was found")
         return record

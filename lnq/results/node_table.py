@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lnq.files import write_text
 from lnq.nodes.measure import Node
-from lnq.plain import from_plain, to_plain
+from lnq.plain import check_types, from_plain, to_plain
 
 NODES_JSON, NODES_CSV = "nodes.json", "nodes.csv"
 
@@ -42,8 +42,6 @@ class NodeRow:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(NodeRow))
-_TEXTS = ("case", "short_axis_class", "side")
-_MAY_BE_MISSING = ("side", "above_carina_mm")
 
 
 def rows_of(case: str, nodes: Iterable[Node]) -> list[NodeRow]:
@@ -91,13 +89,7 @@ def read_case_table(folder: Path) -> list[NodeRow] | None:
 
 
 def _checked(row: NodeRow) -> NodeRow:
-    """Return the row. Raises ValueError where a value is not of its field's type."""
-    for name, value in dataclasses.asdict(row).items():
-        wanted = str if name in _TEXTS else int | float
-        if not (isinstance(value, wanted) and not isinstance(value, bool)) and not (
-            value is None and name in _MAY_BE_MISSING
-        ):
-            raise ValueError(f"{name} is {value!r}")
+    check_types(row)
     return row
 
 

@@ -46,6 +46,8 @@ def test_quoted_values_are_quoted_withheld_too():
 def test_an_error_keeps_its_message_between_processes():
     error = ImageError("{subject} cannot be used: {reason}", subject="Doe", reason=Message("it holds {n} slices", n=2))
     again = pickle.loads(pickle.dumps(error))
+    truth = pickle.loads(pickle.dumps(error.message.about("its truth")))
+    assert (str(truth), truth.without_names("x")) == (str(error), "its truth cannot be used: it holds 2 slices")
     assert (str(again), again.message.without_names("x")) == (str(error), "x cannot be used: it holds 2 slices")
 
 
@@ -68,6 +70,11 @@ FULL = os.strerror(errno.ENOSPC)
         ),
         (
             OSError(errno.ENOSPC, FULL),
+            f"ct.mha could not be segmented: {FULL}",
+            f"1a2b could not be segmented: {FULL}",
+        ),
+        (
+            OSError(errno.ENOSPC, FULL, 7),  # a descriptor
             f"ct.mha could not be segmented: {FULL}",
             f"1a2b could not be segmented: {FULL}",
         ),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lnq.inference.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation, PostProcessing
-from lnq.plain import from_plain, from_tagged, to_plain, to_tagged
+from lnq.plain import check_types, from_plain, from_tagged, to_plain, to_tagged
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,24 @@ def test_what_does_not_fit_is_refused():
         from_plain(Outer, {})
     with pytest.raises(KeyError, match="Inner"):
         from_tagged((Outer, Other), {"kind": "Inner"})
+
+
+@given(OUTER)
+def test_what_fits_its_types_is_let_pass(value):
+    check_types(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (Outer("a"), "path is 'a'"),
+        (Outer(Path("a"), Inner((1, "2"))), r"sizes is \(1, '2'\)"),
+        (Outer(Path("a"), Inner(pairs=((1.0, 2.0, 3.0),))), r"pairs is \(\(1.0, 2.0, 3.0\),\)"),
+        (Outer(Path("a"), several=(Outer(Path("b")),)), "several is "),
+        (Outer(Path("a"), number=True), "number is True"),
+        (Outer(Path("a"), names="abc"), "names is 'abc'"),
+    ],
+)
+def test_what_does_not_fit_its_types_is_named(value, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        check_types(value)

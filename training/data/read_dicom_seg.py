@@ -89,7 +89,8 @@ def read_segmentation(path: Path, ct: Volume) -> Volume:
         planes = [_plane(segmentation, number) for number in range(len(marked))]
     except Exception as error:  # highdicom and pydicom raise many kinds for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageError(f"{path.name} cannot be read as a DICOM SEG object: {reason}") from error
+        sentence = "{subject} cannot be read as a DICOM SEG object: {reason}"
+        raise ImageError(sentence, subject=path.name, reason=reason) from error
     on_ct = [np.linalg.inv(ct.affine)[:3] @ plane for plane in planes]
     if not all(_is_on_grid(frame, marked.shape[1:]) for frame in on_ct):
         return _own_grid(segmentation, path.name)
@@ -98,7 +99,8 @@ def read_segmentation(path: Path, ct: Volume) -> Volume:
         rows, columns = np.nonzero(pixels)
         index = np.rint(frame).astype(int) @ np.stack([rows, columns, np.ones_like(rows)])
         if (index < 0).any() or (index >= np.array(ct.shape)[:, None]).any():
-            raise ImageError(f"{path.name} marks voxels beyond the CT: its slices are missing, or it is another's")
+            sentence = "{subject} marks voxels beyond the CT: its slices are missing, or it is another's"
+            raise ImageError(sentence, subject=path.name)
         label[tuple(index)] = 1
     return ct.with_array(label)
 
@@ -229,9 +231,11 @@ def _own_grid(segmentation: Segmentation, name: str) -> Volume:
     """The marked voxels on the grid that the SEG object's own frames form."""
     measures = _of_frame(segmentation, 0, "PixelMeasuresSequence")
     if not measures.get("SpacingBetweenSlices"):
-        raise ImageError(f"{name} is not on its CT's grid and does not say how far apart its own slices are")
+        sentence = "{subject} is not on its CT's grid and does not say how far apart its own slices are"
+        raise ImageError(sentence, subject=name)
     try:
         volume = segmentation.get_volume(rescale_fractional=True)  # [slices, rows, columns, segments]
     except (RuntimeError, ValueError) as error:
-        raise ImageError(f"{name} is not on its CT's grid, and its frames form no volume: {error}") from error
+        sentence = "{subject} is not on its CT's grid, and its frames form no volume: {reason}"
+        raise ImageError(sentence, subject=name, reason=str(error)) from error
     return Volume(np.asarray((volume.array >= 0.5).any(axis=3), np.uint8), volume.affine)

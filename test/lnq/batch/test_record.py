@@ -12,7 +12,8 @@ from helpers.records import DONE_RECORD, failed
 from lnq.archive.case import ImageFile
 from lnq.batch.record import (
     CASE_JSON,
-    is_result,
+    identity_of_result,
+    read_foreign_lines,
     read_manifest,
     read_record,
     record_of_failure,
@@ -44,17 +45,23 @@ def test_a_record_lies_in_its_cases_folder(tmp_path):
     assert read_record(tmp_path, "chest") is None
     write_record(tmp_path / "chest", DONE_RECORD)
     assert read_record(tmp_path, "chest") == DONE_RECORD
-    assert is_result(tmp_path / "chest")
+    assert identity_of_result(tmp_path / "chest") == DONE_RECORD.id
     (tmp_path / "chest").rename(tmp_path / "other")
     assert read_record(tmp_path, "other") is None
-    assert not is_result(tmp_path / "other")
+    assert identity_of_result(tmp_path / "other") is None
 
 
-def test_a_folder_of_another_version_is_a_result_but_its_record_counts_as_none(tmp_path):
+def test_a_result_of_another_version_is_told_by_its_identity_and_its_line_is_kept(tmp_path):
+    entry = json.dumps({"case": "chest", "id": "3f", "status": "done", "colour": "red"})
+    for name in ("chest", "gone"):
+        line = entry.replace("chest", name)
+        (tmp_path / "manifest.jsonl").open("a").write(line + "\n")
     (tmp_path / "chest").mkdir()
-    (tmp_path / "chest" / CASE_JSON).write_text(json.dumps({"case": "chest", "status": "done", "colour": "red"}))
-    assert is_result(tmp_path / "chest")
+    (tmp_path / "chest" / CASE_JSON).write_text(entry)
+    assert identity_of_result(tmp_path / "chest") == "3f"
     assert read_record(tmp_path, "chest") is None
+    assert read_manifest(tmp_path) == {}
+    assert read_foreign_lines(tmp_path) == {"chest": entry}
 
 
 def test_a_manifest_is_read_as_far_as_it_holds_records(tmp_path):

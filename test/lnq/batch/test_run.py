@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -174,3 +175,32 @@ def test_what_is_left_out_is_in_the_manifest_with_the_reason(tmp_path, thorax, t
     assert manifest["ct"].series_uid
     assert manifest["scout"].status == "skipped"
     assert manifest["scout"].error == "scout is left out: its only CT images are scout views"
+
+
+def test_a_result_of_another_version_is_not_replaced_by_another_case(tmp_path, thorax, tiny_bundle):
+    output = tmp_path / "out"
+    for index in range(2):
+        (tmp_path / str(index)).mkdir()
+        write_volume(shifted(thorax, index), tmp_path / str(index) / "ct.mha")
+    cli.main(command(tmp_path / "0", output, tiny_bundle))
+    entry = json.loads((output / "ct" / "case.json").read_text()) | {"colour": "red"}
+    (output / "ct" / "case.json").write_text(json.dumps(entry))
+    (output / "manifest.jsonl").write_text(json.dumps(entry) + "\n")
+    before = contents(output / "ct")
+    assert cli.main(command(tmp_path / "1", output, tiny_bundle)) == 0
+    assert contents(output / "ct") == before
+    lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+    assert lines[0] == entry
+    assert [line["case"][:3] for line in lines] == ["ct", "ct-"]
+
+
+@pytest.mark.parametrize("change", [{"volume_mm3": "many"}, {"nodes": "x"}, {"warnings": "abc"}, {"seconds": [1]}])
+def test_a_record_with_values_of_another_type_is_done_again(tmp_path, thorax, tiny_bundle, change):
+    (tmp_path / "in").mkdir()
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    arguments = command(tmp_path / "in", tmp_path / "out", tiny_bundle)
+    cli.main(arguments)
+    path = tmp_path / "out" / "ct" / "case.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert cli.main(arguments) == 0
+    assert json.loads(path.read_text()) | change != json.loads(path.read_text())

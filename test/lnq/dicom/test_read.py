@@ -71,6 +71,13 @@ def test_of_a_folders_series_one_is_chosen_as_of_a_study(tmp_path, write_dicom):
     np.testing.assert_array_equal(read_dicom_series(folder).array, with_contrast.array)
 
 
+def test_slices_that_all_have_one_uid_are_told_apart_by_their_places(tmp_path, write_dicom):
+    ct = small_ct()
+    folder = write_dicom(ct, tmp_path / "series", SOPInstanceUID="1.2.3")
+    (folder / "copy.dcm").write_bytes((folder / "0002.dcm").read_bytes())
+    np.testing.assert_array_equal(read_dicom_series(folder).array, ct.array)
+
+
 def test_slices_of_a_series_may_lie_in_several_folders(tmp_path, write_dicom):
     ct = small_ct()
     folder = write_dicom(ct, tmp_path / "series")
