@@ -42,7 +42,7 @@ def resolve(requirements: Path) -> Pins:
         command += ["--only-binary", ":all:", "--use-feature=fast-deps", "--report", str(report)]
         subprocess.run([*command, "-r", str(requirements)], check=True)
         entries = json.loads(report.read_text())["install"]
-    by_name = {canonicalize_name(entry["metadata"]["name"]): entry for entry in entries}
+    by_name: dict[str, dict[str, Any]] = {canonicalize_name(e["metadata"]["name"]): e for e in entries}
     return {name: _pin(by_name[name]) for name in sorted(_needed(by_name))}
 
 
