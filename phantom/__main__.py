@@ -1,22 +1,23 @@
 """`python -m phantom OUT`: write a data set of synthetic chest CTs under the challenge's names."""
 
+from __future__ import annotations
+
 import argparse
-import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from lnq.image.itk import write_volume
-from phantom.make import make_phantom
 from phantom.patient import PHASES
+from phantom.write import SPLITS, write_phantom
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m phantom", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to (made if absent)")
     parser.add_argument("--count", type=int, default=10, help="number of phantoms (default 10)")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first; the others follow (default 0)")
     parser.add_argument("--first-number", type=int, default=1, help="number in the first file's name (default 1)")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="part of the file names")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="part of the file names")
     parser.add_argument("--size", type=int, nargs="+", metavar="N", help="pixels of a side, or Z Y X (default 512)")
     parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="mm (default: drawn by seed)")
     parser.add_argument("--phase", choices=PHASES, help="contrast phase (default: drawn by seed)")
@@ -30,21 +31,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def write_one(args: argparse.Namespace, index: int) -> str:
-    """Write the files of phantom `index` (from 0); returns the case's name."""
-    name = f"lnq2023-{args.split}-{args.first_number + index:04d}"
+def write_one(args: argparse.Namespace, index: int) -> None:
+    """Write the files of phantom `index`, which counts from 0."""
     size = None if args.size is None else args.size[0] if len(args.size) == 1 else tuple(args.size)
-    phantom = make_phantom(args.first_seed + index, args.spacing, size, args.phase)
-    full = args.full or args.split != "train"  # the challenge's validation and test labels are complete
-    truth = phantom.partial.with_array((phantom.nodes.array > 0).astype("uint8")) if full else phantom.partial
-    write_volume(truth, args.out / f"{name}-seg.nrrd")
-    write_volume(phantom.nodes, args.out / f"{name}-nodes.nrrd")
-    (args.out / f"{name}-info.json").write_text(json.dumps({"full": full} | phantom.info, indent=1) + "\n")
-    write_volume(phantom.ct, args.out / f"{name}-ct.nrrd")  # last: a case with its CT is complete
-    return name
+    number, seed = args.first_number + index, args.first_seed + index
+    write_phantom(args.out, args.split, number, seed, args.spacing, size, args.phase, args.full)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """The command."""
     from rich.progress import Progress
 
     args = parse(argv)

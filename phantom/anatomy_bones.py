@@ -1,12 +1,15 @@
-"""Spine, shoulder girdle, neck and shoulder muscles of one patient, as structures in painting order."""
+"""Spine, shoulder girdle, and muscles of neck and shoulder of one patient, as structures in painting order."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from phantom.patient import Patient
 from phantom.shapes import Drum, Structure, Tubes, Waved, ellipsoid, spline_tube, tilted, turned
 
 VERTEBRA_STEP_MM = 23.5
-# height z, and y of the vertebral bodies' centres: the thoracic curve
+# The thoracic curve: height z, and y of the vertebral bodies' centres, in mm.
 SPINE = np.array(
     [
         (-230, 48), (-160, 53), (-80, 55), (-40, 52), (0, 46), (22, 41),
@@ -15,7 +18,7 @@ SPINE = np.array(
 
 
 class Vertebra:
-    """One vertebra at reference height z, with the disc below it, its share of the canal and of the back muscles."""
+    """One vertebra at reference height z, the disc below it, and the canal and the back muscles at its height."""
 
     def __init__(self, patient: Patient, z: float, width: float, depth: float, muscle: float):
         self.patient = patient
@@ -33,10 +36,12 @@ class Vertebra:
         self.arch = self._arch(y + ry, back, z)
         self.muscles = self._muscles(back, z, muscle)
 
-    def _bar(self, points, radii, flat=1.0) -> Tubes:
+    def _bar(self, points: ArrayLike, radii: ArrayLike, flat: float = 1.0) -> Tubes:
+        """A tube through reference points x, y, z."""
         return spline_tube(self.patient.place(points), radii, step_mm=8, flat=flat)
 
     def _arch(self, edge: float, back: float, z: float) -> list[Tubes]:
+        """The vertebra's arch and processes. `edge`: y of the body's back; `back`: y of the canal."""
         arch = [self._bar([(0, back + 9, z - 5), (0, back + 30, z - 20)], [2.6, 3.2])]  # spinous process
         for s in (-1, 1):
             arch += [
@@ -49,6 +54,7 @@ class Vertebra:
         return arch
 
     def _muscles(self, back: float, z: float, m: float) -> list[Tubes]:
+        """The muscles beside the spinous process, for a bulk of m."""
         out = []
         for s in (-1, 1):
             out.append(self._bar([(s * 8, back + 17, z + 12), (s * 8, back + 17, z - 12)], [6.5 * m, 6.5 * m], 0.8))
@@ -60,7 +66,7 @@ class Vertebra:
 
 
 def spine(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    """Vertebrae and discs, arches, processes, canal with fat and cord, and the muscles along them."""
+    """Vertebrae with arches and processes, discs, the canal with fat and cord, and the muscles along the spine."""
     heights = np.arange(165.0, -260.0, -VERTEBRA_STEP_MM) + rng.uniform(-8, 8)
     width, depth = rng.normal(1, 0.05, 2)
     hu = patient.hu
@@ -82,7 +88,8 @@ def spine(patient: Patient, rng: np.random.Generator) -> list[Structure]:
     ]
 
 
-BONES = (  # of the left side: (points x, y, z; radii)
+# Bones of the left side: points x, y, z, and radii, in mm.
+BONES = (
     ([(16, -66, 62), (50, -52, 80), (95, -34, 100), (135, -8, 118)], [10, 6, 5.5, 6.5]),  # clavicle
     ([(158, 12, 112), (166, 8, 124)], [22, 21]),  # humeral head
     ([(166, 8, 124), (186, -6, 215)], [14, 11.5]),  # humerus
@@ -92,10 +99,10 @@ BONES = (  # of the left side: (points x, y, z; radii)
 )
 
 
-def _muscles(m: float) -> tuple:
-    """Of the left side, for a bulk of m: (points x, y, z; radii; flatness)."""
-    arm = [(108, 80, -45), (132, 48, 0), (150, 28, 60), (165, 12, 130)]
-    chest = [(62, -72, 30), (105, -52, 60), (150, -22, 100), (175, -8, 150)]
+def _shoulder_muscles(m: float) -> tuple[tuple[list[tuple[float, float, float]], list[float], float], ...]:
+    """Muscles of the left side for a bulk of m: points x, y, z, radii, both in mm, and flatness."""
+    arm: list[tuple[float, float, float]] = [(108, 80, -45), (132, 48, 0), (150, 28, 60), (165, 12, 130)]
+    chest: list[tuple[float, float, float]] = [(62, -72, 30), (105, -52, 60), (150, -22, 100), (175, -8, 150)]
     return (
         (arm, [9 * m, 14 * m, 15 * m, 10 * m], 1.1),  # teres, latissimus
         (chest, [5 * m, 9 * m, 11 * m, 8 * m], 1.5),  # pectoralis
@@ -113,7 +120,7 @@ def _muscles(m: float) -> tuple:
 
 
 def shoulders(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    """Clavicles, scapulae, humeri with arms up, their muscles, neck muscles and thyroid."""
+    """Clavicles, scapulae, humeri of raised arms, their muscles, neck muscles and thyroid."""
     muscles: list[Tubes] = []
     blobs: list[Waved] = []
     bones: list[Tubes] = []
@@ -121,11 +128,15 @@ def shoulders(patient: Patient, rng: np.random.Generator) -> list[Structure]:
     m = patient.muscle
     for s in (-1, 1):
 
-        def line(points, radii, flat=1.0, s=s) -> Tubes:
+        def line(
+            points: Sequence[tuple[float, float, float]], radii: ArrayLike, flat: float = 1.0, s: int = s
+        ) -> Tubes:
             p = patient.place([(s * a, b, c) for a, b, c in points]) + rng.normal(0, 1.2, (len(points), 3))
             return spline_tube(p, np.asarray(radii, dtype=float), step_mm=8, flat=flat)
 
-        def sheet(centre, radii, turn, tilt=0.0, s=s) -> Waved:
+        def sheet(
+            centre: tuple[float, float, float], radii: ArrayLike, turn: float, tilt: float = 0.0, s: int = s
+        ) -> Waved:
             c = patient.place([(s * centre[0], centre[1], centre[2])])[0]
             return ellipsoid(c, radii, tilted(tilt, 0.0) @ turned(-s * turn), 1.0, rng)
 
@@ -136,7 +147,7 @@ def shoulders(patient: Patient, rng: np.random.Generator) -> list[Structure]:
             sheet((110, 87, 20), (38, 10.5 * m, 62), 0.62, 0.12),  # infraspinatus
             sheet((104, 72, 100), (34, 13 * m, 18), 0.5),  # supraspinatus
         ]
-        muscles += [line(*muscle) for muscle in _muscles(m)]
+        muscles += [line(*muscle) for muscle in _shoulder_muscles(m)]
     vessels = tuple(_axillary_vessel(patient, rng) for _ in range(44))
     hu = patient.hu
     thyroid = tuple(ellipsoid(patient.place([(s * 16, -34, 112)])[0], (8, 9, 20), None, 1.0, rng) for s in (-1, 1))
@@ -151,6 +162,7 @@ def shoulders(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def _axillary_vessel(patient: Patient, rng: np.random.Generator) -> Tubes:
+    """Draw a short thin vessel in the fat of one armpit."""
     side = rng.choice([-1, 1])
     seat = np.array([side * rng.uniform(118, 150), rng.uniform(-30, 40), rng.uniform(-20, 95)])
     along = rng.normal(0, 1, 3) * [10, 10, 22]

@@ -1,14 +1,14 @@
-"""Lungs and upper abdomen: domes of the diaphragm, vessel and bronchial trees, findings in the lung, organs below."""
+"""The lungs and the upper abdomen: diaphragm, trees of vessels and bronchi, findings in the lung, organs below."""
 
 import numpy as np
 
-from phantom.atlas import PULMONARY_ARTERIES, PULMONARY_VEINS
+from phantom.atlas import PULMONARY_ARTERIES, PULMONARY_VEINS, Point, TubeTable
 from phantom.patient import Patient
-from phantom.shapes import Structure, Tubes, ellipsoid, spline_tube
+from phantom.shapes import Structure, Tubes, Waved, ellipsoid, spline_tube
 
 
 class Diaphragm:
-    """Height of the diaphragm over the (y, x) plane, and where the recesses of the lungs end."""
+    """Height of the diaphragm over the plane of y and x. Its lowest parts are the recesses of the lungs."""
 
     def __init__(self, rng: np.random.Generator):
         self.right = float(-98 + rng.normal(0, 7))
@@ -16,12 +16,13 @@ class Diaphragm:
         self.recess = float(-168 + rng.normal(0, 8))
 
     def height(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Reference height (mm) of the diaphragm at reference y, x."""
+        """Reference height in mm of the diaphragm at reference y, x."""
         right = self.right - 85 * ((x + 62) / 92) ** 2 - 62 * ((y + 8) / 100) ** 2
         left = self.left - 85 * ((x - 68) / 86) ** 2 - 62 * ((y + 4) / 96) ** 2
         middle = -128 - 30 * ((x - 10) / 60) ** 2 - 45 * ((y + 40) / 70) ** 2
         recess = self.recess - 0.30 * np.clip(y, -80, 95) + 8
-        return np.maximum(np.maximum(right, left), np.maximum(middle, recess)).astype(np.float32)
+        height: np.ndarray = np.maximum(np.maximum(right, left), np.maximum(middle, recess)).astype(np.float32)
+        return height
 
 
 def grow_tree(
@@ -32,13 +33,14 @@ def grow_tree(
     largest_mm: float,
     power: float = 2.7,
 ) -> Tubes:
-    """A branching tree from root points [R, 3] to target points [N, 3]; radii follow r^power = sum of branches'.
+    """A branching tree from root points [R, 3] to target points [N, 3], both in mm.
 
-    Targets join the tree in order of distance, at the nearest point; every branch is bent a little at its middle.
+    Targets join the tree in order of distance, each at the nearest point. Every branch is bent a little at its middle.
+    A branch's r^power is the sum of those it splits into. Leaves have radius `leaf_mm`; none is above `largest_mm`.
     """
     order = np.argsort(((targets[:, None] - roots[None]) ** 2).sum(-1).min(1))
     parent = [-1] * len(roots)
-    # an array of the final size, filled as far as `count`
+    # The array has its final size from the start and is filled as far as `count`.
     filled = np.empty((len(roots) + 2 * len(targets), 3))
     filled[: len(roots)] = roots
     count = len(roots)
@@ -63,8 +65,8 @@ def grow_tree(
     return Tubes(filled[up], filled[child], np.stack([start_radius, radius[child]], axis=1))
 
 
-def _roots(patient: Patient, table: dict, side: int) -> np.ndarray:
-    """Last points (z, y, x) of the pulmonary vessels of one side (-1 right, 1 left)."""
+def _roots(patient: Patient, table: TubeTable, side: int) -> np.ndarray:
+    """The last points [N, 3] (z, y, x) of the pulmonary vessels of one side, -1 for right or 1 for left."""
     points = []
     for control, _ in table.values():
         ends = patient.place(control)[-2:, ::-1]
@@ -73,7 +75,7 @@ def _roots(patient: Patient, table: dict, side: int) -> np.ndarray:
 
 
 def lung_vessels(patient: Patient, rng: np.random.Generator, targets: dict[int, np.ndarray]) -> list[Structure]:
-    """Arteries, veins and bronchi of both lungs; targets: points [N, 3] (z, y, x) in each lung by side."""
+    """Arteries, veins and bronchi of both lungs. `targets`: points [N, 3] (z, y, x) in each lung, by side."""
     arteries: list[Tubes] = []
     veins: list[Tubes] = []
     bronchi: list[Tubes] = []
@@ -102,19 +104,19 @@ def lung_vessels(patient: Patient, rng: np.random.Generator, targets: dict[int, 
 
 
 def lung_findings(patient: Patient, rng: np.random.Generator, targets: dict[int, np.ndarray]) -> list[Structure]:
-    """What is not a node: atelectasis along the border, lung nodules."""
+    """What could be taken for a node: atelectasis along the lung's border, and lung nodules."""
     out = []
     for side, points in targets.items():
         if len(points) < 50:
             continue
-        if rng.random() < 0.55:  # dependent atelectasis: flat, behind and below
+        if rng.random() < 0.55:  # dependent atelectasis is flat and lies behind and below
             low = points[points[:, 0] < np.quantile(points[:, 0], 0.5)]
             for _ in range(int(rng.integers(1, 4))):
                 centre = low[np.argsort(low[:, 1])[-int(rng.integers(1, 120))]] + [0, 5, 0]
                 radii = (rng.uniform(10, 32), rng.uniform(2.5, 9), rng.uniform(10, 25))
                 blob = ellipsoid(centre[::-1], radii, None, 1.5, rng)
                 out.append(Structure("atelectasis", float(rng.uniform(-150, 60)), (), (blob,), 25.0, False, 2.0))
-        if rng.random() < 0.3:  # beside the mediastinum
+        if rng.random() < 0.3:  # atelectasis beside the mediastinum
             medial = points[np.argsort(np.abs(points[:, 2]))[: max(len(points) // 8, 5)]]
             centre = medial[rng.integers(len(medial))] - [0, 0, side * 4]
             blob = ellipsoid(centre[::-1], rng.uniform(4, 14, 3), None, 2.0, rng)
@@ -128,9 +130,9 @@ def lung_findings(patient: Patient, rng: np.random.Generator, targets: dict[int,
 
 
 def abdomen(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    """Liver, spleen, stomach with air, crura; painted only below the diaphragm."""
+    """Liver, spleen, stomach with air, colon and crura. They are painted only below the diaphragm."""
 
-    def organ(centre, radii, wave):
+    def organ(centre: Point, radii: Point, wave: float) -> Waved:
         c = patient.place([centre])[0]
         return ellipsoid(c, np.asarray(radii) * np.asarray(patient.scale), None, wave, rng)
 
@@ -160,7 +162,7 @@ def abdomen(patient: Patient, rng: np.random.Generator) -> list[Structure]:
             "colon",
             -850.0,
             (),
-            tuple(organ(tuple(g), (14, 12, 12), 1.0) for g in gut[: int(rng.integers(0, 5))]),
+            tuple(organ((g[0], g[1], g[2]), (14, 12, 12), 1.0) for g in gut[: int(rng.integers(0, 5))]),
             0.0,
             False,
         ),

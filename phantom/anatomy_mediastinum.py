@@ -1,9 +1,10 @@
-"""The mediastinum of one patient: vessels, airways, heart, oesophagus, thymus, as structures in painting order.
+"""The mediastinum of one patient: vessels, airways, heart, oesophagus and thymus, as structures in painting order.
 
-Reference coordinates (x left, y posterior, z superior; mm) have the carina at the origin.
+Reference coordinates are in mm, with the carina as their origin. x points to the left, y to posterior, z to superior.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from phantom.atlas import (
     AIRWAYS,
@@ -16,22 +17,30 @@ from phantom.atlas import (
     PULMONARY_VEINS,
     SVC,
     VEINS,
+    Point,
 )
 from phantom.nodes import random_rotation
 from phantom.patient import Patient
-from phantom.shapes import Points, Structure, Tubes, aligned, ellipsoid, spline_tube, tilted
+from phantom.shapes import Structure, Tubes, Waved, aligned, ellipsoid, spline_tube, tilted
 
 
 def tube(
-    patient: Patient, points: Points, radii: Points, rng: np.random.Generator, jitter_mm=1.0, flat=1.0, width=1.0
+    patient: Patient,
+    points: ArrayLike,
+    radii: ArrayLike,
+    rng: np.random.Generator,
+    jitter_mm: float = 1.0,
+    flat: float = 1.0,
+    width: float = 1.0,
 ) -> Tubes:
-    """A tube of the reference anatomy as it runs in this patient."""
-    placed = patient.place(points) + rng.normal(0, jitter_mm, (len(points), 3)) * [1, 1, 0.5]
+    """A tube of the reference anatomy as it runs in this patient. `width` is a factor on its radii."""
+    placed = patient.place(points)
+    placed = placed + rng.normal(0, jitter_mm, (len(placed), 3)) * [1, 1, 0.5]
     return spline_tube(placed, np.asarray(radii, dtype=float) * width, flat=flat)
 
 
 def mediastinal_structures(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    """All structures but nodes, in painting order (later ones lie over earlier ones)."""
+    """All structures but nodes, in painting order: later ones lie over earlier ones."""
     return [
         *thymus(patient, rng),
         *small_vessels(patient, rng),
@@ -45,6 +54,7 @@ def mediastinal_structures(patient: Patient, rng: np.random.Generator) -> list[S
 
 
 def airways(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    """Trachea and bronchi, walls and lumens."""
     width = rng.normal(1.0, 0.08) * (0.88 if patient.female else 1.0)
     lumen = tuple(
         tube(patient, p, r, rng, 0.4, 1.0 if n != "trachea" else float(rng.uniform(0.9, 1.2)), width)
@@ -58,6 +68,7 @@ def airways(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def arteries(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    """The aorta and its branches, in some patients with plaques."""
     width = patient.crowding * float(np.clip(rng.normal(1.0, 0.09), 0.8, 1.3))
     aorta = tube(patient, AORTA, AORTA_R, rng, 1.2, width=width)
     branches = tuple(tube(patient, p, r, rng, 1.0, width=width) for p, r in ARTERIES.values())
@@ -65,7 +76,7 @@ def arteries(patient: Patient, rng: np.random.Generator) -> list[Structure]:
         Structure("aorta wall", patient.hu["wall"] + 5, (aorta.grown(0.6), *(b.grown(0.5) for b in branches))),
         Structure("aorta", patient.hu["aorta"], (aorta, *branches)),
     ]
-    if rng.random() < 0.35:  # calcified plaques in the wall of the arch
+    if rng.random() < 0.35:  # there are calcified plaques in the aorta's wall
         count = int(rng.integers(1, 6))
         picks = rng.integers(10, len(aorta.start) - 5, count)
         plaques = []
@@ -79,6 +90,7 @@ def arteries(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def veins(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    """Systemic veins. Contrast medium was injected on one side, whose veins are bright."""
     width = patient.crowding * float(np.clip(rng.normal(1.0, 0.12), 0.7, 1.3))
     svc = tube(patient, SVC, [10, 9.5, 9, 8.5], rng, 1.2, float(rng.uniform(0.85, 1.25)), width)
     systemic = {n: tube(patient, p, r, rng, 1.2, 1.15, width) for n, (p, r) in VEINS.items()}
@@ -86,7 +98,6 @@ def veins(patient: Patient, rng: np.random.Generator) -> list[Structure]:
     hemi = tube(patient, [(14, 40, -170), (13, 40, -90), (10, 38, -40), (-6, 30, -32)], [2, 2, 2, 2], rng, 0.8)
     ivc = tube(patient, [(-28, -18, -92), (-26, -8, -118), (-24, 4, -230)], [11.5, 11.5, 11], rng, 1.0)
     hu = patient.hu
-    # the injected side is bright, the other one is not
     bright_left = rng.random() < 0.4
     in_svc, elsewhere = hu["svc"], hu["systemic_vein"]
     left = tuple(v for n, v in systemic.items() if n.startswith("left"))
@@ -102,6 +113,7 @@ def veins(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def pulmonary_vessels(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    """Pulmonary veins and arteries as far as the hila."""
     width = patient.crowding * float(np.clip(rng.normal(1.0, 0.08), 0.85, 1.25))
     veins_ = tuple(tube(patient, p, r, rng, 2.0, width=width) for p, r in PULMONARY_VEINS.values())
     arteries_ = tuple(tube(patient, p, r, rng, 0.8, width=width) for p, r in PULMONARY_ARTERIES.values())
@@ -112,10 +124,12 @@ def pulmonary_vessels(patient: Patient, rng: np.random.Generator) -> list[Struct
 
 
 def heart(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    """Myocardium, then the blood of the chambers; atria first, and coronary vessels in the fat around them."""
+    """Myocardium, then the blood of the chambers, then the fat of the grooves with the coronary vessels."""
     size = 0.5 * (1 + patient.crowding) * float(np.clip(rng.normal(1.02, 0.07), 0.85, 1.2))
 
-    def blob(centre, radii, shrink=0.0, rotation=None, wave=1.2):
+    def blob(
+        centre: Point, radii: Point, shrink: float = 0.0, rotation: np.ndarray | None = None, wave: float = 1.2
+    ) -> Waved:
         c = patient.place([centre])[0]
         return ellipsoid(c, [max(r * size - shrink, 2) for r in radii], rotation, wave, rng)
 
@@ -123,12 +137,12 @@ def heart(patient: Patient, rng: np.random.Generator) -> list[Structure]:
     flat_axis = aligned(np.array([0.82, -0.38, -0.42]) + rng.normal(0, 0.07, 3))
     lv, rv = ((37, -40, -96), (21, 22, 40)), ((6, -63, -93), (21, 17, 42))
     ra, la = ((-34, -40, -84), (19, 26, 33)), ((2, -9, -61), (34, 17.5, 26))
-    wall = float(rng.uniform(8.5, 11.5))
+    wall = float(rng.uniform(8.5, 11.5))  # mm, of the left ventricle
     hu = patient.hu
     appendage = tube(patient, [(26, -14, -52), (38, -28, -46), (42, -42, -40)], [9, 8, 5], rng)
     r_appendage = tube(patient, [(-34, -48, -66), (-26, -62, -52), (-14, -68, -44)], [11, 9, 5], rng)
     rvot = tube(patient, [(10, -70, -88), (15, -69, -70), (18, -65, -55)], [16, 15, 13], rng)
-    # fat in the grooves between the chambers, with the coronary vessels
+    # Fat with the coronary vessels lies in the grooves between the chambers.
     grooves = [
         [(14, -62, -60), (30, -68, -80), (48, -76, -118)],
         [(-8, -64, -58), (-24, -74, -78), (-20, -66, -118)],
@@ -150,10 +164,11 @@ def heart(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def oesophagus(patient: Patient, rng: np.random.Generator) -> list[Structure]:
+    """The oesophagus, in most patients with air in some part of it."""
     radii = rng.uniform(5.0, 8.5, len(OESOPHAGUS))
     outer = tube(patient, OESOPHAGUS, radii, rng, 1.2, float(rng.uniform(1.05, 1.6)))
     out = [Structure("oesophagus", patient.hu["muscle"] + float(rng.uniform(-12, 10)), (outer,), texture_hu=6.0)]
-    if rng.random() < 0.6:  # pockets of air, sometimes all along
+    if rng.random() < 0.6:
         first, last = sorted(rng.integers(0, len(outer.start), 2))
         if last - first > 2:
             shift = rng.normal(0, 0.6, 3)
@@ -164,7 +179,7 @@ def oesophagus(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def thymus(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    """A remnant between sternum and great vessels: streaks of tissue in fat, seldom a solid lobe."""
+    """What is left of the thymus between sternum and great vessels: streaks of tissue in fat, in most patients."""
     out = []
     if rng.random() < 0.75:
         hu = float(rng.uniform(-75, 10))
@@ -177,7 +192,7 @@ def thymus(patient: Patient, rng: np.random.Generator) -> list[Structure]:
 
 
 def small_vessels(patient: Patient, rng: np.random.Generator) -> list[Structure]:
-    """Thin vessels that cross the fat: internal mammary, intercostal, bronchial, pericardial, hilar branches."""
+    """Thin vessels that cross the fat: the internal mammary ones, and short branches of any direction."""
     mammary = []
     for s in (-1, 1):
         path = [(s * 28, -52, 62), (s * 27, -72, 30), (s * 26, -84, -10), (s * 27, -94, -60), (s * 30, -98, -100)]

@@ -1,12 +1,15 @@
-"""Which nodes of a scan a hurried reader annotates: the partial annotation."""
+"""The partial annotation: which nodes of a scan a hurried reader annotates."""
 
 import numpy as np
 
-SHARE = 0.2  # of a scan's nodes, on average
+SHARE = 0.2  # part of a scan's nodes that is annotated, on average
 
 
 def choose_partial(rng: np.random.Generator, short_axes_mm: list[float]) -> list[int]:
-    """Indices of the annotated nodes: about one in five and at least one; chances grow with the short axis squared."""
+    """Draw which nodes are annotated, as indices: about one in five, and at least one where there is any.
+
+    A node's chance grows with the square of its short axis.
+    """
     if not short_axes_mm:
         return []
     count = max(1, int(rng.binomial(len(short_axes_mm), SHARE)))

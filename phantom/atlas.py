@@ -1,9 +1,12 @@
 """Where the tubes of the mediastinum run in the reference patient: control points and radii, all in mm.
 
-Points are (x left, y posterior, z superior) with the carina at the origin; a named entry is (points, radii).
+x points to the left, y to posterior, z to superior. The carina is the origin.
 """
 
-AIRWAYS = {
+Point = tuple[float, float, float]
+TubeTable = dict[str, tuple[list[Point], list[float]]]  # points x, y, z, and radii, by name
+
+AIRWAYS: TubeTable = {
     "trachea": ([(0, -32, 150), (0, -26, 110), (2, -14, 65), (3, -5, 30), (1, 0, 4)], [9.0, 9, 9, 9, 9.5]),
     "right_main": ([(0, 1, 3), (-12, 5, -10), (-26, 8, -20)], [7.5, 7.2, 7]),
     "right_upper": ([(-19, 6, -13), (-34, 6, -13), (-47, 4, -6)], [5, 4.6, 4]),
@@ -14,12 +17,12 @@ AIRWAYS = {
     "left_upper": ([(36, 14, -29), (50, 6, -28), (60, -6, -20)], [5.2, 4.6, 3.8]),
     "left_lower": ([(36, 14, -29), (42, 26, -48), (50, 38, -85)], [5.4, 4.8, 3.4]),
 }  # fmt: skip
-AORTA = [
+AORTA: list[Point] = [
     (-2, -46, -64), (-10, -50, -45), (-19, -52, -20), (-19, -49, 5), (-12, -38, 24), (4, -18, 34), (20, 4, 31),
     (30, 20, 17), (31, 30, -5), (30, 33, -40), (27, 34, -80), (21, 30, -120), (14, 25, -165), (8, 20, -230),
 ]  # fmt: skip
-AORTA_R = [15, 16, 16, 15.5, 14.5, 13.5, 13, 13, 12.5, 12, 11.5, 11.2, 11, 10.5]
-ARTERIES = {
+AORTA_R: list[float] = [15, 16, 16, 15.5, 14.5, 13.5, 13, 13, 12.5, 12, 11.5, 11.2, 11, 10.5]
+ARTERIES: TubeTable = {
     "brachiocephalic": ([(-9, -36, 34), (-12, -34, 52), (-17, -28, 68)], [6.8, 6.2, 6]),
     "right_subclavian": (
         [(-17, -28, 68), (-34, -24, 86), (-70, -26, 100), (-120, -18, 112), (-170, -5, 165)],
@@ -32,8 +35,8 @@ ARTERIES = {
         [5.2, 4.8, 4.6, 4.2, 3.8, 3.4],
     ),
 }  # fmt: skip
-SVC = [(-33, -38, -52), (-33, -36, -25), (-32, -36, 8), (-33, -42, 34)]
-VEINS = {
+SVC: list[Point] = [(-33, -38, -52), (-33, -36, -25), (-32, -36, 8), (-33, -42, 34)]
+VEINS: TubeTable = {
     "right_brachiocephalic": ([(-33, -42, 33), (-36, -42, 56), (-40, -38, 82), (-42, -26, 150)], [7.5, 7, 6, 5.5]),
     "right_subclavian_vein": ([(-39, -39, 78), (-75, -38, 98), (-122, -28, 106), (-172, -12, 160)], [5.6, 5, 4.6, 4]),
     "left_brachiocephalic": (
@@ -43,11 +46,11 @@ VEINS = {
     ),
     "left_subclavian_vein": ([(42, -40, 78), (75, -38, 98), (122, -28, 106), (172, -12, 160)], [5.6, 5, 4.6, 4]),
 }  # fmt: skip
-AZYGOS = [
+AZYGOS: list[Point] = [
     (4, 30, -200), (-3, 27, -120), (-7, 26, -60), (-9, 24, -10), (-13, 20, 6),
     (-21, 8, 13), (-28, -8, 13), (-33, -30, 8),
 ]  # fmt: skip
-PULMONARY_ARTERIES = {
+PULMONARY_ARTERIES: TubeTable = {
     "trunk": ([(16, -66, -66), (20, -62, -45), (22, -50, -26), (18, -34, -16)], [13, 13.5, 13.5, 12]),
     "right": ([(17, -33, -16), (-4, -20, -21), (-24, -13, -24), (-42, -7, -30)], [11, 10.2, 9.6, 8.6]),
     "right_interlobar": ([(-42, -7, -30), (-47, 4, -42), (-51, 18, -62), (-56, 34, -90)], [8, 7.4, 6, 4]),
@@ -58,13 +61,13 @@ PULMONARY_ARTERIES = {
     ),
     "left_upper_artery": ([(41, -3, -6), (53, -10, 4), (62, -16, 18)], [5, 4.4, 3.6]),
 }  # fmt: skip
-PULMONARY_VEINS = {
+PULMONARY_VEINS: TubeTable = {
     "right_superior": ([(-22, -12, -56), (-38, -22, -44), (-52, -25, -32), (-64, -28, -14)], [6.5, 6.2, 5.4, 4]),
     "right_inferior": ([(-22, 4, -71), (-40, 16, -75), (-58, 30, -80)], [6.4, 5.8, 4.4]),
     "left_superior": ([(28, -12, -50), (42, -18, -36), (54, -22, -22), (64, -26, -4)], [6.4, 6, 5.2, 4]),
     "left_inferior": ([(26, 4, -67), (42, 15, -72), (58, 30, -77)], [6.2, 5.6, 4.2]),
 }  # fmt: skip
-OESOPHAGUS = [
+OESOPHAGUS: list[Point] = [
     (3, -8, 140), (5, 4, 95), (6, 9, 60), (6, 15, 30), (8, 19, 0), (7, 21, -35), (6, 21, -70),
     (10, 17, -105), (18, 4, -135), (28, -8, -158),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""From a seed to a phantom: CT, complete truth, partial annotation."""
+"""From a seed to a phantom: CT, complete truth and partial annotation."""
 
 from dataclasses import dataclass
 
@@ -8,30 +8,55 @@ from lnq.image.volume import Volume, make_affine
 from phantom import physics
 from phantom.annotate import choose_partial
 from phantom.patient import Patient, draw_patient
-from phantom.place import Node
+from phantom.place import PlacedNode
 from phantom.render import render
 from phantom.scene import build_scene
 
+# Parts of a phantom, each with random numbers of its own. A new part comes last, or all phantoms change.
 PARTS = (
     "patient", "body", "diaphragm", "mediastinum", "spine", "nodes", "texture", "lungs", "findings", "shoulders",
     "abdomen", "grid", "scanner", "noise", "partial",
 )  # fmt: skip
-# thickness of slices in mm and how often (median 3, as in the challenge's data)
+# Thickness of slices in mm, and how often it is drawn. The median is 3 mm, as in the challenge's data.
 SLICE_MM = ((1.0, 0.08), (1.25, 0.12), (2.0, 0.12), (2.5, 0.18), (3.0, 0.25), (5.0, 0.25))
+
+
+@dataclass(frozen=True)
+class PhantomNode:
+    """One node of a phantom."""
+
+    label: int  # its value in `Phantom.nodes`
+    station: str
+    kind: str  # one of phantom.nodes.KINDS
+    short_axis_mm: float
+    volume_mm3: float
+    centre_mm: tuple[float, float, float]  # x, y, z in the patient's frame, LPS
+    hu: float
+    annotated: bool  # whether it is part of the partial annotation
+
+
+@dataclass(frozen=True)
+class PhantomInfo:
+    """What was drawn for a phantom."""
+
+    seed: int
+    phase: str
+    female: bool
+    scale: tuple[float, float, float]  # x, y, z, as parts of the reference patient's size
+    fatness: float  # 1 = average
+    spacing_mm: tuple[float, float, float]  # z, y, x
+    noise_hu: float
+    nodes: tuple[PhantomNode, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """ct: int16 HU. nodes: uint16, one value per node, 0 elsewhere. partial: uint8, the annotated nodes are 1.
+    """A synthetic chest CT with its truth. All volumes have one grid."""
 
-    info: seed, phase, spacing_mm, and per node label, station, kind, short_axis_mm, volume_mm3, centre_mm (patient
-    LPS), annotated.
-    """
-
-    ct: Volume
-    nodes: Volume
-    partial: Volume
-    info: dict
+    ct: Volume  # int16 HU
+    nodes: Volume  # uint16, one value per node, 0 elsewhere
+    partial: Volume  # uint8, 1 in the annotated nodes, 0 elsewhere
+    info: PhantomInfo
 
 
 def make_phantom(
@@ -39,13 +64,13 @@ def make_phantom(
     spacing_mm: tuple[float, float, float] | None = None,
     size: int | tuple[int, int, int] | None = None,
     phase: str | None = None,
-    progress=None,
 ) -> Phantom:
-    """A synthetic chest CT with 5 to 25 lymph nodes; the same arguments give the same phantom.
+    """A synthetic chest CT with up to 25 lymph nodes. The same arguments give the same phantom.
 
-    spacing_mm (z, y, x): drawn where None (slices of 1-5 mm, a field of view of 320-420 mm over `size` pixels).
-    size: pixels of a side, or (z, y, x) voxels; None is 512, or what the field of view needs at a given spacing.
-    phase: "none", "arterial" or "venous"; None is drawn. progress: called with the share done, 0..1.
+    spacing_mm (z, y, x): None draws slices of 1 to 5 mm, and a field of view that `size` pixels cover.
+    size: pixels of a side, or voxels z, y, x. None means 512, or at a given spacing what the field of view needs.
+    phase: "none", "arterial" or "venous". None draws it.
+    Raises ValueError for a spacing that is not positive and for another phase.
     """
     streams = dict(
         zip(PARTS, (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(len(PARTS))), strict=True)
@@ -53,27 +78,35 @@ def make_phantom(
     patient = draw_patient(streams["patient"], phase)
     spacing, axes = draw_grid(patient, streams["grid"], spacing_mm, size)
     scene = build_scene(patient, streams)
-    hu, labels = render(scene, *axes, spacing[0], progress)
+    hu, labels = render(scene, *axes, spacing[0])
     scanner = physics.draw_scanner(streams["scanner"], spacing[0])
     image = physics.to_image(hu, scanner, spacing[1:], streams["noise"])
-    labels, records = _describe(scene.nodes, labels, patient, float(np.prod(spacing)))
-    annotated = choose_annotated(records, streams["partial"])
-    for record in records:
-        record["annotated"] = record["label"] in annotated
+    labels, nodes = _describe(scene.nodes, labels, patient, float(np.prod(spacing)), streams["partial"])
     affine = make_affine(spacing, origin_mm=(float(axes[2][0]), float(axes[1][0]), float(axes[0][0])))
-    info = {
-        "seed": seed, "phase": patient.phase, "female": patient.female, "scale": patient.scale,
-        "fatness": patient.fatness, "spacing_mm": spacing, "noise_hu": scanner.noise_hu,
-        "nodes": records,
-    }  # fmt: skip
-    partial = np.isin(labels, list(annotated)).astype(np.uint8)
+    info = PhantomInfo(
+        seed=seed,
+        phase=patient.phase,
+        female=patient.female,
+        scale=patient.scale,
+        fatness=patient.fatness,
+        spacing_mm=spacing,
+        noise_hu=scanner.noise_hu,
+        nodes=nodes,
+    )
+    partial = np.isin(labels, [node.label for node in nodes if node.annotated]).astype(np.uint8)
     return Phantom(Volume(image, affine), Volume(labels, affine), Volume(partial, affine), info)
 
 
 def draw_grid(
-    patient: Patient, rng: np.random.Generator, spacing_mm, size
+    patient: Patient,
+    rng: np.random.Generator,
+    spacing_mm: tuple[float, float, float] | None,
+    size: int | tuple[int, int, int] | None,
 ) -> tuple[tuple[float, float, float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Spacing (z, y, x) and the voxel centres' coordinates (z, y, x) in mm."""
+    """Spacing and the coordinates of the voxels' centres along each axis, both z, y, x in mm.
+
+    Raises ValueError for a spacing that is not positive.
+    """
     view_mm = float(np.clip(patient.scale[0] * rng.uniform(335, 430), 315, 470))
     slice_mm = float(rng.choice([s for s, _ in SLICE_MM], p=[p for _, p in SLICE_MM]))
     top, bottom = (float(v) * patient.scale[2] for v in (rng.uniform(92, 128), rng.uniform(-205, -170)))
@@ -97,27 +130,22 @@ def draw_grid(
 
 
 def _describe(
-    nodes: list[Node], labels: np.ndarray, patient: Patient, voxel_mm3: float
-) -> tuple[np.ndarray, list[dict]]:
-    """Labels renumbered 1..n without the nodes that fill no voxel, and a record of each node."""
-    counts = np.bincount(labels.ravel(), minlength=len(nodes) + 1)
+    nodes: list[PlacedNode], labels: np.ndarray, patient: Patient, voxel_mm3: float, rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[PhantomNode, ...]]:
+    """Labels numbered 1 to n without the nodes that fill no voxel, and a record of each node.
+
+    labels: uint16 [Z, Y, X], 1 + index into `nodes`. rng: draws which nodes are annotated.
+    """
+    voxels = np.bincount(labels.ravel(), minlength=len(nodes) + 1)
+    seen = [i for i in range(len(nodes)) if voxels[i + 1]]
+    sizes = [round(nodes[i].shape.short_axis_mm, 2) for i in seen]
+    annotated = choose_partial(rng, sizes)
     number = np.zeros(len(nodes) + 1, dtype=np.uint16)
-    records: list[dict] = []
-    for i, node in enumerate(nodes):
-        if counts[i + 1] == 0:
-            continue
-        number[i + 1] = len(records) + 1
-        centre = patient.pose.to_image(node.centre_mm)[::-1]
-        records.append(
-            {
-                "label": len(records) + 1, "station": node.station, "kind": node.shape.kind,
-                "short_axis_mm": round(node.shape.short_axis_mm, 2), "volume_mm3": float(counts[i + 1] * voxel_mm3),
-                "centre_mm": [round(float(c), 2) for c in centre], "hu": round(node.hu, 1),
-            }
-        )  # fmt: skip
-    return number[labels], records
-
-
-def choose_annotated(records: list[dict], rng: np.random.Generator) -> set[int]:
-    """Labels of the nodes that get annotated."""
-    return {records[i]["label"] for i in choose_partial(rng, [r["short_axis_mm"] for r in records])}
+    records = []
+    for k, (i, size) in enumerate(zip(seen, sizes, strict=True)):
+        node, number[i + 1] = nodes[i], k + 1
+        x, y, z = (round(float(c), 2) for c in patient.pose.to_image(node.centre_mm)[::-1])
+        volume = float(voxels[i + 1] * voxel_mm3)
+        hu = round(node.hu, 1)
+        records.append(PhantomNode(k + 1, node.station, node.shape.kind, size, volume, (x, y, z), hu, k in annotated))
+    return number[labels], tuple(records)

@@ -1,6 +1,6 @@
-"""Shapes of lymph nodes, free of any grid: drawn once, rendered on any points in space.
+"""Shapes of lymph nodes. A shape is drawn once and can be rendered at any points in space.
 
-Signatures (points are float arrays [..., 3] in mm, order z, y, x, relative to the node's centre):
+Points are float arrays [..., 3] in mm, in the order z, y, x, relative to the node's centre:
 
     draw_short_axis_mm(rng, smallest=3.0, largest=20.0) -> float
     draw_node(rng, short_axis_mm, kind=None) -> NodeShape        kind: None (drawn) or one of KINDS
@@ -20,32 +20,33 @@ import numpy as np
 
 KINDS = ("plain", "fatty_hilum", "necrotic")
 
-# HU of enhancing node tissue (mean, spread) per contrast phase; in the arterial phase nodes are not yet bright.
+# Mean and spread of a node's HU per contrast phase. In the arterial phase nodes are not yet at their brightest.
 NODE_HU = {"none": (40.0, 6.0), "arterial": (74.0, 11.0), "venous": (88.0, 12.0)}
 
 
 @dataclass(frozen=True, eq=False)
 class Ellipsoid:
-    """Points with |matrix @ (p - centre_mm)| = 1; matrix [3, 3] = diag(1 / semi axes) @ rotation."""
+    """The surface of points p with |matrix @ (p - centre_mm)| = 1."""
 
-    centre_mm: np.ndarray
-    matrix: np.ndarray
+    centre_mm: np.ndarray  # z, y, x
+    matrix: np.ndarray  # [3, 3], diag(1 / semi axes in mm) @ rotation
 
     def signed_distance(self, points: np.ndarray) -> np.ndarray:
-        """First-order distance in mm, exact on the surface and for spheres (k (k - 1) / |grad|)."""
+        """Distance in mm, negative inside, to first order: k (k - 1) / |grad|. Exact on the surface and for spheres."""
         scaled = (points - self.centre_mm.astype(np.float32)) @ self.matrix.T.astype(np.float32)
         k = np.sqrt(np.einsum("...i,...i->...", scaled, scaled)) + 1e-6
         gradient = scaled @ self.matrix.astype(np.float32)
         slope = np.sqrt(np.einsum("...i,...i->...", gradient, gradient)) + 1e-6
-        return k * (k - 1.0) / slope
+        distance: np.ndarray = k * (k - 1.0) / slope
+        return distance
 
 
 @dataclass(frozen=True, eq=False)
 class NodeShape:
     """One node: a main ellipsoid, lobes joined smoothly to it, surface waves, and at most one inner part.
 
-    `short_axis_mm` is the minor axis of the main ellipsoid's central axial section (as radiologists measure).
-    `inner` lowers the HU by `inner_hu` (negative) where it lies: hilar fat or necrosis.
+    `short_axis_mm` is the minor axis of the main ellipsoid's central axial section, as radiologists measure it.
+    `inner` is hilar fat or necrosis. `inner_hu`, which is negative, is added to the HU there.
     """
 
     kind: str
@@ -57,12 +58,12 @@ class NodeShape:
     wave_phases: np.ndarray  # [W]
     inner: Ellipsoid | None
     inner_hu: float
-    reach_mm: float
+    reach_mm: float  # the whole shape lies inside this radius
 
     def signed_distance(self, points: np.ndarray) -> np.ndarray:
-        """Distance to the surface in mm (first order), negative inside; points [..., 3] in mm off the centre."""
+        """Distance to the surface in mm, negative inside, to first order, at points [..., 3]."""
         points = np.asarray(points, dtype=np.float32)
-        distance = self.main.signed_distance(points)
+        distance: np.ndarray = self.main.signed_distance(points)
         for lobe in self.lobes:
             distance = smooth_union(distance, lobe.signed_distance(points), 0.12 * self.short_axis_mm)
         for vector, phase in zip(self.wave_vectors, self.wave_phases, strict=True):
@@ -70,7 +71,10 @@ class NodeShape:
         return distance.astype(np.float32)
 
     def render(self, points: np.ndarray, edge_mm: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
-        """Occupancy (a ramp from 0 to 1 of width edge_mm across the surface) and HU offset, float32 [...]."""
+        """Occupancy and HU offset, float32 [...], at points [..., 3].
+
+        Across the surface, occupancy is a ramp from 0 to 1 of width edge_mm.
+        """
         points = np.asarray(points, dtype=np.float32)
         occupancy = np.clip(0.5 - self.signed_distance(points) / edge_mm, 0.0, 1.0)
         offset = np.zeros_like(occupancy)
@@ -81,20 +85,24 @@ class NodeShape:
 
 
 def smooth_union(a: np.ndarray, b: np.ndarray, blend_mm: float) -> np.ndarray:
-    """Union of two distances with a rounded seam of width blend_mm (polynomial smooth minimum)."""
+    """Signed distance in mm of the union of two shapes of distances a and b: a polynomial smooth minimum.
+
+    The seam between them is rounded over `blend_mm`.
+    """
     h = np.clip(0.5 + 0.5 * (b - a) / blend_mm, 0.0, 1.0)
-    return b + (a - b) * h - blend_mm * h * (1.0 - h)
+    union: np.ndarray = b + (a - b) * h - blend_mm * h * (1.0 - h)
+    return union
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """A uniformly random rotation [3, 3]."""
+    """A rotation [3, 3], drawn uniformly."""
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
     return q if np.linalg.det(q) > 0 else -q
 
 
 def draw_short_axis_mm(rng: np.random.Generator, smallest: float = 3.0, largest: float = 20.0) -> float:
-    """Short axis of a mediastinal node: median 7 mm, most between 4 and 12, a thin tail to `largest`."""
+    """Draw a mediastinal node's short axis in mm. The median is 7, most lie between 4 and 12, few near `largest`."""
     for _ in range(100):
         size = float(7.0 * np.exp(rng.normal(0.0, 0.42)))
         if smallest <= size <= largest:
@@ -103,20 +111,20 @@ def draw_short_axis_mm(rng: np.random.Generator, smallest: float = 3.0, largest:
 
 
 def draw_node_hu(rng: np.random.Generator, phase: str) -> float:
-    """HU of a node's tissue in contrast phase "none", "arterial" or "venous"."""
+    """Draw the HU of a node's tissue in contrast phase "none", "arterial" or "venous"."""
     mean, spread = NODE_HU[phase]
     low, high = (28.0, 62.0) if phase == "none" else (55.0, 120.0)
     return float(np.clip(rng.normal(mean, spread), low, high))
 
 
 def central_minor_axis_mm(matrix: np.ndarray) -> float:
-    """Minor axis (a diameter) of the axial section through the centre of the ellipsoid |matrix p| = 1."""
+    """Minor axis, a diameter, of the axial section through the centre of the ellipsoid |matrix @ p| = 1."""
     quadric = matrix.T @ matrix
     return float(2.0 / np.sqrt(np.linalg.eigvalsh(quadric[1:, 1:])[-1]))
 
 
 def draw_kind(rng: np.random.Generator, short_axis_mm: float) -> str:
-    """Small nodes are plain; fatty hila from 6 mm, necrosis from 10 mm."""
+    """Draw one of KINDS. Only nodes of 6 mm and more have a fatty hilum, and only those of 10 mm and more necrosis."""
     u = rng.random()
     if short_axis_mm >= 10.0 and u < 0.18:
         return "necrotic"
@@ -126,22 +134,22 @@ def draw_kind(rng: np.random.Generator, short_axis_mm: float) -> str:
 
 
 def draw_node(rng: np.random.Generator, short_axis_mm: float, kind: str | None = None) -> NodeShape:
-    """Draw a node's shape. ValueError for a kind that is not in KINDS or a size that is not positive."""
+    """Draw a node's shape. Raises ValueError for a kind that is not in KINDS or a size that is not positive."""
     if not short_axis_mm > 0:
         raise ValueError(f"short_axis_mm must be positive, not {short_axis_mm}")
     kind = draw_kind(rng, short_axis_mm) if kind is None else kind
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, not {kind!r}")
-    # Nodes are oval: one axis 1.0 to 2.2 times the shortest, and large ones rounder than small ones.
+    # Nodes are oval. The longest axis is up to 2.5 times the shortest, and up to twice from 10 mm on.
     longest = 1.0 + rng.beta(1.6, 2.2) * (1.5 if short_axis_mm < 10 else 1.0)
     ratios = np.array([longest, 1.0 + rng.random() * (longest - 1.0), 1.0])
-    if rng.random() < 0.5:  # half of them lie along the body axis, as the chains beside the trachea do
+    if rng.random() < 0.5:  # half of the nodes lie along the body's axis, like the chains beside the trachea
         tilt = 0.35 * rng.normal(size=3)
         rotation = _small_rotation(tilt)
     else:
         rotation = random_rotation(rng)
     matrix = np.diag(1.0 / ratios) @ rotation
-    # main ellipsoid's central section has the wanted minor axis
+    # Scaled so that the central section has the wanted minor axis.
     matrix = matrix * (central_minor_axis_mm(matrix) / short_axis_mm)
     main = Ellipsoid(np.zeros(3), matrix)
     lobes = _draw_lobes(rng, main) if rng.random() < 0.35 else ()
@@ -161,7 +169,8 @@ def _small_rotation(angles: np.ndarray) -> np.ndarray:
     rz = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     ry = np.array([[np.cos(b), 0, -np.sin(b)], [0, 1, 0], [np.sin(b), 0, np.cos(b)]])
     rx = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return rz @ ry @ rx
+    rotation: np.ndarray = rz @ ry @ rx
+    return rotation
 
 
 def _draw_lobes(rng: np.random.Generator, main: Ellipsoid) -> tuple[Ellipsoid, ...]:
@@ -176,11 +185,11 @@ def _draw_lobes(rng: np.random.Generator, main: Ellipsoid) -> tuple[Ellipsoid, .
 
 
 def _draw_inner(rng: np.random.Generator, kind: str, main: Ellipsoid) -> tuple[Ellipsoid | None, float]:
-    """The fat of the hilum (eccentric, reaching the surface) or a necrotic core (central, near water)."""
+    """The inner part and the HU it adds: eccentric fat of the hilum, or a central necrotic core. None where plain."""
     if kind == "plain":
         return None, 0.0
     direction = rng.normal(size=3)
-    direction[0] *= 0.3  # the hilum shows in the axial plane
+    direction[0] *= 0.3  # lies near the axial plane, so that axial slices show it
     direction /= np.linalg.norm(direction)
     on_surface = np.linalg.solve(main.matrix, direction)
     if kind == "fatty_hilum":

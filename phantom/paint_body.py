@@ -1,16 +1,17 @@
-"""Paints one slice of the chest wall, skin and couch of a Body."""
+"""Paints the chest wall and the skin of a body slice by slice, and the couch under it."""
 
 import numpy as np
 
 from phantom.anatomy_body import ANGLES, Body, Wall
-from phantom.shapes import Slab, polar
+from phantom.shapes import polar
+from phantom.slab import Slab
 from phantom.texture import Texture
 
-NOWHERE = -1e3  # an upper depth no voxel reaches: an empty band
+NOWHERE = -1e3  # mm; a band up to this depth is empty, for no voxel lies so deep
 
 
 class SlicePainter:
-    """The state of one slice being painted: HU, depth in the wall, and textures, all float32 [Y, X]."""
+    """One slice while it is painted: HU, depth in the wall, and textures, all float32 [Y, X]."""
 
     def __init__(self, body: Body, z: float, y: np.ndarray, x: np.ndarray, edge_mm: float, texture: Texture):
         self.body, self.z, self.y, self.x, self.edge_mm = body, z, y, x, edge_mm
@@ -25,25 +26,30 @@ class SlicePainter:
         self.image = np.full(rho.shape, -1000.0, dtype=np.float32)
 
     def look(self, table: np.ndarray) -> np.ndarray:
-        """A table over angles [ANGLES] as an image."""
-        return table.astype(np.float32)[self.index]
+        """A table over angles [ANGLES] as an image [Y, X]."""
+        image: np.ndarray = table.astype(np.float32)[self.index]
+        return image
 
-    def blend(self, occupancy: np.ndarray, value) -> None:
+    def blend(self, occupancy: np.ndarray, value: float | np.ndarray) -> None:
+        """Move the HU towards `value` where `occupancy`, from 0 to 1, says."""
         self.image += occupancy * (value - self.image)
 
-    def band(self, low: np.ndarray, high: np.ndarray, value, limit=None) -> None:
-        """Paint what lies between two depths (tables [ANGLES]) below the skin."""
+    def band(
+        self, low: np.ndarray, high: np.ndarray, value: float | np.ndarray, limit: np.ndarray | None = None
+    ) -> None:
+        """Paint what lies below the skin between two depths, tables [ANGLES]. `limit`: a factor on its occupancy."""
         inside = np.minimum(self.depth - self.look(low), self.look(high) - self.depth)
         occupancy = np.clip(0.5 + inside / self.edge_mm, 0, 1) * (self.to_skin > 2)
         self.blend(occupancy if limit is None else occupancy * limit, value)
 
     def skin_and_fat(self) -> None:
+        """Fat with septa everywhere within the body, then the skin."""
         body = np.clip(0.5 + self.to_skin / self.edge_mm, 0, 1)
         self.blend(body, self.hu["fat"] + 5 * self.fine + 22 * self.septa)
         self.blend(body * np.clip(0.5 + (1.8 - self.to_skin) / self.edge_mm, 0, 1), 20.0)
 
     def breast(self) -> None:
-        """Glandular tissue in streaks within the fat in front of the pectoral muscle."""
+        """Streaks of glandular tissue in the fat in front of the pectoral muscle."""
         body, z = self.body, self.z
         if body.breast_mm < 14 or not -110 < z < 25:
             return
@@ -52,7 +58,7 @@ class SlicePainter:
         self.blend(np.clip(share * 1.4 + 0.35 * self.fine - 0.45, 0, 0.85), body.gland_hu)
 
     def muscles(self) -> None:
-        """The sheets outside the ribs, then the intercostal muscles with a layer of fat in their middle."""
+        """The sheets outside the ribs, then the intercostal muscles with a layer of fat in the middle."""
         body, z = self.body, self.z
         muscle = self.hu["muscle"] + 6 * self.fine - 18 * self.septa
         for low, high in self.wall.sheets:
@@ -82,6 +88,7 @@ class SlicePainter:
         self.band(low, high, self.look(marrow) + 35 * self.fine, self.off_spine)
 
     def sternum(self) -> None:
+        """Cortex and marrow of the sternum, whose upper part, the manubrium, is wider and thicker."""
         z, x = self.z, self.x
         if not -95 < z < 66:
             return
@@ -101,9 +108,9 @@ class SlicePainter:
 def paint_slice(
     body: Body, z: float, y: np.ndarray, x: np.ndarray, edge_mm: float, texture: Texture
 ) -> tuple[np.ndarray, np.ndarray]:
-    """HU [Y, X] of the slice at reference height z (cavity left as fat), and depth [Y, X], negative in the chest.
+    """HU [Y, X] of the slice at reference height z, and depth in mm [Y, X], which is negative within the chest.
 
-    y, x: reference coordinates [Y, X] of the pixels.
+    The inside of the chest stays fat. y, x: reference coordinates [Y, X] of the pixels in mm.
     """
     painter = SlicePainter(body, z, y, x, edge_mm, texture)
     painter.skin_and_fat()
@@ -115,7 +122,7 @@ def paint_slice(
 
 
 def paint_couch(body: Body, slab: Slab) -> None:
-    """The couch under the back, where there is air: a curved plate with a bright shell and light foam inside."""
+    """Paint the couch under the back, where there is air: a curved plate of light foam with a bright shell."""
     gap, bow, depth_mm = body.couch
     back = 112 * body.patient.scale[1] + body.patient.subcutaneous_fat_mm * 0.5 + gap
     x, y = slab.x[None, :], slab.y[:, None]

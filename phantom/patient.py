@@ -1,44 +1,46 @@
-"""Who lies in the scanner: size, fat, contrast phase and the HU that follow, drawn in one place."""
+"""The patient in the scanner: size, fat, contrast phase, and the HU that follow from them."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from phantom.shapes import Points, Pose
+from phantom.shapes import Pose
 
 PHASES = ("arterial", "venous", "none")
 
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """Everything random that several structures share. Lengths in mm, `scale` is (x, y, z) against the reference."""
+    """Everything random that several structures share."""
 
     female: bool
-    scale: tuple[float, float, float]
+    scale: tuple[float, float, float]  # x, y, z, as parts of the reference patient's size
     fatness: float  # 1 = average
     subcutaneous_fat_mm: float
     muscle: float  # 1 = average bulk
-    mediastinal_fat_mm: float  # fat left around structures by the pleura
+    mediastinal_fat_mm: float  # thickness of the fat between structures and the pleura
     mediastinal_closing_mm: float  # gaps between structures up to twice this are filled with fat
-    front_slope: float  # how fast the fat behind the sternum widens backwards
-    haze_hu: float  # oedema or strands in the mediastinal fat
-    crowding: float  # vessels' width: lean patients have them side by side
+    front_slope: float  # mm by which the fat behind the sternum widens per mm backwards
+    haze_hu: float  # how much oedema or strands raise the HU of the mediastinal fat
+    crowding: float  # factor on the vessels' width: in lean patients they lie side by side
     phase: str
-    hu: dict[str, float]
+    hu: dict[str, float]  # by tissue
     pose: Pose
     warp_vectors: np.ndarray  # [3, 3] wave vectors, 1/mm
     warp_amplitudes: np.ndarray  # [3, 3] mm
     warp_phases: np.ndarray  # [3]
 
-    def place(self, points: Points) -> np.ndarray:
-        """Reference points (x, y, z) -> this patient's (x, y, z): scaled, and bent by slow waves."""
+    def place(self, points: ArrayLike) -> np.ndarray:
+        """This patient's points [N, 3] of reference points, both x, y, z in mm: scaled, and bent by slow waves."""
         p = np.asarray(points, dtype=float) * self.scale
         waves = np.sin(p @ self.warp_vectors.T + self.warp_phases)
-        return p + waves @ self.warp_amplitudes
+        placed: np.ndarray = p + waves @ self.warp_amplitudes
+        return placed
 
 
 def draw_patient(rng: np.random.Generator, phase: str | None = None) -> Patient:
-    """Draw a patient; `phase` fixes the contrast phase."""
+    """Draw a patient. `phase`, one of PHASES, is drawn where it is None. Raises ValueError for another one."""
     female = bool(rng.random() < 0.45)
     size = rng.normal(0.95 if female else 1.01, 0.05)
     scale = [float(np.clip(size * rng.normal(1.0, 0.04), 0.82, 1.16)) for _ in range(3)]
@@ -73,7 +75,7 @@ def draw_patient(rng: np.random.Generator, phase: str | None = None) -> Patient:
 
 
 def draw_hu(rng: np.random.Generator, phase: str) -> dict[str, float]:
-    """HU of tissues in a contrast phase."""
+    """Draw the HU of tissues in a contrast phase."""
     blood = float(rng.uniform(34, 50))
     hu = {
         "fat": float(rng.normal(-110, 4)),

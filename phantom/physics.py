@@ -1,4 +1,4 @@
-"""From tissue to image: sharpness of the kernel, noise with its texture, and clipping to what a scanner stores."""
+"""From tissue to image: the kernel's sharpness, noise with its texture, and the range that a scanner stores."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,17 @@ from scipy import ndimage
 
 @dataclass(frozen=True)
 class Scanner:
-    """A protocol: Gaussian blur in the plane, overshoot of sharp kernels, noise at the centre of a chest in HU."""
+    """How a scanner turns tissue into an image."""
 
-    blur_mm: float
-    overshoot: float
-    noise_hu: float
+    blur_mm: float  # sigma of the Gaussian in the plane
+    overshoot: float  # how much a sharp kernel exaggerates edges; 0 is not at all
+    noise_hu: float  # standard deviation at the centre of a chest
     noise_peak_per_mm: float  # spatial frequency at which the noise power is highest
-    streak_share: float  # of the noise, along the shoulders
+    streak_share: float  # strength of the streaks along the shoulders, as a share of the noise
 
 
 def draw_scanner(rng: np.random.Generator, slice_mm: float) -> Scanner:
-    """Soft kernels mostly; one in six sharp and noisy, as lung kernels are."""
+    """Draw a protocol. Most kernels are soft. One in six is sharp and noisy, as lung kernels are."""
     if rng.random() < 0.16:
         return Scanner(
             float(rng.uniform(0.25, 0.4)), float(rng.uniform(0.3, 0.7)), float(rng.uniform(24, 55)),
@@ -32,9 +32,9 @@ def draw_scanner(rng: np.random.Generator, slice_mm: float) -> Scanner:
 
 
 def blur(hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float]) -> np.ndarray:
-    """The kernel's point spread on float32 HU [Z, Y, X], in the plane."""
+    """Apply the kernel's point spread to float32 HU [Z, Y, X], in the plane alone."""
     sigma = [0.0, *(scanner.blur_mm / s for s in spacing_yx_mm)]
-    out = ndimage.gaussian_filter(hu, sigma, truncate=3.0)
+    out: np.ndarray = ndimage.gaussian_filter(hu, sigma, truncate=3.0)
     if scanner.overshoot > 0.05:
         wide = ndimage.gaussian_filter(out, [0.0, *(1.2 / s for s in spacing_yx_mm)], truncate=2.5)
         out += scanner.overshoot * (out - wide)
@@ -42,13 +42,13 @@ def blur(hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float]) -
 
 
 def noise(hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Noise float32 [Z, Y, X]: ramp-filtered (no power at frequency 0), stronger where rays cross more tissue."""
+    """Noise float32 [Z, Y, X] in HU. It has no power at frequency 0 and is stronger where rays cross more tissue."""
     rows, columns = hu.shape[1:]
     fy = np.fft.fftfreq(rows, spacing_yx_mm[0])[:, None]
     fx = np.fft.rfftfreq(columns, spacing_yx_mm[1])[None]
     f = np.sqrt(fy**2 + fx**2) / scanner.noise_peak_per_mm
     isotropic = f * np.exp(0.5 * (1 - f**2))
-    # rays along x carry the most noise where they are longest: their noise varies along y only
+    # Rays along x carry most noise where they are longest. Their noise varies along y only.
     along_x = isotropic * np.exp(-((fx / 0.05) ** 2))
     isotropic, along_x = (w / np.sqrt(_mean_square(w, columns)) for w in (isotropic, along_x))
     out = np.empty_like(hu)
@@ -59,7 +59,7 @@ def noise(hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float], 
             np.fft.irfft2(s * w, s=(rows, columns)).astype(np.float32)
             for s, w in zip(spectra, (isotropic, along_x), strict=True)
         )
-        # a path of 220 mm of water counts as 1; tube current modulation takes back half of the rest
+        # A path of 220 mm of water has strength 1. The modulation of the tube current takes back half of the rest.
         strength = 0.5 * (np.exp(0.0055 * (across - 220)) + np.exp(0.0055 * (down - 220)))
         long_path = np.clip((across - 230) / 200, 0, 2)
         out[i] = scanner.noise_hu * (np.sqrt(strength) * base + scanner.streak_share * long_path * streak)
@@ -67,7 +67,7 @@ def noise(hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float], 
 
 
 def _mean_square(w: np.ndarray, columns: int) -> float:
-    """Mean of w^2 over the full spectrum, of which rfft keeps one half."""
+    """Mean of w^2 over the full spectrum. `w` holds the half of it that rfft keeps."""
     weight = np.full(w.shape[1], 2.0)
     weight[0] = 1.0
     if columns % 2 == 0:
@@ -86,7 +86,8 @@ def _path_lengths(image: np.ndarray, spacing_yx_mm: tuple[float, float]) -> tupl
 def to_image(
     hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """int16 HU [Z, Y, X], not below -1024, of ideal HU."""
+    """The stored image, int16 HU [Z, Y, X] from -1024 to 3071, of ideal float32 HU [Z, Y, X]."""
     image = blur(hu, scanner, spacing_yx_mm)
     image += noise(image, scanner, spacing_yx_mm, rng)
-    return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
+    stored: np.ndarray = np.clip(np.rint(image), -1024, 3071).astype(np.int16)
+    return stored

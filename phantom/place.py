@@ -1,4 +1,4 @@
-"""Where nodes lie: stations of the mediastinum, and a search for seats that touch vessels without lying in them."""
+"""Where nodes lie: the stations of the mediastinum, and a search for seats beside vessels but not in them."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,8 @@ from scipy import ndimage
 from phantom.nodes import NodeShape, draw_node, draw_node_hu, draw_short_axis_mm
 from phantom.patient import Patient
 
-STATIONS = {  # name: (centre x, y, z; spread; how often)
+# By name: centre and spread, both x, y, z in mm of the reference patient, and how often a node lies there.
+STATIONS = {
     "2R": ((-16, -18, 52), (6, 7, 9), 0.8),
     "4R": ((-20, -16, 18), (7, 8, 11), 2.0),
     "2L": ((16, -10, 52), (5, 6, 8), 0.5),
@@ -27,17 +28,17 @@ STATIONS = {  # name: (centre x, y, z; spread; how often)
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
-    """A node of one patient: its shape about `centre_mm` (z, y, x in the patient's frame) and its tissue's HU."""
+class PlacedNode:
+    """A node in its place in one patient."""
 
     shape: NodeShape
-    centre_mm: np.ndarray
+    centre_mm: np.ndarray  # z, y, x in the patient's frame
     station: str
-    hu: float
+    hu: float  # of its tissue
 
 
 class Field:
-    """Distances on a coarse grid, looked up at points: to solid structures, to the mediastinum, to the chest wall."""
+    """Signed distances in mm on a coarse grid: to solid structures, to the mediastinum and to the chest wall."""
 
     def __init__(
         self,
@@ -50,21 +51,34 @@ class Field:
         self.solid, self.mediastinum, self.wall = solid, mediastinum, wall
 
     def look(self, which: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Linear interpolation at image-frame points [N, 3]."""
+        """One of the distances, interpolated linearly at points [N, 3] of the image in mm."""
         index = [(points[:, i] - a[0]) / (a[1] - a[0]) for i, a in enumerate(self.axes_mm)]
-        return ndimage.map_coordinates(which, index, order=1, mode="nearest")
+        distance: np.ndarray = ndimage.map_coordinates(which, index, order=1, mode="nearest")
+        return distance
 
 
 def _samples(shape: NodeShape) -> np.ndarray:
-    """Points of the shape [N, 3], on a grid of a seventh of its short axis."""
+    """Points within the shape, [N, 3]. They lie on a grid of a seventh of its short axis."""
     step = shape.short_axis_mm / 7
     axis = np.arange(-shape.reach_mm, shape.reach_mm + step, step)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
     return grid[shape.signed_distance(grid) <= 0]
 
 
-def _seat(rng, patient: Patient, field: Field, shape: NodeShape, spot, spread, taken: list[Node]) -> np.ndarray | None:
-    """The best of 60 random seats around a spot, or None: free of structures, in mediastinal fat, snug."""
+def _seat(
+    rng: np.random.Generator,
+    patient: Patient,
+    field: Field,
+    shape: NodeShape,
+    spot: np.ndarray,
+    spread: np.ndarray,
+    taken: list[PlacedNode],
+) -> np.ndarray | None:
+    """The best of 60 random seats around a reference point `spot`, as z, y, x of the patient, or None.
+
+    A seat lies in mediastinal fat and is free of structures and of other nodes. The best is the one nearest to both
+    a structure and the mediastinum, but for some luck.
+    """
     samples = _samples(shape)
     samples = samples[rng.permutation(len(samples))[:350]]
     best, best_score = None, np.inf
@@ -89,21 +103,25 @@ def _seat(rng, patient: Patient, field: Field, shape: NodeShape, spot, spread, t
     return best
 
 
-def _overlap(shape: NodeShape, samples: np.ndarray, centre: np.ndarray, other: Node) -> bool:
+def _overlap(shape: NodeShape, samples: np.ndarray, centre: np.ndarray, other: PlacedNode) -> bool:
+    """Whether a shape at `centre` comes as near as 0.4 mm to another node."""
     offset = centre - other.centre_mm
     if np.linalg.norm(offset) > shape.reach_mm + other.shape.reach_mm:
         return False
     return float(other.shape.signed_distance(samples + offset).min()) < 0.4
 
 
-def place_nodes(rng: np.random.Generator, patient: Patient, field: Field) -> list[Node]:
-    """5 to 25 nodes: sizes drawn first (one of at least 9 mm), large ones seated first, some in clusters."""
+def place_nodes(rng: np.random.Generator, patient: Patient, field: Field) -> list[PlacedNode]:
+    """Draw and place up to 25 nodes. At least five are drawn, one of them of 9 mm or more.
+
+    Large nodes are placed first. Some lie beside one that is there already. One that fits nowhere is left out.
+    """
     count = int(np.clip(rng.gamma(4.0, 2.9) + 2, 5, 25))
     sizes = [float(rng.uniform(9, 16)), *(draw_short_axis_mm(rng) for _ in range(count - 1))]
     names = list(STATIONS)
     weights = np.array([STATIONS[n][2] for n in names]) * rng.gamma(4.0, 1.0, len(names))
     weights /= weights.sum()
-    nodes: list[Node] = []
+    nodes: list[PlacedNode] = []
     for size in sorted(sizes, reverse=True):
         for attempt in range(14):
             shape = draw_node(rng, max(size * 0.94**attempt, min(size, 4.0)))
@@ -116,11 +134,12 @@ def place_nodes(rng: np.random.Generator, patient: Patient, field: Field) -> lis
                 spot, spread = np.array(STATIONS[station][0], float), np.array(STATIONS[station][1], float)
             seat = _seat(rng, patient, field, shape, spot, spread, nodes)
             if seat is not None:
-                nodes.append(Node(shape, seat, station, draw_node_hu(rng, patient.phase)))
+                nodes.append(PlacedNode(shape, seat, station, draw_node_hu(rng, patient.phase)))
                 break
     return nodes
 
 
 def _unplaced(patient: Patient, point_zyx: np.ndarray) -> np.ndarray:
-    """Reference (x, y, z) of a patient's point, the slow bending left aside."""
-    return point_zyx[::-1] / np.asarray(patient.scale)
+    """Reference x, y, z of a patient's point. The slow bending is not undone."""
+    reference: np.ndarray = point_zyx[::-1] / np.asarray(patient.scale)
+    return reference

@@ -1,18 +1,31 @@
-"""A scene sampled on an image grid, slab by slab so that memory stays small: ideal HU and node labels."""
+"""A scene becomes ideal HU and node labels on an image's grid. It goes slab by slab, so that memory stays small."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from phantom.paint_body import paint_couch, paint_slice
 from phantom.scene import Scene, node_box, reference_plane
-from phantom.shapes import Slab
+from phantom.shapes import Structure
+from phantom.slab import Box, Slab
 
-VOXELS_PER_SLAB = 1_500_000  # a slab's arrays stay near the cache, and memory small
+VOXELS_PER_SLAB = 1_500_000  # few enough that a slab's arrays stay near the cache
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedNode:
+    """What a slab shows of a node."""
+
+    index: int  # into the scene's nodes
+    box: Box
+    occupancy: np.ndarray  # float32, of the box
 
 
 def render(
-    scene: Scene, z_mm: np.ndarray, y_mm: np.ndarray, x_mm: np.ndarray, slice_mm: float, progress=None
+    scene: Scene, z_mm: np.ndarray, y_mm: np.ndarray, x_mm: np.ndarray, slice_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """HU float32 [Z, Y, X] averaged over each slice's thickness, and labels uint16 (1 + index into scene.nodes)."""
+    """HU float32 [Z, Y, X], averaged over each slice's thickness, and labels uint16: 1 + index into `scene.nodes`."""
     parts = max(1, round(slice_mm / 1.5))
     offsets = (np.arange(parts) + 0.5) / parts * slice_mm - slice_mm / 2
     edge = float(y_mm[1] - y_mm[0])
@@ -22,17 +35,15 @@ def render(
     for first in range(0, len(z_mm), step):
         here = z_mm[first : first + step]
         slab = Slab((here[:, None] + offsets).ravel(), y_mm, x_mm, scene.patient.pose, edge)
-        seen = paint(scene, slab)
+        seen = paint_scene(scene, slab)
         stop = first + len(here)
         hu[first:stop] = slab.hu.reshape(len(here), parts, *slab.hu.shape[1:]).mean(1)
         _label(labels[first:stop], seen, parts)
-        if progress is not None:
-            progress(stop / len(z_mm))
     return hu, labels
 
 
-def paint(scene: Scene, slab: Slab) -> list[tuple[int, tuple, np.ndarray]]:
-    """Everything onto the slab, in order; returns (node index, box, occupancy) of the nodes seen."""
+def paint_scene(scene: Scene, slab: Slab) -> list[PaintedNode]:
+    """Paint everything onto the slab, in order. Returns the nodes that it shows."""
     patient = scene.patient
     depth = _body(scene, slab)
     for s in scene.outside:
@@ -57,17 +68,18 @@ def paint(scene: Scene, slab: Slab) -> list[tuple[int, tuple, np.ndarray]]:
         occupancy = np.minimum(occupancy, 1.0 - slab.solid[box])
         texture = 4.0 * scene.texture.look(scene.texture.fine, slab.z[box[0]], slab.y[box[1]], slab.x[box[2]])
         slab.hu[box] += occupancy * (node.hu + offset + texture - before[box])
-        seen.append((i, box, occupancy))
+        seen.append(PaintedNode(i, box, occupancy))
     return seen
 
 
-def _paint_where(slab: Slab, s, where: np.ndarray, scene: Scene) -> None:
+def _paint_where(slab: Slab, s: Structure, where: np.ndarray, scene: Scene) -> None:
+    """Paint a structure only as far as `where` [Z, Y, X], from 0 to 1, says."""
     found = slab.occupancy(s)
     if found is None:
         return
     occupancy, box = found
     occupancy = occupancy * where[box]
-    value = s.hu
+    value: float | np.ndarray = s.hu
     if s.texture_hu:
         texture = scene.texture
         value = s.hu + s.texture_hu * texture.look(texture.fine, slab.z[box[0]], slab.y[box[1]], slab.x[box[2]])
@@ -75,7 +87,7 @@ def _paint_where(slab: Slab, s, where: np.ndarray, scene: Scene) -> None:
 
 
 def _body(scene: Scene, slab: Slab) -> np.ndarray:
-    """Chest wall, skin and table; returns the depth [Z, Y, X] outside the chest's inner surface."""
+    """Paint chest wall, skin and couch. Returns the depth in mm [Z, Y, X] outside the chest's inner surface."""
     depth = np.empty_like(slab.hu)
     for i, z in enumerate(slab.z):
         y, x = reference_plane(scene.patient, slab, float(z))
@@ -86,7 +98,10 @@ def _body(scene: Scene, slab: Slab) -> np.ndarray:
 
 
 def _cavity(scene: Scene, slab: Slab, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fill the chest: lung where neither mediastinum nor abdomen is. Returns the shares of lung and of abdomen."""
+    """Fill the chest. Lung lies where neither mediastinum nor abdomen does.
+
+    Returns how far lung and abdomen fill each voxel, from 0 to 1, both [Z, Y, X].
+    """
     patient, edge, texture = scene.patient, slab.edge_mm, scene.texture
     inside = np.clip(0.5 - depth / edge, 0, 1)
     pleura = upsample(scene.field.mediastinum, scene.field.axes_mm, (slab.z, slab.y, slab.x))
@@ -112,8 +127,8 @@ def _cavity(scene: Scene, slab: Slab, depth: np.ndarray) -> tuple[np.ndarray, np
     return lung, below
 
 
-def upsample(values: np.ndarray, axes_mm: tuple, wanted_mm: tuple) -> np.ndarray:
-    """Linear interpolation of [Z, Y, X] values between grids with parallel axes; the border's value beyond."""
+def upsample(values: np.ndarray, axes_mm: Sequence[np.ndarray], wanted_mm: Sequence[np.ndarray]) -> np.ndarray:
+    """Interpolate values [Z, Y, X] linearly to a grid with parallel axes. Beyond the border, its value goes on."""
     out = values
     for axis, (have, want) in enumerate(zip(axes_mm, wanted_mm, strict=True)):
         t = np.clip((want - have[0]) / (have[1] - have[0]), 0, len(have) - 1.001)
@@ -123,14 +138,18 @@ def upsample(values: np.ndarray, axes_mm: tuple, wanted_mm: tuple) -> np.ndarray
     return out
 
 
-def _label(labels: np.ndarray, seen: list, parts: int) -> None:
-    """Mark voxels of which a node fills at least half; where two do, the one that fills more."""
+def _label(labels: np.ndarray, seen: list[PaintedNode], parts: int) -> None:
+    """Mark the voxels that a node fills at least by half. Of two, the node that fills more wins.
+
+    labels: [Z, Y, X], changed in place. parts: the slices of the slab in each of them.
+    """
     best = np.full(labels.shape, 0.4999, dtype=np.float32)
-    for i, box, occupancy in seen:
-        share = np.zeros((labels.shape[0] * parts, *occupancy.shape[1:]), dtype=np.float32)
-        share[box[0]] = occupancy
-        share = share.reshape(labels.shape[0], parts, *occupancy.shape[1:]).mean(1)
-        here = (slice(None), box[1], box[2])
+    for node in seen:
+        plane = node.occupancy.shape[1:]
+        fine = np.zeros((labels.shape[0] * parts, *plane), dtype=np.float32)
+        fine[node.box[0]] = node.occupancy
+        share = fine.reshape(labels.shape[0], parts, *plane).mean(1)
+        here = (slice(None), *node.box[1:])
         more = share > best[here]
-        labels[here][more] = i + 1
+        labels[here][more] = node.index + 1
         best[here] = np.maximum(best[here], share)

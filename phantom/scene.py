@@ -1,4 +1,4 @@
-"""One patient's anatomy put together on a coarse grid: pleura, nodes and lung trees need to know each other."""
+"""One patient's anatomy, put together on a coarse grid, because pleura, nodes and lung vessels depend on each other."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,9 @@ from phantom import anatomy_bones, anatomy_lungs
 from phantom import anatomy_mediastinum as mediastinum
 from phantom.anatomy_body import ANGLES, INNER, Body
 from phantom.patient import Patient
-from phantom.place import Field, Node, place_nodes
-from phantom.shapes import Slab, Structure, polar
+from phantom.place import Field, PlacedNode, place_nodes
+from phantom.shapes import Structure, polar
+from phantom.slab import Box, Slab
 from phantom.texture import Texture
 
 COARSE_MM = 2.5
@@ -18,7 +19,7 @@ COARSE_MM = 2.5
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """All that a slice needs: structures by painting group, nodes, and the pleura as a coarse distance."""
+    """All that is needed to paint a slice. Structures are grouped by where they may be painted."""
 
     patient: Patient
     body: Body
@@ -30,13 +31,13 @@ class Scene:
     findings: list[Structure]  # only in aerated lung
     abdomen: list[Structure]  # only below the diaphragm
     mediastinum: list[Structure]
-    nodes: list[Node]
-    field: Field
+    nodes: list[PlacedNode]
+    field: Field  # coarse distances, that to the pleura among them
     effusion_mm: tuple[float, float]  # depth of pleural fluid behind the right and the left lung
 
 
 def cavity_depth(body: Body, patient: Patient, slab: Slab) -> np.ndarray:
-    """Depth [Z, Y, X] in mm outside the inner surface of the chest, negative within."""
+    """Distance [Z, Y, X] in mm outside the inner surface of the chest, negative within."""
     out = np.empty(slab.hu.shape, dtype=np.float32)
     for i, z in enumerate(slab.z):
         y, x = reference_plane(patient, slab, float(z))
@@ -52,7 +53,10 @@ def reference_plane(patient: Patient, slab: Slab, z: float) -> tuple[np.ndarray,
 
 
 def build_scene(patient: Patient, streams: dict[str, np.random.Generator]) -> Scene:
-    """Draw everything of a patient; `streams` holds one generator per part, so that parts do not disturb each other."""
+    """Draw everything of a patient.
+
+    `streams` holds one generator per part, so that a change of one part leaves the random numbers of the others alone.
+    """
     body = Body(patient, streams["body"])
     diaphragm = anatomy_lungs.Diaphragm(streams["diaphragm"])
     structures = mediastinum.mediastinal_structures(patient, streams["mediastinum"])
@@ -64,7 +68,7 @@ def build_scene(patient: Patient, streams: dict[str, np.random.Generator]) -> Sc
     floor = diaphragm.height(y, x)[None] * patient.scale[2] - coarse.z[:, None, None]  # > 0 below the diaphragm
     pleura = close_gaps(core, patient)
     axes = (coarse.z, coarse.y, coarse.x)
-    distance = signed_distance(solid)
+    distance = distance_to_mask(solid)
     barrier = np.maximum(wall, floor)
     nodes = place_nodes(streams["nodes"], patient, Field(axes, distance, pleura, barrier))
     pleura = close_gaps(core | _node_mask(coarse, patient, nodes), patient)
@@ -91,6 +95,7 @@ def build_scene(patient: Patient, streams: dict[str, np.random.Generator]) -> Sc
 
 
 def _coarse_slab(patient: Patient) -> Slab:
+    """A slab of COARSE_MM voxels around the whole chest."""
     sx, sy, sz = patient.scale
     low, high = np.array([-215 * sz, -135 * sy, -165 * sx]), np.array([135 * sz, 125 * sy, 165 * sx])
     corners = np.array([[z, y, x] for z in (low[0], high[0]) for y in (low[1], high[1]) for x in (low[2], high[2])])
@@ -102,7 +107,7 @@ def _coarse_slab(patient: Patient) -> Slab:
 def _solids(
     coarse: Slab, patient: Patient, structures: list[Structure], spine: list[Structure]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where no node may lie, and the core that the pleura wraps (without the outer hilar vessels)."""
+    """Where no node may lie, and the core that the pleura wraps, which lacks the outer vessels of the hila."""
     airways = [s for s in structures if s.name.startswith("airway")]
     for s in (*structures, *spine):
         if s.solid and s not in airways:
@@ -121,7 +126,7 @@ def _solids(
     back = (np.abs(x) < 20) & (y > 55)
     inlet = (np.abs(x) < 14 + 0.9 * (z - 50)) & (z > 50) & (y < 5 - 0.9 * np.abs(x))
     inlet = inlet | ((np.abs(x) < 22) & (z > 66))
-    # fat pads beside the heart's apex and the right atrium
+    # Fat pads lie beside the heart's apex and the right atrium.
     pad = patient.mediastinal_fat_mm * 4.0
     pads = ((x + 36) ** 2 + (y + 66) ** 2 + 0.4 * (z + 118) ** 2 < pad**2) | (
         (x - 52) ** 2 + (y + 74) ** 2 + 0.4 * (z + 122) ** 2 < pad**2
@@ -130,24 +135,29 @@ def _solids(
 
 
 def close_gaps(core: np.ndarray, patient: Patient) -> np.ndarray:
-    """Distance in mm to the mediastinal pleura, negative within: closing of the core, and a margin of fat."""
+    """Distance in mm to the mediastinal pleura, negative within. It wraps the closed core and a margin of fat."""
     reach, margin = patient.mediastinal_closing_mm, patient.mediastinal_fat_mm
     outer = ndimage.distance_transform_edt(~core, sampling=COARSE_MM).astype(np.float32)
     wide = np.stack([ndimage.binary_fill_holes(plane) for plane in outer < reach])
     inner = ndimage.distance_transform_edt(wide, sampling=COARSE_MM).astype(np.float32)
     distance = np.where(wide, reach - margin - inner, outer - margin)
-    return ndimage.gaussian_filter(distance, 0.8)
+    smooth: np.ndarray = ndimage.gaussian_filter(distance, 0.8)
+    return smooth
 
 
-def signed_distance(mask: np.ndarray) -> np.ndarray:
-    """Distance in mm to a coarse mask's surface, negative within."""
+def distance_to_mask(mask: np.ndarray) -> np.ndarray:
+    """Distance in mm to the surface of a mask of COARSE_MM voxels, negative within."""
     outside = ndimage.distance_transform_edt(~mask, sampling=COARSE_MM)
     inside = ndimage.distance_transform_edt(mask, sampling=COARSE_MM)
-    return np.where(mask, COARSE_MM / 2 - inside, outside - COARSE_MM / 2).astype(np.float32)
+    distance: np.ndarray = np.where(mask, COARSE_MM / 2 - inside, outside - COARSE_MM / 2).astype(np.float32)
+    return distance
 
 
-def node_box(slab: Slab, patient: Patient, node: Node) -> tuple[tuple[slice, slice, slice], np.ndarray] | None:
-    """Index box of the node on a slab and the box's points [Z, Y, X, 3] relative to the node's centre."""
+def node_box(slab: Slab, patient: Patient, node: PlacedNode) -> tuple[Box, np.ndarray] | None:
+    """The box of a slab that holds the node, and its points [Z, Y, X, 3] in mm relative to the node's centre.
+
+    None where the node misses the slab.
+    """
     centre = patient.pose.to_image(node.centre_mm)
     box = []
     for axis, c in zip((slab.z, slab.y, slab.x), centre, strict=True):
@@ -161,7 +171,8 @@ def node_box(slab: Slab, patient: Patient, node: Node) -> tuple[tuple[slice, sli
     return (box[0], box[1], box[2]), np.stack(grid, axis=-1).astype(np.float32)
 
 
-def _node_mask(coarse: Slab, patient: Patient, nodes: list[Node]) -> np.ndarray:
+def _node_mask(coarse: Slab, patient: Patient, nodes: list[PlacedNode]) -> np.ndarray:
+    """Where the nodes lie on the coarse slab, bool [Z, Y, X]."""
     mask = np.zeros(coarse.hu.shape, dtype=bool)
     for node in nodes:
         found = node_box(coarse, patient, node)
@@ -172,7 +183,7 @@ def _node_mask(coarse: Slab, patient: Patient, nodes: list[Node]) -> np.ndarray:
 
 
 def _lung_points(coarse: Slab, patient: Patient, lung: np.ndarray, rng: np.random.Generator) -> dict[int, np.ndarray]:
-    """Random points (patient's z, y, x) in the right (-1) and the left (1) lung."""
+    """Random points [N, 3], the patient's z, y, x in mm, in the right lung (key -1) and the left (key 1)."""
     index = np.argwhere(lung)
     if len(index) == 0:
         return {}

@@ -1,12 +1,12 @@
-"""Fine structure of tissue: periodic noise looked up by position, so that it does not depend on the grid."""
+"""Fine structure of tissue. It is noise that is looked up by position in mm, so it does not depend on the grid."""
 
 import numpy as np
 
 
 class Texture:
-    """Periodic Gaussian noise of unit variance at two scales, looked up by position (deterministic by generator)."""
+    """Periodic Gaussian noise of unit variance at two scales. The same generator gives the same noise."""
 
-    size = 96
+    size = 96  # voxels of the cube that repeats
 
     def __init__(self, rng: np.random.Generator, step_mm: float = 1.0):
         self.step_mm = step_mm
@@ -19,13 +19,15 @@ class Texture:
         f = np.fft.fftfreq(n)
         filt = np.exp(-2 * (np.pi * sigma) ** 2 * (f[:, None, None] ** 2 + f[:, None] ** 2 + f**2))
         out = np.fft.ifftn(np.fft.fftn(white) * filt).real
-        return (out / out.std()).astype(np.float32)
+        band: np.ndarray = (out / out.std()).astype(np.float32)
+        return band
 
     def look(self, which: np.ndarray, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Values [Z, Y, X] at the product of 1-D coordinates in mm."""
+        """Values [Z, Y, X] of `which` (`fine` or `lumpy`) where the 1-D coordinates z, y, x in mm cross."""
         iz, iy, ix = ((np.floor(c / self.step_mm).astype(int)) % self.size for c in (z, y, x))
-        return which[iz[:, None, None], iy[None, :, None], ix[None, None, :]]
+        values: np.ndarray = which[iz[:, None, None], iy[None, :, None], ix[None, None, :]]
+        return values
 
     def septa(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Thin sheets (0..1) where the lumpy noise changes sign, as the septa of fat."""
+        """Thin sheets like the septa of fat, from 0 to 1 [Z, Y, X]. They lie where the lumpy noise changes sign."""
         return np.exp(-((self.look(self.lumpy, z, y, x) / 0.13) ** 2))

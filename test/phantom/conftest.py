@@ -13,3 +13,9 @@ def venous() -> Phantom:
 @pytest.fixture(scope="session")
 def plain() -> Phantom:
     return make_phantom(22, phase="none", **GRID)
+
+
+@pytest.fixture(scope="session")
+def without_contrast() -> Phantom:
+    """A phantom that nodes are inserted into."""
+    return make_phantom(3, spacing_mm=(4.0, 1.6, 1.6), phase="none")

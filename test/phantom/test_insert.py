@@ -1,107 +1,19 @@
-"""Nodes inserted into a CT: where they lie, what they look like, and what stays untouched."""
+"""The command that inserts nodes into the CTs of a folder."""
 
-import dataclasses
 import json
 
 import numpy as np
-import pytest
-from scipy import ndimage
 
-from lnq.errors import ImageError
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Volume, make_affine
-from phantom import insert, make_phantom
+from phantom import insert
 
 
-@pytest.fixture(scope="module")
-def background():
-    phantom = make_phantom(3, spacing_mm=(4.0, 1.6, 1.6), phase="none")
-    return insert.study_background(phantom.ct)
-
-
-def test_nodes_are_denser_than_the_fat_they_replace_and_the_rest_is_untouched(background):
-    ct, labels, nodes = insert.insert_nodes(background, seed=5, count=8)
-    assert len(nodes) >= 4
-    assert sorted(set(np.unique(labels.array)) - {0}) == [n["label"] for n in nodes]
-    marked = labels.array > 0
-    assert (ct.array[marked].mean() - background.ct.array[marked].mean()) > 50
-    far = ndimage.distance_transform_edt(~marked, background.ct.spacing_mm) > 12
-    assert np.array_equal(ct.array[far], background.ct.array[far])
-    assert np.array_equal(ct.affine, background.ct.affine)
-
-
-def test_nodes_lie_mostly_in_fat(background):
-    _, labels, nodes = insert.insert_nodes(background, seed=6, count=8)
-    for node in nodes:
-        inside = labels.array == node["label"]
-        assert (background.smooth[inside] > insert.SOFT_HU).mean() < 0.5
-        assert (background.smooth[inside] < insert.LUNG_HU).mean() < 0.1
-
-
-def test_the_same_seed_gives_the_same_case(background):
-    first, second = (insert.insert_nodes(background, seed=7, count=4) for _ in range(2))
-    assert np.array_equal(first[0].array, second[0].array)
-    assert first[2] == second[2]
-    other = insert.insert_nodes(background, seed=8, count=4)
-    assert not np.array_equal(first[1].array, other[1].array)
-
-
-@pytest.mark.parametrize("sigma_mm", [0.5, 0.8, 1.1])
-def test_sharpness_of_a_blurred_step_is_its_sigma(sigma_mm):
-    spacing = (3.0, 0.5, 0.5)
-    array = np.full((4, 64, 128), -850.0, dtype=np.float32)
-    array[:, :, 64:] = 50.0
-    blurred = ndimage.gaussian_filter1d(array, sigma_mm / spacing[2], axis=2)
-    volume = Volume(np.rint(blurred).astype(np.int16), make_affine(spacing))
-    assert insert._edge_sigma_mm(volume) == pytest.approx(sigma_mm, rel=0.15)
-
-
-def test_noise_has_the_spread_of_the_background():
-    rng = np.random.default_rng(0)
-    array = rng.normal(40.0, 15.0, (20, 60, 60)).astype(np.int16)
-    volume = Volume(array, make_affine((2.0, 1.0, 1.0)))
-    smooth = np.full(array.shape, 40.0, dtype=np.float32)
-    centres = np.array([[10, 30, 30]])
-    made = insert.Background(volume, smooth, centres, centres, 0.5, "none")
-    noise = insert._noise(rng, made, (6, 20, 20))
-    assert noise.shape == (6, 20, 20)
-    assert noise.std() == pytest.approx(15.0, rel=0.1)
-
-
-def test_a_ct_without_lungs_is_refused():
-    array = np.full((20, 64, 64), 40, dtype=np.int16)
-    with pytest.raises(ImageError, match="nodes can only be inserted into a CT with two lungs"):
-        insert.study_background(Volume(array, make_affine((5.0, 5.0, 5.0))))
-
-
-def test_a_node_averages_through_the_slice(background):
-    """A 5 mm node in 4 mm slices: some slices hold it in part, so that occupancy takes values between 0 and 1."""
-    shape = insert.draw_node(np.random.default_rng(1), 5.0, kind="plain")
-    sharp = dataclasses.replace(background, edge_sigma_mm=0.0)
-    _, occupancy, _ = insert._render(shape, background.candidates[0], sharp)
-    per_slice = occupancy.max(axis=(1, 2))
-    assert ((per_slice > 0.05) & (per_slice < 0.95)).any()
-    volume_mm3 = occupancy.sum() * background.ct.voxel_volume_mm3
-    grid = np.stack(np.meshgrid(*[np.arange(-12, 12.1, 0.3)] * 3, indexing="ij"), axis=-1)
-    assert volume_mm3 == pytest.approx((shape.signed_distance(grid) < 0).sum() * 0.3**3, rel=0.12)
-
-
-def test_below_the_hila_nodes_lie_near_the_midline():
-    """A box between the lungs, 40 slices high: below 62 % of it from the apex, 30 mm to each side are left."""
-    between = np.zeros((40, 50, 120), bool)
-    between[:, :, 10:110] = True
-    used = insert._stations(between, column_mm=1.5)
-    columns = [np.flatnonzero(used[z].any(axis=0)) for z in range(40)]
-    assert [(c[0], c[-1]) for c in columns[20:]] == [(10, 109)] * 20
-    assert [(c[0], c[-1]) for c in columns[:14]] == [(40, 79)] * 14  # 59.5 is the middle, 20 columns are 30 mm
-
-
-def test_command_writes_cases_of_the_challenges_names(tmp_path, monkeypatch, background, capsys):
+def test_command_writes_cases_of_the_challenges_names(tmp_path, without_contrast):
     (tmp_path / "in").mkdir()
-    write_volume(background.ct, tmp_path / "in" / "chest.nii.gz")
-    arguments = ["insert", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--copies", "1", "--nodes", "6"]
-    monkeypatch.setattr("sys.argv", [*arguments, "--split", "val"])
-    assert insert.main() == 0
+    write_volume(without_contrast.ct, tmp_path / "in" / "chest.nii.gz")
+    arguments = [str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--copies", "1", "--nodes", "6"]
+    assert insert.main([*arguments, "--split", "val"]) == 0
     base = tmp_path / "out" / "lnq2023-val-9001"
     ct, seg, nodes = (read_volume(base.with_name(f"{base.name}-{part}.nrrd")) for part in ("ct", "seg", "nodes"))
     assert ct.shape == seg.shape == nodes.shape
@@ -112,15 +24,22 @@ def test_command_writes_cases_of_the_challenges_names(tmp_path, monkeypatch, bac
     assert len(info["nodes"]) == nodes.array.max()
 
 
-def test_a_name_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_name_that_is_not_there_is_refused(tmp_path, capsys):
     (tmp_path / "chest.nii.gz").touch()
-    arguments = ["insert", str(tmp_path), "-o", str(tmp_path / "out"), "--only", "chest.nii.gz", "other"]
-    monkeypatch.setattr("sys.argv", arguments)
-    assert insert.main() == 2
+    arguments = [str(tmp_path), "-o", str(tmp_path / "out"), "--only", "chest.nii.gz", "other"]
+    assert insert.main(arguments) == 2
     assert capsys.readouterr().err.strip() == f"{tmp_path} holds no CT named other"
 
 
-def test_a_folder_without_cts_is_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["insert", str(tmp_path), "-o", str(tmp_path / "out")])
-    assert insert.main() == 2
+def test_a_folder_without_cts_is_refused(tmp_path, capsys):
+    assert insert.main([str(tmp_path), "-o", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.strip() == f"{tmp_path} holds no CT to insert nodes into"
+
+
+def test_a_ct_that_cannot_be_used_is_left_out_and_said(tmp_path, capsys):
+    array = np.full((20, 64, 64), 40, dtype=np.int16)
+    write_volume(Volume(array, make_affine((5.0, 5.0, 5.0))), tmp_path / "block.nrrd")
+    assert insert.main([str(tmp_path), "-o", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said == "block.nrrd is left out: nodes can only be inserted into a CT with two lungs\n"
+    assert list((tmp_path / "out").iterdir()) == []

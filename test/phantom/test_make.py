@@ -6,6 +6,7 @@ import pytest
 from scipy import ndimage
 
 from lnq.anatomy.crop import find_crop
+from lnq.inference.spec import CropSpec
 from phantom import make_phantom
 from phantom.place import STATIONS
 
@@ -27,7 +28,7 @@ def test_same_seed_gives_the_same_phantom(small):
 def test_other_seeds_give_other_phantoms(small):
     other = make_phantom(8, **SMALL)
     assert np.mean(small.ct.array != other.ct.array) > 0.5
-    assert small.info["nodes"] != other.info["nodes"]
+    assert small.info.nodes != other.info.nodes
 
 
 def test_size_and_spacing_are_as_asked(small):
@@ -76,31 +77,31 @@ def test_blood_is_bright_with_contrast_only(plain, venous):
 
 
 def test_nodes_are_counted_described_and_soft(venous):
-    records, labels = venous.info["nodes"], venous.nodes.array
+    records, labels = venous.info.nodes, venous.nodes.array
     assert 5 <= len(records) <= 25
-    assert [r["label"] for r in records] == list(range(1, len(records) + 1)) == sorted(np.unique(labels)[1:].tolist())
-    sizes = [r["short_axis_mm"] for r in records]
+    assert [r.label for r in records] == list(range(1, len(records) + 1)) == sorted(np.unique(labels)[1:].tolist())
+    sizes = [r.short_axis_mm for r in records]
     assert min(sizes) >= 3.0 and 8.0 <= max(sizes) <= 20.0
-    assert {r["station"] for r in records} <= set(STATIONS)
+    assert {r.station for r in records} <= set(STATIONS)
     for r in records:
-        mask = labels == r["label"]
-        assert mask.sum() * venous.ct.voxel_volume_mm3 == pytest.approx(r["volume_mm3"])
+        mask = labels == r.label
+        assert mask.sum() * venous.ct.voxel_volume_mm3 == pytest.approx(r.volume_mm3)
         points = (venous.nodes.affine @ np.c_[np.argwhere(mask), np.ones(mask.sum())].T)[:3].T
-        assert np.linalg.norm(points.mean(0) - r["centre_mm"]) < 0.5 * r["short_axis_mm"] + 2.5
+        assert np.linalg.norm(points.mean(0) - r.centre_mm) < 0.5 * r.short_axis_mm + 2.5
     hu = ndimage.gaussian_filter(venous.ct.array.astype(float), (0, 0.6, 0.6))[labels > 0]
     assert 40 < np.median(hu) < 110
 
 
 def test_volumes_agree_with_the_short_axes(venous):
-    for r in venous.info["nodes"]:
-        if r["short_axis_mm"] > 8:
-            sphere = np.pi / 6 * r["short_axis_mm"] ** 3
-            assert 0.6 * sphere < r["volume_mm3"] < 6 * sphere
+    for r in venous.info.nodes:
+        if r.short_axis_mm > 8:
+            sphere = np.pi / 6 * r.short_axis_mm**3
+            assert 0.6 * sphere < r.volume_mm3 < 6 * sphere
 
 
 def test_every_node_lies_in_the_mediastinal_region(venous, plain):
     for phantom in (venous, plain):
-        crop = find_crop(phantom.ct)
+        crop = find_crop(phantom.ct, CropSpec())
         assert crop.lungs_found == 2
         nodes = phantom.nodes.array > 0
         inside = nodes[crop.box] & crop.region
@@ -109,8 +110,8 @@ def test_every_node_lies_in_the_mediastinal_region(venous, plain):
 
 def test_partial_annotation_holds_whole_nodes(venous, plain):
     for phantom in (venous, plain):
-        annotated = [r["label"] for r in phantom.info["nodes"] if r["annotated"]]
-        assert 1 <= len(annotated) < len(phantom.info["nodes"])
+        annotated = [r.label for r in phantom.info.nodes if r.annotated]
+        assert 1 <= len(annotated) < len(phantom.info.nodes)
         np.testing.assert_array_equal(phantom.partial.array, np.isin(phantom.nodes.array, annotated))
 
 

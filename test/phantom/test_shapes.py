@@ -1,18 +1,6 @@
 import numpy as np
-import pytest
 
-from phantom.shapes import Pose, Slab, Structure, aligned, ellipsoid, spline_tube
-
-
-def slab(pose: Pose | None = None) -> Slab:
-    axis = np.arange(-20.0, 20.5, 0.5)
-    return Slab(axis, axis, axis, pose or Pose(), edge_mm=0.5)
-
-
-def test_straight_tube_fills_the_volume_of_a_cylinder():
-    tube = spline_tube([(0, 0, -40), (0, 0, 40)], [6, 6])
-    occupancy, _ = slab().occupancy(Structure("tube", 100, (tube,)))
-    assert occupancy.sum() * 0.125 == pytest.approx(np.pi * 36 * 40.5, rel=0.02)
+from phantom.shapes import Pose, aligned, ellipsoid, spline_tube
 
 
 def test_tube_passes_through_its_control_points():
@@ -22,28 +10,12 @@ def test_tube_passes_through_its_control_points():
         assert np.linalg.norm(nodes - [z, y, x], axis=1).min() < 1e-9
 
 
-def test_later_structures_cover_earlier_ones():
-    s = slab()
-    s.paint(Structure("large", 50, (), (ellipsoid((0, 0, 0), (10, 10, 10)),)))
-    s.paint(Structure("small", 200, (), (ellipsoid((0, 0, 0), (4, 4, 4)),), solid=False))
-    assert s.hu[40, 40, 40] == 200 and s.hu[40, 40, 56] == 50 and s.hu[40, 40, 70] == -1000
-    assert s.solid[40, 40, 40] == 1 and s.solid[40, 40, 70] == 0
-
-
 def test_pose_moves_points_and_back():
     pose = Pose(roll_rad=0.1, shift_mm=(5.0, -3.0), lean=(0.05, -0.02))
     points = np.array([[10.0, -20.0, 30.0], [-40.0, 5.0, 0.0]])
     image = pose.to_image(points)
     y, x = pose.to_patient(image[:, 0], image[:, 1], image[:, 2])
     np.testing.assert_allclose(np.stack([image[:, 0], y, x], axis=-1), points, atol=1e-4)  # float32 mm
-
-
-def test_posed_structure_is_painted_whole():
-    pose = Pose(roll_rad=0.3, shift_mm=(4.0, 2.0), lean=(0.05, 0.05))
-    tube = spline_tube([(-9, 0, 0), (9, 0, 0)], [3, 3])
-    for p in (pose, Pose()):
-        occupancy, _ = slab(p).occupancy(Structure("tube", 100, (tube,)))
-        assert occupancy.sum() * 0.125 == pytest.approx(np.pi * 9 * 18 + 4 / 3 * np.pi * 27, rel=0.03)
 
 
 def test_aligned_lays_the_long_axis_along_the_direction():

@@ -77,8 +77,7 @@ def _make_phantoms(phantoms: PhantomSet, pixels: int, folder: Path, processes: i
 
 
 def _write_phantom(item: tuple[PhantomSet, int, Path, int]) -> None:
-    from phantom.__main__ import parse, write_one  # brings SimpleITK, which training itself does without
+    from phantom.write import write_phantom  # brings SimpleITK, which training itself does without
 
     phantoms, pixels, folder, number = item
-    options = ["--first-seed", str(phantoms.first_seed), "--split", phantoms.split, "--size", str(pixels)]
-    write_one(parse([str(folder), *options]), number - 1)
+    write_phantom(folder, phantoms.split, number, phantoms.first_seed + number - 1, size=pixels)

@@ -1,0 +1,46 @@
+"""The files of a synthetic case: names, what each holds, and in which order they appear."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lnq.image.itk import read_volume
+from lnq.image.volume import Volume, make_affine
+from phantom import make_phantom, write
+
+GRID = {"spacing_mm": (8.0, 4.0, 4.0), "size": (34, 96, 96)}
+
+
+@pytest.mark.parametrize(("split", "full"), [("train", False), ("val", True), ("test", True)])
+def test_only_training_cases_are_annotated_in_part(tmp_path, split, full):
+    write.write_phantom(tmp_path, split, 12, 40, **GRID)
+    phantom = make_phantom(40, **GRID)
+    base = tmp_path / f"lnq2023-{split}-0012"
+    ct, label, nodes = (read_volume(f"{base}{end}.nrrd").array for end in ("-ct", "-seg", "-nodes"))
+    np.testing.assert_array_equal(ct, phantom.ct.array)
+    np.testing.assert_array_equal(nodes, phantom.nodes.array)
+    np.testing.assert_array_equal(label, phantom.nodes.array > 0 if full else phantom.partial.array)
+
+
+def test_facts_tell_how_to_make_the_phantom_again(tmp_path):
+    write.write_phantom(tmp_path, "train", 1, 41, **GRID, phase="venous", full=True)
+    facts = json.loads((tmp_path / "lnq2023-train-0001-info.json").read_text())
+    assert (facts["full"], facts["seed"], facts["phase"], facts["spacing_mm"]) == (True, 41, "venous", [8.0, 4.0, 4.0])
+    labels = read_volume(tmp_path / "lnq2023-train-0001-nodes.nrrd")
+    volumes = [(labels.array == node["label"]).sum() * 128.0 for node in facts["nodes"]]  # a voxel has 8 x 4 x 4 mm
+    assert [node["volume_mm3"] for node in facts["nodes"]] == pytest.approx(volumes)
+
+
+def test_a_case_has_its_ct_last(tmp_path, monkeypatch):
+    volume = Volume(np.zeros((2, 3, 4), np.uint8), make_affine((1.0, 1.0, 1.0)))
+
+    def fail_at_ct(_volume, path):
+        if "-ct" in path.name:
+            raise OSError("no space left")
+        path.touch()
+
+    monkeypatch.setattr(write, "write_volume", fail_at_ct)
+    with pytest.raises(OSError, match="no space left"):
+        write.write_case(tmp_path, "a", volume, volume, volume, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-info.json", "a-nodes.nrrd", "a-seg.nrrd"]
