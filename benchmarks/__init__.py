@@ -1,1 +1,1 @@
-"""Yardsticks: what this project claims of its speed, measured beside the peers. One command each, see docs/speed.md."""
+"""Yardsticks for what this project claims of its speed, beside its peers. Each is a command, see docs/speed.md."""

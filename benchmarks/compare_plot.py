@@ -1,4 +1,4 @@
-"""Bars of seconds by stage, one per contender."""
+"""The picture of a comparison: a bar of seconds by stage for each contender."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.compare_table import MIB, ContenderRow
-from benchmarks.stages import STAGES
-from lnq.files import replace_atomically
+from benchmarks.compare_table import ContenderRow
+from benchmarks.output import MIB, save_figure
+from benchmarks.peers.stages import STAGES
 
-COLOURS = dict(
-    zip(STAGES, ("#bbbbbb", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#e69f00", "#cc79a7"), strict=True)
-)  # Okabe and Ito's, told apart by the colour-blind too
-CUT = 3.0  # a bar this many times the next longest is cut off
+# Okabe and Ito's colours, which the colour-blind can tell apart too.
+COLOURS = dict(zip(STAGES, ("#bbbbbb", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#e69f00", "#cc79a7"), strict=True))
+CUT = 3.0  # the longest bar is cut off where it is longer than the next by this factor
 
 
 def plot(path: Path, rows: Sequence[ContenderRow], title: str) -> None:
-    """Left the whole time, right what is spent outside the network, each with its own scale."""
+    """Draw the whole time on the left, and the time outside the network on the right, each with its own scale."""
     rows = [row for row in rows if not row.error]
     figure = Figure(figsize=(11, 1.6 + 0.5 * len(rows)), layout="constrained")
     whole, around = figure.subplots(1, 2, sharey=True)
@@ -31,12 +30,11 @@ def plot(path: Path, rows: Sequence[ContenderRow], title: str) -> None:
     handles, labels = whole.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(title)
-    with replace_atomically(path) as part:
-        figure.savefig(part, dpi=120, format="png")
+    save_figure(figure, path)
 
 
 def bars(axes: Axes, rows: Sequence[ContenderRow], stages: Sequence[str]) -> None:
-    """Stacked bars with their sums; one much longer than the others runs out of the picture, and its sum says so."""
+    """Draw stacked bars with their sums. A bar much longer than the others leaves the picture, and its sum says so."""
     sums = [sum(row.seconds.get(stage, 0.0) for stage in stages) for row in rows]
     right = limit(sums)
     left = [0.0] * len(rows)
@@ -60,6 +58,6 @@ def bars(axes: Axes, rows: Sequence[ContenderRow], stages: Sequence[str]) -> Non
 
 
 def limit(sums: Sequence[float]) -> float:
-    """How far the axis reaches: to the longest bar, or where that is far beyond the next, a little beyond the next."""
+    """How far the axis reaches: to the longest bar, or a little beyond the next where the longest is cut off."""
     longest, *others = sorted(sums, reverse=True)
     return 1.3 * others[0] if others and longest > CUT * others[0] > 0 else longest

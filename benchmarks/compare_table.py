@@ -1,8 +1,7 @@
-"""From runs to a table: medians over repeats, means over CTs, ratios to ours."""
+"""The tables of a comparison: medians over repeats, means over CTs, ratios to ours."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.judge import Verdict
-from benchmarks.peers.contender import OURS
+from benchmarks.output import MIB, markdown_table, write_csv
+from benchmarks.peers.contenders import OURS
 from benchmarks.peers.launch import ContenderRun
-from benchmarks.stages import STAGES
-from lnq.files import replace_atomically
+from benchmarks.peers.stages import STAGES
 
 Verdicts = Mapping[tuple[str, str], Verdict]  # by contender and case
-MIB = 2**20
 
 
 @dataclass(frozen=True)
 class ContenderRow:
-    """A contender on one CT, or on the mean over several."""
+    """The medians of a contender on one CT, or their means over several CTs."""
 
     contender: str
     runs: int
@@ -33,11 +31,11 @@ class ContenderRow:
     windows: float
     peak_bytes: float
     verdict: Verdict
-    error: str | None = None
+    error: str | None = None  # why one of its runs failed
 
 
 def row_of(contender: str, runs: Sequence[ContenderRun], verdict: Verdict) -> ContenderRow:
-    """Medians over the runs of one contender on one CT; a run that failed stands for all."""
+    """Medians over the runs of one contender on one CT. If a run failed, the row has its error and no figures."""
     error = next((run.error for run in runs if run.error), None)
     if error:
         return ContenderRow(contender, len(runs), math.nan, math.nan, {}, math.nan, math.nan, math.nan, verdict, error)
@@ -56,7 +54,7 @@ def row_of(contender: str, runs: Sequence[ContenderRun], verdict: Verdict) -> Co
 
 
 def mean_row(rows: Sequence[ContenderRow]) -> ContenderRow:
-    """The mean over CTs of one contender's rows; one that failed stands for all."""
+    """The mean over CTs of one contender's rows, or the first row that failed."""
     failed = next((row for row in rows if row.error), None)
     if failed:
         return failed
@@ -79,7 +77,7 @@ def mean_row(rows: Sequence[ContenderRow]) -> ContenderRow:
 
 
 def rows_of(runs: Sequence[ContenderRun], verdicts: Verdicts, case: str | None = None) -> list[ContenderRow]:
-    """A row per contender, in the order of their first runs: of one CT, or of the mean over all."""
+    """A row per contender, in the order of their first runs. None as `case` takes the mean over all CTs."""
     contenders = list(dict.fromkeys(run.contender for run in runs))
     cases = list(dict.fromkeys(run.case for run in runs)) if case is None else [case]
     table = []
@@ -90,17 +88,16 @@ def rows_of(runs: Sequence[ContenderRun], verdicts: Verdicts, case: str | None =
     return table
 
 
-def markdown(rows: Sequence[ContenderRow]) -> list[str]:
-    """The lines of a table. Columns that no contender fills are left out."""
+def comparison_table(rows: Sequence[ContenderRow]) -> list[str]:
+    """The lines of a table in Markdown. Columns that no contender fills are left out."""
     ours = next((row for row in rows if row.contender == OURS and not row.error), None)
     table = [cells(row, ours) for row in rows]
     names = [name for name in table[0] if any(line[name] for line in table)]
-    lines = ["| " + " | ".join(names) + " |", "| --- |" + " ---: |" * (len(names) - 1)]
-    return [*lines, *("| " + " | ".join(line[name] for name in names) + " |" for line in table), ""]
+    return markdown_table([name.rstrip() for name in names], ([line[name] for name in names] for line in table))
 
 
 def cells(row: ContenderRow, ours: ContenderRow | None) -> dict[str, str]:
-    """What stands in a row, by column."""
+    """The cells of a row by column. Three columns are called "to ours", so spaces tell their names apart."""
 
     def ratio(value: float, own: float) -> str:
         return "" if row is ours or row.windows == 0 else f"{value / own:.2f}"
@@ -132,18 +129,17 @@ def cells(row: ContenderRow, ours: ContenderRow | None) -> dict[str, str]:
     return entries
 
 
-def write_csv(path: Path, runs: Sequence[ContenderRun], verdicts: Verdicts) -> None:
-    """A row per run."""
+def write_runs(path: Path, runs: Sequence[ContenderRun], verdicts: Verdicts) -> None:
+    """Write a CSV with a row per run."""
     names = ("contender", "case", "repeat", "total_s", *(f"{stage}_s" for stage in STAGES))
     names += ("cpu_outside", "windows", "base_mib", "peak_mib", "difference", "dice_own", "dice_rules", "error")
-    with replace_atomically(path) as part, open(part, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        for run in runs:
-            verdict = verdicts.get((run.contender, run.case), Verdict())
-            stages = (f"{run.seconds[stage]:.3f}" if stage in run.seconds else "" for stage in STAGES)
-            judged = (verdict.difference, verdict.dice_own, verdict.dice_rules)
-            scores = ("" if math.isnan(value) else f"{value:.6f}" for value in judged)
-            memory = (f"{run.base_bytes / MIB:.1f}", f"{run.peak_bytes / MIB:.1f}")
-            start = (run.contender, run.case, run.repeat, f"{run.total_s:.3f}", *stages, f"{run.cpu_outside:.4f}")
-            writer.writerow((*start, run.windows, *memory, *scores, run.error or ""))
+    rows = []
+    for run in runs:
+        verdict = verdicts.get((run.contender, run.case), Verdict())
+        stages = (f"{run.seconds[stage]:.3f}" if stage in run.seconds else "" for stage in STAGES)
+        judged = (verdict.difference, verdict.dice_own, verdict.dice_rules)
+        scores = ("" if math.isnan(value) else f"{value:.6f}" for value in judged)
+        memory = (f"{run.base_bytes / MIB:.1f}", f"{run.peak_bytes / MIB:.1f}")
+        start = (run.contender, run.case, run.repeat, f"{run.total_s:.3f}", *stages, f"{run.cpu_outside:.4f}")
+        rows.append((*start, run.windows, *memory, *scores, run.error or ""))
+    write_csv(path, names, rows)

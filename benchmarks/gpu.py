@@ -1,15 +1,14 @@
-"""The sliding window on a GPU: this project's beside MONAI's, with the same weights, from and to arrays in memory.
+"""The sliding window on a GPU: this project's beside MONAI's with the same weights, from and to arrays in memory.
 
     python -m benchmarks.gpu --bundles model paper -o docs/results
 
-The CT is a phantom, prepared once; the contenders take turns on it in half precision. Then ours segments the whole CT,
-for the time outside the network. Writes gpu-BUNDLE.md and .csv, in which run 0 of each contender warmed it up.
+The CT is a phantom, which is prepared once. The contenders take turns on it in half precision. Then ours segments the
+whole CT, which shows the time outside the network. Writes gpu-BUNDLE.md and .csv. Run 0 of a contender warms it up.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 import time
@@ -22,12 +21,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.bundles import PAPER, find_bundle
 from benchmarks.machine import caption
-from benchmarks.peers.bundles import PAPER, find_bundle
+from benchmarks.output import MIB, markdown_table, write_csv
 from benchmarks.peers.torch_network import load_network
 from lnq import pipeline
 from lnq.errors import BundleError
-from lnq.files import replace_atomically, write_text
+from lnq.files import write_text
 from lnq.image.volume import Volume
 from lnq.inference.backends import load_model
 from lnq.inference.gpu_windows import DeviceWindows
@@ -37,42 +37,41 @@ from lnq.inference.spec import ModelSpec
 from phantom.make import make_phantom
 
 BATCHES = (1, 4, 8)  # windows at a time
-PEER_STEP = 0.5  # of the peer, which knows no region
-MIB = 2**20
+PEER_STEP = 0.5  # the peer's window step, in patches; the peer knows no region
 
 
 @dataclass(frozen=True, eq=False)
-class Image:
+class PreparedImage:
     """What all contenders get."""
 
-    array: np.ndarray  # float32 [Z, Y, X], normalised
-    region: np.ndarray  # bool
+    array: np.ndarray  # normalised, float32 [Z, Y, X]
+    region: np.ndarray  # where nodes may lie, bool [Z, Y, X]
 
 
-Contender = Callable[[Image], np.ndarray]  # -> probability of node [Z, Y, X]
+Contender = Callable[[PreparedImage], np.ndarray]  # returns the probability of node [Z, Y, X]
 
 
 @dataclass
 class GpuTimes:
-    """One contender."""
+    """What was measured of one contender."""
 
     name: str
     windows: int
-    seconds: list[float] = field(default_factory=list)  # the first is not counted: it warms up
-    peak_bytes: int = 0  # of the GPU, its network included
-    difference: float = 0.0  # mean absolute one of the probability from single precision, where windows lie
-    error: str = ""
+    seconds: list[float] = field(default_factory=list)  # of each run; the first warms up and does not count
+    peak_bytes: int = 0  # highest memory on the GPU, with the network
+    difference: float = 0.0  # mean absolute difference of the probability from single precision, where windows lie
+    error: str = ""  # why the contender cannot run
 
     @property
     def median_s(self) -> float:
-        """Of the runs that count."""
+        """Median of the runs that count."""
         return float(np.median(self.seconds[1:]))
 
 
 def ours(runner: DeviceWindows, spec: ModelSpec, step: float, use_region: bool) -> Contender:
-    """`lnq.inference.gpu_windows`."""
+    """This project's sliding window, `lnq.inference.gpu_windows`. Its warnings are raised as RuntimeError."""
 
-    def run(image: Image) -> np.ndarray:
+    def run(image: PreparedImage) -> np.ndarray:
         region = image.region if use_region else None
         probability, told = runner.sliding_window(image.array, spec.patch, step, 0, region)
         if told:
@@ -83,22 +82,23 @@ def ours(runner: DeviceWindows, spec: ModelSpec, step: float, use_region: bool) 
 
 
 def monai(network: nn.Module, spec: ModelSpec, device: str, precision: torch.dtype, batch: int) -> Contender:
-    """MONAI's SlidingWindowInferer, the image and what it puts together on the device too."""
+    """MONAI's SlidingWindowInferer, which keeps the image and the result on the device."""
     from monai.inferers import SlidingWindowInferer
 
     infer = SlidingWindowInferer(spec.patch, batch, PEER_STEP, mode="gaussian", sw_device=device, device=device)
 
-    def run(image: Image) -> np.ndarray:
-        moved = network.to(device, precision)  # the first time; later it is there
+    def run(image: PreparedImage) -> np.ndarray:
+        moved = network.to(device, precision)  # moves it in the first run alone
         with torch.inference_mode():
             logits = infer(torch.from_numpy(image.array).to(device, precision)[None, None], moved)
-            return torch.softmax(logits[0].float(), 0)[1].cpu().numpy()
+            probability: np.ndarray = torch.softmax(logits[0].float(), 0)[1].cpu().numpy()
+            return probability
 
     return run
 
 
-def contenders(bundle: Path, device: str, image: Image) -> list[tuple[GpuTimes, Contender, Contender]]:
-    """All of them, each with a network of its own, and beside it the same windows in single precision."""
+def contenders(bundle: Path, device: str, image: PreparedImage) -> list[tuple[GpuTimes, Contender, Contender]]:
+    """All contenders, each with a network of its own, and beside each one the same windows in single precision."""
     spec, _ = load_network(bundle)
     precision = torch.float16 if device == "cuda" else torch.float32
 
@@ -131,9 +131,9 @@ def contenders(bundle: Path, device: str, image: Image) -> list[tuple[GpuTimes, 
     return found
 
 
-def run(measured: GpuTimes, contender: Contender, image: Image) -> np.ndarray | None:
-    """Once more; a contender that cannot is left out from then on, with the reason."""
-    if measured.error:
+def run_once(timing: GpuTimes, contender: Contender, image: PreparedImage) -> np.ndarray | None:
+    """Run a contender once more. One that fails is left out from then on: `timing.error` says why, and None returns."""
+    if timing.error:
         return None
     held = 0
     if torch.cuda.is_available():
@@ -145,85 +145,85 @@ def run(measured: GpuTimes, contender: Contender, image: Image) -> np.ndarray | 
     try:
         probability = contender(image)
     except (RuntimeError, ValueError) as error:
-        measured.error = (str(error).splitlines() or [type(error).__name__])[0]
+        timing.error = (str(error).splitlines() or [type(error).__name__])[0]
         return None
-    measured.seconds.append(time.perf_counter() - begun)  # the result is on the CPU: all work is done
-    if torch.cuda.is_available() and not measured.peak_bytes:  # the first run, in which its network is moved, too
-        measured.peak_bytes = torch.cuda.max_memory_allocated() - held
+    timing.seconds.append(time.perf_counter() - begun)  # the result is on the CPU, so all work is done
+    if torch.cuda.is_available() and not timing.peak_bytes:  # the first run counts, for it moves the network too
+        timing.peak_bytes = torch.cuda.max_memory_allocated() - held
     return probability
 
 
-def compare(bundle: Path, device: str, image: Image, repeats: int) -> list[GpuTimes]:
-    """All contenders in turns; the first turn warms them up."""
+def take_turns(bundle: Path, device: str, image: PreparedImage, repeats: int) -> list[GpuTimes]:
+    """Run all contenders in turns. The first turn warms them up, `repeats` more count."""
     found = contenders(bundle, device, image)
     wanted = {exact: exact(image) for exact in dict.fromkeys(exact for _, _, exact in found)}
     for _ in range(repeats + 1):
-        for measured, contender, exact in found:
-            probability = run(measured, contender, image)
+        for timing, contender, exact in found:
+            probability = run_once(timing, contender, image)
             if probability is not None:
                 covered = wanted[exact] > 0
-                measured.difference = float(np.abs(probability - wanted[exact])[covered].mean())
-            said = measured.error or f"{measured.seconds[-1]:.3f} s"
-            print(f"{measured.name}: {said}", file=sys.stderr, flush=True)
-    return [measured for measured, _, _ in found]
+                timing.difference = float(np.abs(probability - wanted[exact])[covered].mean())
+            said = timing.error or f"{timing.seconds[-1]:.3f} s"
+            print(f"{timing.name}: {said}", file=sys.stderr, flush=True)
+    return [timing for timing, _, _ in found]
 
 
-def stages(bundle: Path, device: str, volume: Volume, repeats: int) -> dict[str, float]:
+def stage_seconds(bundle: Path, device: str, volume: Volume, repeats: int) -> dict[str, float]:
     """Median seconds by stage of a whole CT, from and to memory, with a model that is loaded and warm."""
     model = load_model(bundle, device)
     runs = [pipeline.segment(volume, model).seconds for _ in range(repeats + 1)][1:]
     return {stage: float(np.median([seconds[stage] for seconds in runs])) for stage in runs[0]}
 
 
-def measure(bundle: Path, device: str, volume: Volume, repeats: int) -> tuple[list[str], list[GpuTimes]]:
-    """All contenders on a CT; lines of Markdown, and the runs."""
-    image = prepared(volume, ModelSpec.load(bundle))
-    results = compare(bundle, device, image, repeats)
+def compare_windows(bundle: Path, device: str, volume: Volume, repeats: int) -> tuple[list[str], list[GpuTimes]]:
+    """Compare all contenders on a CT. Returns lines of Markdown, and what was measured."""
+    image = prepare_image(volume, ModelSpec.load(bundle))
+    results = take_turns(bundle, device, image, repeats)
     sizes = " x ".join(map(str, volume.shape)), " x ".join(map(str, image.array.shape))
     line = (
         f"A CT of {sizes[0]} voxels, {sizes[1]} as the network sees it. Medians and range of {repeats} runs, in turns:"
     )
-    return [line, "", *table(results)], results
+    return [line, "", *window_table(results)], results
 
 
 def stage_lines(seconds: dict[str, float]) -> list[str]:
-    """Lines of Markdown."""
+    """Lines of Markdown from the seconds by stage."""
     each = ", ".join(f"{stage} {value:.2f}" for stage, value in seconds.items())
     return [f"A whole CT from and to memory, ours, seconds by stage: {each}.", ""]
 
 
-def table(results: Sequence[GpuTimes]) -> list[str]:
-    """Lines of Markdown."""
-    lines = ["| | windows | s | peak MiB | difference from single precision |", "| --- | ---: | ---: | ---: | ---: |"]
+def window_table(results: Sequence[GpuTimes]) -> list[str]:
+    """Lines of Markdown: a row per contender."""
+    rows = []
     for one in results:
         if one.error:
-            lines.append(f"| {one.name} | {one.windows} | {one.error} | | |")
+            rows.append((one.name, f"{one.windows}", one.error, "", ""))
             continue
         times = f"{one.median_s:.3f} ({min(one.seconds[1:]):.3f} to {max(one.seconds[1:]):.3f})"
         peak = f"{one.peak_bytes / MIB:.0f}" if one.peak_bytes else "-"
-        lines.append(f"| {one.name} | {one.windows} | {times} | {peak} | {one.difference:.1e} |")
-    return [*lines, ""]
+        rows.append((one.name, f"{one.windows}", times, peak, f"{one.difference:.1e}"))
+    return markdown_table(("", "windows", "s", "peak MiB", "difference from single precision"), rows)
 
 
 def write(folder: Path, name: str, results: Sequence[GpuTimes], lines: Sequence[str]) -> None:
-    """Markdown, and a CSV with every run."""
+    """Write the Markdown, and a CSV with every run."""
     write_text(folder / f"{name}.md", "\n".join(lines))
-    with replace_atomically(folder / f"{name}.csv") as part, open(part, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("contender", "windows", "run", "seconds", "peak_mib"))
-        for one in results:
-            for number, seconds in enumerate(one.seconds):
-                writer.writerow((one.name, one.windows, number, f"{seconds:.4f}", f"{one.peak_bytes / MIB:.0f}"))
+    rows = (
+        (one.name, one.windows, number, f"{seconds:.4f}", f"{one.peak_bytes / MIB:.0f}")
+        for one in results
+        for number, seconds in enumerate(one.seconds)
+    )
+    write_csv(folder / f"{name}.csv", ("contender", "windows", "run", "seconds", "peak_mib"), rows)
 
 
-def prepared(volume: Volume, spec: ModelSpec) -> Image:
-    """As the pipeline hands it to the network."""
+def prepare_image(volume: Volume, spec: ModelSpec) -> PreparedImage:
+    """The CT as the pipeline hands it to the network."""
     ready = pipeline.prepare(volume, spec.spacing_mm, spec.crop)
-    return Image(normalise(ready.image.array, spec.normalisation), ready.region)
+    return PreparedImage(normalise(ready.image.array, spec.normalisation), ready.region)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """The command. Returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--bundles", nargs="+", required=True, help=f"folders of bundles, or {PAPER}: its network, random weights"
@@ -246,9 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="lnq-gpu-") as folder:
             for name in options.bundles:
                 bundle = find_bundle(name, Path(folder)).resolve()
-                lines, results = measure(bundle, device, volume, options.repeats)
-                if name != PAPER:  # what random weights mark is no case to put together
-                    lines += stage_lines(stages(bundle, options.device, volume, options.repeats))
+                lines, results = compare_windows(bundle, device, volume, options.repeats)
+                if name != PAPER:  # what random weights mark is no case to post-process
+                    lines += stage_lines(stage_seconds(bundle, options.device, volume, options.repeats))
                 head = [f"# The sliding window on a GPU: {bundle.name}", ""]
                 device_name = torch.cuda.get_device_name() if device == "cuda" else "torch on the CPU"
                 versions = {package: version(package) for package in ("torch", "monai")}

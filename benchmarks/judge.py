@@ -1,4 +1,4 @@
-"""How far a contender's result lies from ours and from the truth."""
+"""Judges a contender's result by ours and by the truth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.contender import OURS, PROBABILITY
+from benchmarks.peers.contenders import OURS, PROBABILITY
 from benchmarks.peers.launch import ContenderRun
 from lnq.archive.open import read_ct
 from lnq.image.itk import read_volume, write_volume
@@ -22,27 +22,30 @@ from lnq.pipeline import Inferred, Prepared, mark_nodes, prepare
 
 @dataclass(frozen=True)
 class Verdict:
-    """NaN where something is not there to be compared."""
+    """What a result is worth. NaN stands where there is nothing to compare with."""
 
-    difference: float = math.nan  # mean, absolute, of the probability from ours, where our windows lie
-    dice_own: float = math.nan  # of the contender's own mask
-    dice_rules: float = math.nan  # of its probability with the bundle's thresholds and rules
+    difference: float = math.nan  # mean absolute difference of the probability from ours, where our windows lie
+    dice_own: float = math.nan  # Dice of the contender's own mask
+    dice_rules: float = math.nan  # Dice of its probability with the bundle's thresholds and post-processing
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedCase:
-    """A CT, what the peers get of it, and what results are held against."""
+    """A CT that contenders segment, and what their results are judged by."""
 
     case: str
     ct: Path
-    crop: Path
+    crop: Path  # the lungs' box, which the peers get
     volume: Volume
     ready: Prepared
     truth: Volume | None  # on the CT's grid
 
     @staticmethod
     def load(ct: Path, truth: Path | None, spec: ModelSpec, folder: Path) -> JudgedCase:
-        """Read a CT and write the lungs' box of it into `folder`, uncompressed, HU below -1024 cut off."""
+        """Read a CT and write its lungs' box into `folder`, uncompressed. HU below -1024 become -1024.
+
+        Raises ValueError where `truth` has another number of voxels.
+        """
         volume = read_ct(ct)
         ready = prepare(volume, spec.spacing_mm, spec.crop)
         crop = folder / f"{stem(ct)}.nii"
@@ -53,7 +56,7 @@ class JudgedCase:
         return JudgedCase(stem(ct), ct, crop, volume, ready, nodes)
 
     def judge(self, run: ContenderRun, output: Path, ours: np.ndarray | None, spec: ModelSpec) -> Verdict:
-        """What a run left in `output`. `ours`: our probability, float32 on the box's grid."""
+        """Judge what a run left in `output`. `ours`: our probability, float32 on the box's grid."""
         if run.mask is None:
             return Verdict()
         probability = read_volume(output / PROBABILITY).array
@@ -63,7 +66,7 @@ class JudgedCase:
         if self.truth is None:
             return Verdict(difference)
         own, true = read_volume(output / run.mask).array > 0, self.truth.array > 0
-        if run.contender != OURS:  # the peers' lies on the box's grid
+        if run.contender != OURS:  # a peer's mask lies on the box's grid
             own = self.ready.orientation.undo(self.ready.crop.undo(own))
         hu = self.ready.cropped.with_array(
             resample_array_to(self.ready.image.array, self.ready.image, self.ready.cropped)

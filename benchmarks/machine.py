@@ -1,4 +1,4 @@
-"""What a result was measured on, for its caption."""
+"""The caption of a result: the command, and the machine that it ran on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lnq.inference.backends import available_cpus
 
 
 def cpu_model() -> str:
-    """The processor's name; of a system that tells none its architecture."""
+    """The processor's name, or its architecture on a system that does not tell the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -23,13 +23,15 @@ def cpu_model() -> str:
 
 
 def memory_gib() -> float:
-    """The machine's memory."""
+    """The machine's memory in GiB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
 def caption(module: str, arguments: Sequence[str] | None, versions: Mapping[str, str], device: str = "") -> list[str]:
-    """Lines of Markdown: the command, the machine, the date and the versions. `device`: what computed, where it is not
-    the CPUs alone."""
+    """Lines of Markdown: the command, the machine, the date and the versions.
+
+    arguments: of the command, None for those of this process. device: what computed, where it was not the CPU alone.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     return [
         "```",

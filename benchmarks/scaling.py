@@ -1,17 +1,16 @@
-"""Time and memory of a whole case over the CT's size, with this project's pipeline.
+"""Time and memory of this project's pipeline over the CT's size.
 
     python -m benchmarks.scaling --bundle model -o docs/results
 
-Three series from one phantom: `slices`, thinner ones of the same patient; `pixels`, finer ones; `extent`, a longer
-patient at the same spacing, stretched from head to foot. In the first two a patient stays as long and wide as he is, so
-the network sees the same and its time should not grow; in the third all should grow in proportion. Each CT goes through
-a process of its own, file to file. Writes scaling-BUNDLE.csv, .md and .png.
+Three series are made from one phantom. `slices` has thinner slices of the same patient, `pixels` has finer pixels, and
+`extent` has a patient who is stretched from head to foot at the same spacing. In the first two series the network sees
+the same, so its time should not grow. In the third, all should grow in proportion. Each CT has a process of its own,
+file to file. Writes scaling-BUNDLE.csv, .md and .png.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.bundles import add_arguments, find_bundle
 from benchmarks.machine import caption
-from benchmarks.peers.bundles import PAPER, find_bundle
-from benchmarks.peers.contender import OURS
+from benchmarks.output import MIB, markdown_table, save_figure, write_csv
+from benchmarks.peers.contenders import OURS
 from benchmarks.peers.launch import ContenderRun, launch
-from benchmarks.stages import ContenderJob
-from lnq.files import replace_atomically, write_text
+from benchmarks.peers.stages import ContenderJob
+from lnq.files import write_text
 from lnq.image.itk import write_volume
 from lnq.image.resample import resample_array_to
 from lnq.image.volume import Volume, make_affine
@@ -34,22 +34,21 @@ from phantom.make import make_phantom
 SLICES = (50, 100, 200, 400, 800)
 PIXELS = (256, 512, 768, 1024)
 STRETCHES = (1, 2, 4, 8)
-STANDARD = (100, 512)  # slices and pixels of the other series
-MIB = 2**20
+STANDARD = (100, 512)  # slices, and pixels of a side, where a series does not vary them
 
 
 @dataclass(frozen=True)
 class SeriesSize:
-    """One CT of a series."""
+    """The size of one CT of a series."""
 
     series: str
     slices: int
-    pixels: int
-    stretch: int = 1  # how much longer the patient is than he was
+    pixels: int  # of a side
+    stretch: int = 1  # how many times longer the patient is than the phantom
 
     @property
     def input_bytes(self) -> int:
-        """Of the CT as int16."""
+        """Bytes of the CT as int16."""
         return 2 * self.slices * self.pixels**2
 
 
@@ -68,19 +67,19 @@ class SizeMedians:
 
     @property
     def memory_ratio(self) -> float:
-        """Peak memory above that of the program with its model, in sizes of the input."""
+        """How many times the input's size the peak memory lies above that of the program with its model."""
         return (self.peak_bytes - self.base_bytes) / self.size.input_bytes
 
 
 def sizes(slices: Sequence[int], pixels: Sequence[int], stretches: Sequence[int]) -> Iterator[SeriesSize]:
-    """All CTs of the three series."""
+    """The sizes of all CTs of the three series."""
     yield from (SeriesSize("slices", n, STANDARD[1]) for n in slices)
     yield from (SeriesSize("pixels", STANDARD[0], n) for n in pixels)
     yield from (SeriesSize("extent", STANDARD[0] * n, STANDARD[1] // 2, n) for n in stretches)
 
 
 def resized(volume: Volume, size: SeriesSize) -> Volume:
-    """The CT on another grid over the same extent, int16, interpolated linearly; then the stretch, by the spacing."""
+    """The CT, int16, interpolated linearly on another grid of the same extent. The stretch only alters the spacing."""
     shape = (size.slices, size.pixels, size.pixels)
     scale = [n / m for n, m in zip(volume.shape, shape, strict=True)]
     origin = [float(v) for v in volume.affine @ [*((s - 1) / 2 for s in scale), 1.0]][:3]
@@ -90,8 +89,8 @@ def resized(volume: Volume, size: SeriesSize) -> Volume:
     return Volume(array, make_affine([spacing[0] * size.stretch, *spacing[1:]], origin, volume.direction))
 
 
-def measured(size: SeriesSize, runs: Sequence[ContenderRun]) -> SizeMedians:
-    """Medians. Raises ValueError where a run failed."""
+def medians(size: SeriesSize, runs: Sequence[ContenderRun]) -> SizeMedians:
+    """Medians over the runs of a size. Raises ValueError where a run failed."""
     for run in runs:
         if run.error:
             raise ValueError(f"{size} failed: {run.error}")
@@ -105,24 +104,30 @@ def measured(size: SeriesSize, runs: Sequence[ContenderRun]) -> SizeMedians:
     return SizeMedians(size, *(float(np.median(column)) for column in columns))
 
 
-def table(results: Sequence[SizeMedians]) -> list[str]:
-    """Lines of Markdown."""
-    lines = [
-        "| series | voxels | input MiB | total s | without start s | network s | CPU time outside it | windows "
-        "| peak MiB | above the program, in inputs |",
-        "| --- |" + " ---: |" * 9,
-    ]
+def size_table(results: Sequence[SizeMedians]) -> list[str]:
+    """Lines of Markdown: a row per size."""
+    head = (
+        "series",
+        "voxels",
+        "input MiB",
+        "total s",
+        "without start s",
+        "network s",
+        "CPU time outside it",
+        "windows",
+    )
+    rows = []
     for one in results:
         size = one.size
         voxels = f"{size.slices} x {size.pixels} x {size.pixels}"
-        times = f"{one.total_s:.2f} | {one.work_s:.2f} | {one.network_s:.2f} | {one.cpu_outside:.0%}"
-        memory = f"{one.windows:.0f} | {one.peak_bytes / MIB:.0f} | {one.memory_ratio:.2f}"
-        lines.append(f"| {size.series} | {voxels} | {size.input_bytes / MIB:.0f} | {times} | {memory} |")
-    return [*lines, ""]
+        times = (f"{one.total_s:.2f}", f"{one.work_s:.2f}", f"{one.network_s:.2f}", f"{one.cpu_outside:.0%}")
+        memory = (f"{one.windows:.0f}", f"{one.peak_bytes / MIB:.0f}", f"{one.memory_ratio:.2f}")
+        rows.append((size.series, voxels, f"{size.input_bytes / MIB:.0f}", *times, *memory))
+    return markdown_table((*head, "windows", "peak MiB", "above the program, in inputs"), rows)
 
 
 def slopes(results: Sequence[SizeMedians]) -> list[str]:
-    """What each further MiB of input costs in a series, by straight lines through its points."""
+    """Lines of Markdown: what each further MiB of input costs in a series, by straight lines through its points."""
     lines = []
     for series in dict.fromkeys(one.size.series for one in results):
         own = [one for one in results if one.size.series == series]
@@ -140,23 +145,23 @@ def slopes(results: Sequence[SizeMedians]) -> list[str]:
 
 
 def write(folder: Path, name: str, results: Sequence[SizeMedians], head: Sequence[str]) -> None:
-    """CSV, Markdown and picture."""
-    with replace_atomically(folder / f"{name}.csv") as part, open(part, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        columns, seconds = ("slices", "pixels", "input_mib"), ("total_s", "work_s", "network_s")
-        writer.writerow(("series", *columns, *seconds, "cpu_outside", "windows", "base_mib", "peak_mib"))
-        for one in results:
-            size = one.size
-            times = (f"{value:.3f}" for value in (one.total_s, one.work_s, one.network_s))
-            memory = (f"{value / MIB:.1f}" for value in (one.base_bytes, one.peak_bytes))
-            start = (size.series, size.slices, size.pixels, f"{size.input_bytes / MIB:.1f}")
-            writer.writerow((*start, *times, f"{one.cpu_outside:.4f}", round(one.windows), *memory))
-    write_text(folder / f"{name}.md", "\n".join([*head, *table(results), *slopes(results)]))
+    """Write CSV, Markdown and picture. `head`: first lines of the Markdown."""
+    columns, seconds = ("slices", "pixels", "input_mib"), ("total_s", "work_s", "network_s")
+    rows = []
+    for one in results:
+        size = one.size
+        times = (f"{value:.3f}" for value in (one.total_s, one.work_s, one.network_s))
+        memory = (f"{value / MIB:.1f}" for value in (one.base_bytes, one.peak_bytes))
+        start = (size.series, size.slices, size.pixels, f"{size.input_bytes / MIB:.1f}")
+        rows.append((*start, *times, f"{one.cpu_outside:.4f}", round(one.windows), *memory))
+    columns_after = ("cpu_outside", "windows", "base_mib", "peak_mib")
+    write_csv(folder / f"{name}.csv", ("series", *columns, *seconds, *columns_after), rows)
+    write_text(folder / f"{name}.md", "\n".join([*head, *size_table(results), *slopes(results)]))
     plot(folder / f"{name}.png", results)
 
 
 def plot(path: Path, results: Sequence[SizeMedians]) -> None:
-    """Seconds after the start, and memory, over the input's size, one line per series."""
+    """Draw seconds without the start, and memory, over the input's size, with a line per series."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -174,15 +179,13 @@ def plot(path: Path, results: Sequence[SizeMedians]) -> None:
     memory.set(xlabel="CT as int16, MiB", ylabel="peak memory, MiB", xlim=(0, None), ylim=(0, None))
     times.legend(frameon=False)
     memory.legend(frameon=False)
-    with replace_atomically(path) as part:
-        figure.savefig(part, dpi=120, format="png")
+    save_figure(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """The command. Returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", required=True, help=f"a bundle's folder, or {PAPER}: its network, random weights")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    add_arguments(parser)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=9000, help="of the phantom")
     parser.add_argument("--slices", type=int, nargs="*", default=list(SLICES))
@@ -201,9 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 write_volume(resized(phantom, size), ct, compress=False)
                 job = ContenderJob(bundle, ct, ct, folder / "output")
                 runs = [launch(OURS, size.series, repeat, job) for repeat in range(1, options.repeats + 1)]
-                results.append(measured(size, runs))
+                results.append(medians(size, runs))
                 versions |= runs[0].versions
-                print(table(results)[-2], file=sys.stderr)
+                print(size_table(results)[-2], file=sys.stderr)
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

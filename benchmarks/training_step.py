@@ -1,14 +1,13 @@
-"""Seconds and memory of a training step on this machine's device, and what they go to.
+"""Time and memory of a training step on this machine's device, and what the time is spent on.
 
     python -m benchmarks.training_step --preset paper --data PREPARED -o docs/results
 
-Runs the real loop of `training.finetune` and `training.pretrain`, its loader included, for some steps with each way to
-run the network. Writes training-step-PRESET.md and .csv.
+The real loop of fine-tuning and pre-training, with its loader, takes some steps with each way to run the network.
+Writes training-step-PRESET.md and .csv.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import re
 import sys
@@ -24,7 +23,8 @@ import torch
 import tyro
 
 from benchmarks.machine import caption
-from lnq.files import replace_atomically, write_text
+from benchmarks.output import MIB, markdown_table, write_csv
+from lnq.files import write_text
 from training.command import STOPPED
 from training.config import COMPACT, Config, ConfigArguments, Stage, parse
 from training.engine import loop
@@ -32,12 +32,14 @@ from training.engine.finetune import finetune
 from training.engine.machine import environment
 from training.engine.pretrain import pretrain
 
+# Ways to run the network, as changes of the configuration.
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "channels-last": {"channels_last": True},
     "compile": {"compile": True},
     "compile, channels-last": {"compile": True, "channels_last": True},
 }
+# What a kernel is for: the first kind counts whose pattern is found in the kernel's name in lower case.
 KINDS = {
     "fused by the compiler": r"^triton_",
     "optimiser, clipping and averaged weights": r"multi_tensor|foreach",
@@ -45,10 +47,8 @@ KINDS = {
     "convolutions": r"conv|gemm|cutlass|xmma|wgrad|dgrad|fprop|implicit|nvjet",
     "norms": r"norm|welford",
 }
-"""What a kernel is for, by the first pattern that its name, in lower case, has."""
-REST = "other elementwise and sums"
-PROFILED = 5  # steps, after the timed ones
-MIB = 2**20
+REST = "other elementwise and sums"  # the kind of all other kernels
+PROFILED = 5  # steps that are profiled, after the timed ones
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class TrainingStep:
 
     data: Path  # folder that training.prepare wrote
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    steps: int = 50  # that are timed, at least 1
-    warm_up: int = 15  # before them: loader, compiler and the choice of convolutions
+    steps: int = 50  # timed steps, at least 1
+    warm_up: int = 15  # steps before them, in which loader and compiler start and convolutions are chosen
     ways: tuple[str, ...] = tuple(WAYS)
     stages: tuple[Literal["finetune", "pretrain"], ...] = ("finetune", "pretrain")
     preset: str = "compact"  # paper, compact or tiny
@@ -67,20 +67,20 @@ class TrainingStep:
 
 @dataclass
 class TimedSteps:
-    """Some steps of one stage run one way."""
+    """What was measured of some steps of one stage with one way to run the network."""
 
     stage: str
     way: str
-    ms: list[float] = field(default_factory=list)  # of each step, from the start of one to that of the next
-    waited_ms: list[float] = field(default_factory=list)  # of it, for the loader
+    ms: list[float] = field(default_factory=list)  # from the start of each step to that of the next
+    waited_ms: list[float] = field(default_factory=list)  # the part of `ms` that was spent waiting for the loader
     start_s: float = 0.0  # from the first step to the end of the warm-up
-    peak_bytes: int = 0  # of the device; 0 on a CPU, whose process remembers what it took before
-    kernels_ms: dict[str, float] = field(default_factory=dict)  # per step, of the profiled ones, by name
-    error: str = ""
+    peak_bytes: int = 0  # highest memory on the device; 0 on a CPU, where earlier runs would count too
+    kernels_ms: dict[str, float] = field(default_factory=dict)  # per profiled step, by the kernel's name
+    error: str = ""  # why the steps could not be run
 
     @property
     def step_ms(self) -> float:
-        """Mean over the timed steps: what counts in a long run."""
+        """Mean over the timed steps, which is what counts in a long run."""
         return sum(self.ms) / len(self.ms)
 
     @property
@@ -89,7 +89,7 @@ class TimedSteps:
         return sum(self.waited_ms) / sum(self.ms)
 
     def by_kind(self) -> dict[str, float]:
-        """Milliseconds per step of the device's kernels, by what they are for."""
+        """Milliseconds per step that the device's kernels take, by what they are for."""
         kinds = dict.fromkeys([*KINDS, REST], 0.0)
         for name, ms in self.kernels_ms.items():
             kinds[kind_of(name)] += ms
@@ -103,13 +103,13 @@ def kind_of(kernel: str) -> str:
 
 
 class Stopwatch:
-    """Takes the place of the loop's `_step`: times it, profiles some steps, and leaves what it found.
+    """Takes the place of the loop's `_step`: it calls it, times it and profiles some steps.
 
     The loop saves a checkpoint after its last step, so one more step follows those that are profiled.
     """
 
-    def __init__(self, measured: TimedSteps, warm_up: int, steps: int) -> None:
-        self.measured, self.first, self.last = measured, warm_up, warm_up + steps
+    def __init__(self, timing: TimedSteps, warm_up: int, steps: int) -> None:
+        self.timing, self.first, self.last = timing, warm_up, warm_up + steps
         self.end = self.last + PROFILED
         self._step, self._begun, self._waited = loop._step, 0.0, 0.0
         self._profile: Any = None
@@ -117,18 +117,18 @@ class Stopwatch:
     def __call__(self, run: Any, state: Any, fabric: Any, model: Any, stepper: Any, batches: Any, step: Any) -> None:
         number, cuda = state.step, fabric.device.type == "cuda"
         if number in (0, self.first, self.last, self.end) and cuda:
-            torch.cuda.synchronize()  # else what was asked for before would count as work of the steps that follow
+            torch.cuda.synchronize()  # else work of earlier steps would count as that of the steps that follow
         now = time.perf_counter()
         if number == 0:
             self._zero = now
         elif number == self.first:
-            self.measured.start_s = now - self._zero
+            self.timing.start_s = now - self._zero
         elif number <= self.last:
             if number > self.first:
-                self.measured.ms.append(1000 * (now - self._begun))
-                self.measured.waited_ms.append(1000 * self._waited)
+                self.timing.ms.append(1000 * (now - self._begun))
+                self.timing.waited_ms.append(1000 * self._waited)
             if number == self.last:
-                self.measured.peak_bytes = torch.cuda.max_memory_allocated() if cuda else 0
+                self.timing.peak_bytes = torch.cuda.max_memory_allocated() if cuda else 0
                 self._profile = _profiler(cuda)
                 self._profile.start()
         elif number == self.end:
@@ -147,7 +147,7 @@ class Stopwatch:
         for event in self._profile.key_averages():
             own_us = event.self_device_time_total if cuda else event.self_cpu_time_total
             if own_us and not event.is_user_annotation and (event.device_type.name == "CUDA") == cuda:
-                self.measured.kernels_ms[event.key] = own_us / 1000 / PROFILED
+                self.timing.kernels_ms[event.key] = own_us / 1000 / PROFILED
 
 
 def _profiler(cuda: bool) -> Any:
@@ -155,9 +155,9 @@ def _profiler(cuda: bool) -> Any:
     return torch.profiler.profile(activities=[activities.CPU, *([activities.CUDA] if cuda else [])])
 
 
-def measure(command: TrainingStep, stage_name: str, way: str) -> TimedSteps:
-    """Run a stage one way; where it cannot be run, `error` says why. Raises KeyboardInterrupt where it was stopped."""
-    measured = TimedSteps(stage_name, way)
+def time_steps(command: TrainingStep, stage_name: str, way: str) -> TimedSteps:
+    """Run a stage one way. If it fails, `error` says why. Raises KeyboardInterrupt where it was stopped."""
+    timing = TimedSteps(stage_name, way)
     iterations = command.warm_up + command.steps + PROFILED + 1
     stage: Stage = dataclasses.replace(getattr(command.config, stage_name), epochs=1, iterations=iterations)
     changes = {stage_name: stage, "picture_every": 0, **WAYS[way]}
@@ -166,56 +166,52 @@ def measure(command: TrainingStep, stage_name: str, way: str) -> TimedSteps:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     torch.compiler.reset()
-    stopwatch = Stopwatch(measured, command.warm_up, command.steps)
+    stopwatch = Stopwatch(timing, command.warm_up, command.steps)
     with tempfile.TemporaryDirectory(prefix="lnq-step-") as folder, patch.object(loop, "_step", stopwatch):
         try:
             if not (finetune if stage_name == "finetune" else pretrain)(command.data, Path(folder), config):
                 raise KeyboardInterrupt
         except (RuntimeError, torch.OutOfMemoryError) as error:
-            measured.error = (str(error).splitlines() or [type(error).__name__])[0]
-    return measured
+            timing.error = (str(error).splitlines() or [type(error).__name__])[0]
+    return timing
 
 
-def table(results: Sequence[TimedSteps]) -> list[str]:
-    """Lines of Markdown."""
-    head = "| stage | network | ms a step | of it waiting for the loader | peak MiB | warm-up s |"
-    lines = [head, "| --- | --- | ---: | ---: | ---: | ---: |"]
+def step_table(results: Sequence[TimedSteps]) -> list[str]:
+    """Lines of Markdown: a row per stage and way."""
+    rows = []
     for one in results:
         if one.error:
-            lines.append(f"| {one.stage} | {one.way} | {one.error} | | | |")
+            rows.append((one.stage, one.way, one.error, "", "", ""))
             continue
-        times = f"{one.step_ms:.1f} | {one.waiting:.1%}"
         peak = f"{one.peak_bytes / MIB:.0f}" if one.peak_bytes else "-"
-        lines.append(f"| {one.stage} | {one.way} | {times} | {peak} | {one.start_s:.1f} |")
-    return [*lines, ""]
+        rows.append((one.stage, one.way, f"{one.step_ms:.1f}", f"{one.waiting:.1%}", peak, f"{one.start_s:.1f}"))
+    head = ("stage", "network", "ms a step", "of it waiting for the loader", "peak MiB", "warm-up s")
+    return markdown_table(head, rows, left=2)
 
 
 def profile_table(results: Sequence[TimedSteps]) -> list[str]:
     """Lines of Markdown: a column per run, a row per kind of kernel."""
     done = [one for one in results if not one.error]
-    heads = [f"{one.stage}, {one.way}" for one in done]
-    lines = ["| ms a step | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(done)]
     kinds = [one.by_kind() for one in done]
-    for kind in [*KINDS, REST]:
-        lines.append(f"| {kind} | " + " | ".join(f"{own[kind]:.1f}" for own in kinds) + " |")
-    lines.append("| all kernels | " + " | ".join(f"{sum(own.values()):.1f}" for own in kinds) + " |")
-    return [*lines, ""]
+    rows = [(kind, *(f"{own[kind]:.1f}" for own in kinds)) for kind in [*KINDS, REST]]
+    rows.append(("all kernels", *(f"{sum(own.values()):.1f}" for own in kinds)))
+    return markdown_table(("ms a step", *(f"{one.stage}, {one.way}" for one in done)), rows)
 
 
 def write(folder: Path, name: str, results: Sequence[TimedSteps], head: Sequence[str]) -> None:
-    """Markdown, and a CSV with each run's longest kernels."""
-    text = [*head, *table(results), f"What the device does, from a profile of {PROFILED} further steps:", ""]
+    """Write the Markdown, and a CSV with each run's longest kernels. `head`: first lines of the Markdown."""
+    text = [*head, *step_table(results), f"What the device does, from a profile of {PROFILED} further steps:", ""]
     write_text(folder / f"{name}.md", "\n".join([*text, *profile_table(results)]))
-    with replace_atomically(folder / f"{name}.csv") as part, open(part, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("stage", "network", "kernel", "kind", "ms_a_step"))
-        for one in results:
-            longest = sorted(one.kernels_ms.items(), key=lambda item: -item[1])[:20]
-            writer.writerows((one.stage, one.way, name[:120], kind_of(name), f"{ms:.3f}") for name, ms in longest)
+    rows = (
+        (one.stage, one.way, kernel[:120], kind_of(kernel), f"{ms:.3f}")
+        for one in results
+        for kernel, ms in sorted(one.kernels_ms.items(), key=lambda item: -item[1])[:20]
+    )
+    write_csv(folder / f"{name}.csv", ("stage", "network", "kernel", "kind", "ms_a_step"), rows)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """The command. Returns its exit status."""
     command = parse(TrainingStep, arguments)
     unknown = [way for way in command.ways if way not in WAYS]
     if unknown or min(command.steps, command.warm_up) < 1:
@@ -231,8 +227,8 @@ def main(arguments: list[str] | None = None) -> int:
         command.output.mkdir(parents=True, exist_ok=True)
         for stage in command.stages:
             for way in command.ways:
-                results.append(measure(command, stage, way))
-                print(table(results)[-2], file=sys.stderr, flush=True)
+                results.append(time_steps(command, stage, way))
+                print(step_table(results)[-2], file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         return STOPPED
     except (ValueError, OSError) as error:

@@ -1,15 +1,14 @@
-"""Dice over time for several window steps and mirrorings, with the shipped weights: which the bundle should have.
+"""Dice and time for several window steps and mirrorings, by which the bundle's own are chosen.
 
     python -m benchmarks.windows data/tune -o docs/results
 
-Every step with the bundle's mirroring, and every mirroring with the bundle's step; they take turns on each CT. Writes
-windows.csv, a row per CT and setting, and windows.png, and prints means.
+Every step is tried with the bundle's mirroring, and every mirroring with the bundle's step. The settings take turns on
+each CT. Writes windows.csv with a row per CT and setting, writes windows.png, and prints means.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.output import save_figure, write_csv
 from lnq.errors import BundleError
-from lnq.files import replace_atomically
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.backends import Model, load_model
@@ -37,25 +36,25 @@ Setting = tuple[float, int]  # step and mirroring
 
 @dataclasses.dataclass(frozen=True)
 class SettingRun:
-    """One CT with one setting."""
+    """One CT segmented with one setting."""
 
     case: str
     setting: Setting
-    passes: int  # windows, each as often as it is run
+    passes: int  # windows that the network ran; a mirrored one counts each time
     network_s: float
     result: CaseResult
 
 
 def settings_of(spec: ModelSpec, steps: Sequence[float], mirrorings: Sequence[int]) -> list[Setting]:
-    """Those to be tried, each once."""
+    """The settings that are tried, each once."""
     own = [(step, spec.mirror) for step in steps]
     return list(dict.fromkeys([*own, *((spec.window_step, mirror) for mirror in mirrorings)]))
 
 
-def run_case(
+def run_settings(
     case: str, volume: Volume, instances: Volume, model: Model, settings: Sequence[Setting]
 ) -> list[SettingRun]:
-    """A CT with every setting."""
+    """Segment and score a CT with every setting."""
     runs = []
     for step, mirror in settings:
         visited = 0
@@ -73,8 +72,8 @@ def run_case(
     return runs
 
 
-def of_setting(runs: Sequence[SettingRun], setting: Setting) -> dict[str, float]:
-    """Means over CTs, as `training.evaluate` counts."""
+def means_of(runs: Sequence[SettingRun], setting: Setting) -> dict[str, float]:
+    """Means over CTs of the runs with one setting, as `training.evaluate` takes them."""
     own = [run for run in runs if run.setting == setting]
     means: dict[str, Any] = {
         "step": setting[0],
@@ -88,22 +87,21 @@ def of_setting(runs: Sequence[SettingRun], setting: Setting) -> dict[str, float]
 
 
 def write(folder: Path, runs: Sequence[SettingRun], table: Sequence[dict[str, float]]) -> None:
-    """The table of runs and the picture."""
+    """Write the table of runs and the picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replace_atomically(folder / "windows.csv") as part, open(part, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        columns = ("case", "step", "mirror", "passes", "network_s", "dice", "assd_mm", "large_nodes", "large_found")
-        writer.writerow((*columns, "nodes", "nodes_found", "components", "false_components"))
-        for run in runs:
-            r = run.result
-            scores = (f"{run.network_s:.3f}", f"{r.dice:.4f}", f"{r.assd_mm:.3f}", r.large_nodes, r.large_found)
-            counts = (r.nodes, sum(node.found for node in r.node_results), r.components, r.false_components)
-            writer.writerow((run.case, *run.setting, run.passes, *scores, *counts))
+    columns = ("case", "step", "mirror", "passes", "network_s", "dice", "assd_mm", "large_nodes", "large_found")
+    rows = []
+    for run in runs:
+        r = run.result
+        scores = (f"{run.network_s:.3f}", f"{r.dice:.4f}", f"{r.assd_mm:.3f}", r.large_nodes, r.large_found)
+        counts = (r.nodes, sum(node.found for node in r.node_results), r.components, r.false_components)
+        rows.append((run.case, *run.setting, run.passes, *scores, *counts))
+    write_csv(folder / "windows.csv", (*columns, "nodes", "nodes_found", "components", "false_components"), rows)
     plot(folder / "windows.png", table)
 
 
 def plot(path: Path, table: Sequence[dict[str, float]]) -> None:
-    """Dice over the network's seconds: a line over the steps of each mirroring, and one over the mirrorings."""
+    """Draw Dice over the network's seconds: a line through the steps, and one through the mirrorings."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -111,7 +109,7 @@ def plot(path: Path, table: Sequence[dict[str, float]]) -> None:
     for fixed, other in (("mirror", "step"), ("step", "mirror")):
         for value in dict.fromkeys(row[fixed] for row in table):
             own = sorted((row for row in table if row[fixed] == value), key=lambda row: row[other])
-            if len(own) == 1 < len(table):  # a point of the other line
+            if len(own) == 1 < len(table):  # a single point belongs to the other line
                 continue
             places = [row["network_s"] for row in own], [row["mean_dice"] for row in own]
             (line,) = axes.plot(*places, marker="o", label=f"{fixed} {value:g}, points: {other}")
@@ -124,12 +122,11 @@ def plot(path: Path, table: Sequence[dict[str, float]]) -> None:
     axes.set_xlim(0, 1.05 * max(row["network_s"] for row in table))
     if axes.lines:
         axes.legend(frameon=False)
-    with replace_atomically(path) as part:
-        figure.savefig(part, dpi=120, format="png")
+    save_figure(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """The command. Returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.windows", description=__doc__.splitlines()[0])
     parser.add_argument("sources", type=Path, nargs="+", help="folders with <case>-ct and <case>-nodes or -seg")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -148,8 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for truth in track(truths, console=Console(stderr=True)):
         assert truth.ct is not None  # find_truths asks for one
-        runs += run_case(truth.case, read_volume(truth.ct), read_instances(truth.path), model, settings)
-    table = [of_setting(runs, setting) for setting in settings]
+        runs += run_settings(truth.case, read_volume(truth.ct), read_instances(truth.path), model, settings)
+    table = [means_of(runs, setting) for setting in settings]
     write(options.output, runs, table)
     shown = Table(*table[0])
     for row in table:

@@ -1,4 +1,4 @@
-"""Start a contender in a process of its own, and take what it measured."""
+"""Starts a contender in a process of its own and reads what it measured."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.contender import CONTENDERS, MEASURED, PEERS
-from benchmarks.stages import ContenderJob
+from benchmarks.peers.contenders import CONTENDERS, MEASURED, PEERS
+from benchmarks.peers.stages import ContenderJob
 
-MALLOC = "+malloc"  # at the end of a peer's name: with the settings below
+MALLOC = "+malloc"  # at the end of a peer's name, asks for MALLOC_SETTINGS
+# glibc keeps freed memory. torch on a CPU is up to 1.8 x faster with it, because it allocates each layer's output anew.
 MALLOC_SETTINGS = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "268435456",
-}  # glibc keeps freed memory: torch on a CPU is up to 1.8 x faster, for it asks for each layer's output anew
+}
 
 
 @dataclass(frozen=True)
 class ContenderRun:
-    """One contender on one CT, once."""
+    """What one contender measured on one CT, once."""
 
     contender: str
     case: str
@@ -38,16 +39,16 @@ class ContenderRun:
     peak_bytes: int = 0
     mask: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
-    error: str | None = None  # a sentence; then nothing else counts
+    error: str | None = None  # why the run failed, as one sentence; then no figure counts
 
     @property
     def work_s(self) -> float:
-        """Without the start."""
+        """Seconds without the start."""
         return self.total_s - self.seconds.get("start", 0.0)
 
 
 def check_name(name: str) -> str:
-    """The contender without its suffix. Raises ValueError for an unknown one, and where one of no peer's has it."""
+    """A contender's name without MALLOC. Raises ValueError for an unknown one, and for MALLOC where it is no peer."""
     plain = name.removesuffix(MALLOC)
     if plain not in CONTENDERS:
         raise ValueError(f"A contender is one of {', '.join(CONTENDERS)}, not {plain!r}")
@@ -57,11 +58,11 @@ def check_name(name: str) -> str:
 
 
 def launch(name: str, case: str, repeat: int, job: ContenderJob, timeout_s: float = 7200.0) -> ContenderRun:
-    """A run; one that failed tells why in its `error`."""
+    """Run a contender once. A run that failed says why in its `error`. Raises ValueError as `check_name` does."""
     plain = check_name(name)
     environment = os.environ | (MALLOC_SETTINGS if name != plain else {})
     files = ("--bundle", job.bundle, "--ct", job.ct, "--crop", job.crop, "--output", job.output)
-    command = [sys.executable, "-m", "benchmarks.peers.contender", plain, *map(str, files)]
+    command = [sys.executable, "-m", "benchmarks.peers", plain, *map(str, files)]
     command += ["--started", repr(time.monotonic())]
     try:
         root = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""This project's own pipeline, from the whole CT: its crop, region and step of the windows, OpenVINO."""
+"""This project's own pipeline from the whole CT on, with its crop, its region, its window step and OpenVINO."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.stages import ContenderJob, ContenderOutcome, Stages
+from benchmarks.peers.stages import ContenderJob, ContenderOutcome, Stages
 from lnq import pipeline
 from lnq.anatomy.crop import find_crop
 from lnq.archive.open import read_ct
@@ -16,7 +16,7 @@ from lnq.inference.backends import Model, load_model
 
 
 def run_lnq(job: ContenderJob, stages: Stages) -> ContenderOutcome:
-    """Read and check the CT, segment it, write the mask."""
+    """Read and check the CT, segment it and write the mask."""
     model = load_model(job.bundle, "cpu")
     stages.ready()
     visited = 0

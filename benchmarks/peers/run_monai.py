@@ -1,7 +1,7 @@
-"""MONAI: its transforms, its SlidingWindowInferer at half a patch, torch. From the lungs' box.
+"""MONAI from the lungs' box on: its transforms, its SlidingWindowInferer at half a patch, torch.
 
-Where MONAI leaves a choice, the faster one is taken: resampling in float32 (its default is float64), and of the two
-classes' probabilities only that of node is brought back to the box's grid.
+Where MONAI leaves a choice, the faster one is taken. Resampling is in float32, though the default is float64, and only
+the probability of node is brought back to the box's grid.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from monai.transforms import (
     Transform,
 )
 
+from benchmarks.peers.stages import ContenderJob, ContenderOutcome, Stages
 from benchmarks.peers.torch_network import Counter, load_network
-from benchmarks.stages import ContenderJob, ContenderOutcome, Stages
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.spec import ModelSpec, Normalisation
 
-LABELS = (("L", "R"), ("P", "A"), ("I", "S"))  # Nibabel's: what the second letter names lies at an axis' end
-AXES = "SPL"  # z to Superior, y to Posterior, x to Left: the network's
+LABELS = (("L", "R"), ("P", "A"), ("I", "S"))  # as nibabel has them: an axis runs from the first to the second
+AXES = "SPL"  # the network's: z to superior, y to posterior, x to left
 
 
 def run_monai(job: ContenderJob, stages: Stages) -> ContenderOutcome:
-    """Read the box, segment it, write the mask."""
+    """Read the box, segment it and write the mask."""
     spec, network = load_network(job.bundle)
     counter = Counter(network)
     read = Compose([LoadImaged("image"), EnsureChannelFirstd("image")])
@@ -68,7 +68,7 @@ def run_monai(job: ContenderJob, stages: Stages) -> ContenderOutcome:
 
 
 def preparation(spec: ModelSpec) -> Compose:
-    """From the image as it was read to what the network sees, [1, Z, Y, X]."""
+    """Turns the image as it was read into what the network sees, [1, Z, Y, X]."""
     return Compose(
         [
             Orientationd("image", AXES, labels=LABELS),
@@ -79,7 +79,7 @@ def preparation(spec: ModelSpec) -> Compose:
 
 
 def back_to_box(prepare: Compose) -> Compose:
-    """From logits on the network's grid, [2, Z, Y, X], to the probability of node on the box's, [1, X, Y, Z]."""
+    """Turns logits on the network's grid, [2, Z, Y, X], into the probability of node on the box's, [1, X, Y, Z]."""
     return Compose(
         [
             Lambdad("pred", lambda logits: logits.softmax(0)[1:]),
@@ -103,10 +103,10 @@ def writer(folder: Path) -> Transform:
 
 
 def normalisation(rule: Normalisation) -> Transform:
-    """The bundle's rule as a transform of MONAI's."""
+    """The bundle's normalisation as a transform of MONAI's."""
     if rule.kind == "zscore":
         return NormalizeIntensityd("image")
-    assert rule.clip_hu is not None  # the specification's own rule
+    assert rule.clip_hu is not None  # the specification refuses a bundle without
     low, high = rule.clip_hu
     to = [(value - rule.mean) / rule.std for value in (low, high)]
     return ScaleIntensityRanged("image", a_min=low, a_max=high, b_min=to[0], b_max=to[1], clip=True)

@@ -1,8 +1,8 @@
-"""nnU-Net v2: its reader, preprocessing, sliding window at half a patch, resampling back, writer. From the lungs' box.
+"""nnU-Net v2 from the lungs' box on: its reader, preprocessing, sliding window at half a patch, resampling and writer.
 
-Its steps for a single image are called one by one in this process, as `predict_single_npy_array` calls them, so that
-time and memory are those of one process; nnUNetv2_predict starts others for the preprocessing and the export. As there
-by default, no probabilities are saved; they are worked out once more after the measuring.
+Its steps for a single image are called one by one, as `predict_single_npy_array` calls them. So time and memory are
+those of one process, whereas nnUNetv2_predict starts others for the preprocessing and the export. No probabilities are
+saved, which is its default. They are computed again after the measuring.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from benchmarks.peers.stages import ContenderJob, ContenderOutcome, Stages
 from benchmarks.peers.torch_network import Counter, load_network
-from benchmarks.stages import ContenderJob, ContenderOutcome, Stages
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.backends import available_cpus
@@ -28,7 +28,7 @@ DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "node": 1},
 
 
 def run_nnunet(job: ContenderJob, stages: Stages, mirror: bool) -> ContenderOutcome:
-    """Read the box, segment it, write the mask."""
+    """Read the box, segment it and write the mask. `mirror`: mean over all eight mirrorings of each window."""
     spec, network = load_network(job.bundle)
     counter = Counter(network)
     predictor = make_predictor(spec, network, mirror)
@@ -57,7 +57,7 @@ def run_nnunet(job: ContenderJob, stages: Stages, mirror: bool) -> ContenderOutc
 
 
 def to_box(predictor: nnUNetPredictor, logits: torch.Tensor, properties: dict[str, Any], **options: bool) -> Any:
-    """From logits on the network's grid to the mask on the box's, with `return_probabilities` to them as well."""
+    """The mask on the box's grid of logits on the network's, and with `return_probabilities` both probabilities too."""
     return convert_predicted_logits_to_segmentation_with_correct_shape(
         logits,
         predictor.plans_manager,
@@ -108,7 +108,7 @@ def plans_for(spec: ModelSpec) -> dict[str, Any]:
         "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, **resampling},
         "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, **resampling},
         "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, **resampling},
-        "architecture": {},  # nobody asks: the network is given
+        "architecture": {},  # not read, because the network is given
     }
     return {
         "dataset_name": "Dataset001_Nodes",

@@ -1,6 +1,6 @@
-"""What a chain of the usual parts spends around the network: lungs cropped at full resolution, nnU-Net's resampling.
+"""What a chain of the usual parts spends around the network: a crop at full resolution, and nnU-Net's resampling.
 
-No network runs, and no mask is written. The logits that are brought back are zeros, which take as long as others.
+No network runs, and no mask is written. The logits that are resampled back are zeros, which take as long as others.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import numpy as np
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape, resample_data_or_seg_to_shape
 from scipy import ndimage
 
-from benchmarks.stages import ContenderJob, ContenderOutcome, Stages
+from benchmarks.peers.stages import ContenderJob, ContenderOutcome, Stages
 from lnq.image.itk import read_volume
 from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
 from lnq.inference.normalise import normalise
 from lnq.inference.spec import ModelSpec
 
-AIR_HU = -320.0
-SMALLEST_LUNG = 0.1  # of the largest
+AIR_HU = -320.0  # air lies below
+SMALLEST_LUNG = 0.1  # a smaller part of the largest piece of air is no lung
 
 
 def run_reference(job: ContenderJob, stages: Stages) -> ContenderOutcome:
-    """Read the CT, crop it, resample the crop there and two channels of logits back."""
+    """Read the CT, crop it, resample the crop to the network's grid and two channels of logits back."""
     spec = ModelSpec.load(job.bundle)
     stages.ready()
     with stages("read"):
@@ -42,7 +42,7 @@ def run_reference(job: ContenderJob, stages: Stages) -> ContenderOutcome:
 
 
 def lung_box(volume: Volume, margin_mm: float) -> tuple[slice, slice, slice]:
-    """The box, with a margin, of the largest pieces of air that touch no side of the slices; else all."""
+    """The box, with a margin, of the largest pieces of air that touch no side of the slices. Without any, all."""
     labels, count = ndimage.label(volume.array < AIR_HU)
     sides = np.concatenate([labels[:, i].ravel() for i in (0, -1)] + [labels[:, :, i].ravel() for i in (0, -1)])
     sizes = np.bincount(labels.ravel(), minlength=count + 1)

@@ -14,7 +14,7 @@ from lnq.inference.spec import WEIGHTS_NAME, ModelSpec
 
 
 class Counter:
-    """How often a module was called."""
+    """Counts how often a module is called."""
 
     def __init__(self, module: nn.Module) -> None:
         self.calls = 0
@@ -25,7 +25,7 @@ class Counter:
 
 
 def load_network(bundle: Path) -> tuple[ModelSpec, SegmentationNet]:
-    """The specification and the network with its weights, on as many threads as there are CPUs."""
+    """A bundle's specification, and its network with the weights. torch gets as many threads as there are CPUs."""
     torch.set_num_threads(available_cpus())
     spec = ModelSpec.load(bundle)
     network = SegmentationNet(spec.network)

@@ -7,6 +7,8 @@ import pytest
 from helpers.prepared_cases import fake_dataset
 
 from benchmarks.peers.launch import ContenderRun
+from lnq.image.itk import write_volume
+from lnq.image.volume import Volume
 
 
 @pytest.fixture
@@ -26,3 +28,10 @@ def make_run() -> Callable[..., ContenderRun]:
 def prepared(tmp_path: Path) -> Path:
     """A prepared data set of two partial cases and a full one."""
     return fake_dataset(tmp_path / "prepared")
+
+
+@pytest.fixture
+def ct(tmp_path: Path, thorax: Volume) -> Path:
+    """A file of the small thorax."""
+    write_volume(thorax, tmp_path / "chest.mha")
+    return tmp_path / "chest.mha"

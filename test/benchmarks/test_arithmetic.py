@@ -21,9 +21,9 @@ def test_operations_are_those_counted_by_hand():
 
 def test_the_rate_is_held_against_the_faster_product():
     pytest.importorskip("torch")
-    from benchmarks.arithmetic import report
+    from benchmarks.arithmetic import rates
 
     times = {"window": [1.0, 2.0, 9.0], "torch": [1.0, 1.0, 1.0], "numpy": [4.0, 4.0, 4.0]}
-    text = "\n".join(report(8 * 10**9, 1000, times))
+    text = "\n".join(rates(8 * 10**9, 1000, times))
     assert "| a window | 8.0 G | 2.0000 | 4.0 GFLOP/s |" in text
     assert "reaches 2.00 of the matrix product's rate by torch" in text

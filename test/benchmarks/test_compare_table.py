@@ -4,7 +4,7 @@ import math
 import pytest
 
 from benchmarks.compare_plot import limit, plot
-from benchmarks.compare_table import markdown, rows_of, write_csv
+from benchmarks.compare_table import comparison_table, rows_of, write_runs
 from benchmarks.judge import Verdict
 from benchmarks.peers.launch import ContenderRun
 
@@ -28,7 +28,7 @@ def columns(lines: list[str]) -> list[list[str]]:
 
 def test_a_row_holds_medians_and_ratios_to_ours(runs):
     verdicts = {("monai", "a"): Verdict(difference=0.01234567)}
-    head, _, ours, monai, _ = columns(markdown(rows_of(runs, verdicts)))
+    head, _, ours, monai, _ = columns(comparison_table(rows_of(runs, verdicts)))
     assert ours[head.index("total s")] == "4.00"
     assert monai[head.index("total s") : head.index("total s") + 4] == ["7.00", "1.75", "6.00", "2.00"]
     assert monai[head.index("start s")] == "1.00"
@@ -39,7 +39,7 @@ def test_a_row_holds_medians_and_ratios_to_ours(runs):
 
 
 def test_a_contender_that_failed_says_why(runs):
-    *_, failed = columns(markdown(rows_of(runs, {})))
+    *_, failed = columns(comparison_table(rows_of(runs, {})))
     assert failed[:2] == ["nnunet", "failed: nnunetv2 is not there / really"]
     assert set(failed[2:]) == {""}
 
@@ -56,7 +56,7 @@ def test_several_cts_are_averaged_over_their_medians(make_run):
 
 
 def test_the_csv_has_a_row_per_run(runs, tmp_path):
-    write_csv(tmp_path / "runs.csv", runs, {("lnq", "a"): Verdict(dice_own=0.5)})
+    write_runs(tmp_path / "runs.csv", runs, {("lnq", "a"): Verdict(dice_own=0.5)})
     rows = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
     assert [row["contender"] for row in rows] == [run.contender for run in runs]
     assert (rows[0]["total_s"], rows[0]["network_s"], rows[0]["crop_s"]) == ("3.000", "2.000", "")

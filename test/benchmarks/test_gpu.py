@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu import GpuTimes, Image
+from benchmarks.gpu import GpuTimes, PreparedImage
 
 
 @pytest.fixture
-def image() -> Image:
+def image() -> PreparedImage:
     rng = np.random.default_rng(0)
     region = np.zeros((24, 40, 48), bool)
     region[4:14, 10:30, 8:40] = True
-    return Image(rng.normal(size=region.shape).astype(np.float32), region)
+    return PreparedImage(rng.normal(size=region.shape).astype(np.float32), region)
 
 
 def test_contenders_take_turns_and_are_held_against_single_precision(tiny_bundle, image, monkeypatch):
@@ -21,7 +21,7 @@ def test_contenders_take_turns_and_are_held_against_single_precision(tiny_bundle
         return lambda image: np.full(image.array.shape, float(batch))
 
     monkeypatch.setattr(gpu, "monai", peer)
-    results = gpu.compare(tiny_bundle, "cpu", image, repeats=2)
+    results = gpu.take_turns(tiny_bundle, "cpu", image, repeats=2)
     own, peers = [r for r in results if "ours" in r.name], [r for r in results if "MONAI" in r.name]
     assert len(own) == len(gpu.BATCHES) + 2
     assert len(peers) == len(gpu.BATCHES)
@@ -47,14 +47,14 @@ def test_contender_that_fails_is_left_out_with_the_reason(image):
 
     measured = GpuTimes("it", 3)
     for _ in range(2):
-        assert gpu.run(measured, short, image) is None
+        assert gpu.run_once(measured, short, image) is None
     assert measured.seconds == []
-    assert gpu.table([measured])[2] == "| it | 3 | CUDA out of memory. | | |"
+    assert gpu.window_table([measured])[2] == "| it | 3 | CUDA out of memory. | | |"
 
 
 def test_first_run_does_not_count(image):
     measured = GpuTimes("it", 3, [9.0, 1.0, 3.0, 2.0], 5 * 2**20, 0.01)
-    assert gpu.table([measured])[2] == "| it | 3 | 2.000 (1.000 to 3.000) | 5 | 1.0e-02 |"
+    assert gpu.window_table([measured])[2] == "| it | 3 | 2.000 (1.000 to 3.000) | 5 | 1.0e-02 |"
 
 
 def test_command_writes_table_and_runs(tiny_bundle, tmp_path, monkeypatch, capsys):

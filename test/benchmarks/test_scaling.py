@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.scaling import SeriesSize, SizeMedians, measured, resized, sizes, slopes, table
+from benchmarks.scaling import SeriesSize, SizeMedians, medians, resized, size_table, sizes, slopes
 
 
 def test_each_series_varies_one_thing():
@@ -32,17 +32,17 @@ def test_a_finer_grid_covers_the_same_body_and_a_stretch_makes_it_longer(thorax)
 def test_medians_and_what_they_say(make_run):
     size = SeriesSize("slices", 100, 512)
     runs = [make_run("lnq", work, peak_bytes=50 * 2**20 + 3 * size.input_bytes) for work in (4.0, 2.0, 9.0)]
-    one = measured(size, runs)
+    one = medians(size, runs)
     assert (one.total_s, one.work_s, one.network_s, one.windows) == (5.0, 4.0, 4.0, 4.0)
     assert one.cpu_outside == 0.25
-    head, _, line = (row.split(" | ") for row in table([one])[:3])
+    head, _, line = (row.split(" | ") for row in size_table([one])[:3])
     assert line[head.index("CPU time outside it")] == "25%"
     assert one.memory_ratio == pytest.approx(3)
 
 
 def test_a_failed_run_stops_the_series(make_run):
     with pytest.raises(ValueError, match="no memory"):
-        measured(SeriesSize("slices", 1, 1), [make_run("lnq", 1.0, error="no memory")])
+        medians(SeriesSize("slices", 1, 1), [make_run("lnq", 1.0, error="no memory")])
 
 
 def test_slopes_are_per_input(make_run):

@@ -2,13 +2,13 @@ import csv
 
 import pytest
 
-from benchmarks.throughput import commands_of, main, report
+from benchmarks.throughput import commands_of, main, throughput_table
 from lnq.image.itk import write_volume
 
 
 def test_the_table_holds_medians_and_ratios_worked_out_by_hand():
     times = {"alone": [60.0, 90.0, 61.0], "1": [40.0, 50.0, 45.0], "2": [30.5, 30.5, 99.0]}
-    assert report(10, times) == [
+    assert throughput_table(10, times) == [
         "| run | median s | CTs an hour | times faster |",
         "| --- | ---: | ---: | ---: |",
         "| a process per CT | 61.0 | 590 | 1.00 |",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks import training_step
-from benchmarks.training_step import TimedSteps, TrainingStep, kind_of, measure, profile_table, table
+from benchmarks.training_step import TimedSteps, TrainingStep, kind_of, profile_table, step_table, time_steps
 from training.config import TINY
 from training.engine import loop
 
@@ -18,7 +18,7 @@ def command(prepared, tmp_path) -> TrainingStep:
 @pytest.mark.parametrize("stage", ["finetune", "pretrain"])
 def test_timed_are_the_steps_between_warm_up_and_profile(command, stage):
     step = loop._step
-    measured = measure(command, stage, "channels-last")
+    measured = time_steps(command, stage, "channels-last")
     assert not measured.error
     assert len(measured.ms) == len(measured.waited_ms) == 3
     assert all(0 < waited < whole for waited, whole in zip(measured.waited_ms, measured.ms, strict=True))
@@ -33,7 +33,7 @@ def test_checkpoint_of_the_end_is_not_profiled(command, monkeypatch):
     monkeypatch.setattr(
         loop, "_save", lambda *given: (running.append(torch.autograd.profiler._is_profiler_enabled), save(*given))[1]
     )
-    measure(command, "finetune", "plain")
+    time_steps(command, "finetune", "plain")
     assert running == [False]
 
 
@@ -49,17 +49,17 @@ def test_way_that_cannot_be_run_says_why(command, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
     monkeypatch.setattr(loop, "_step", short)
-    measured = measure(command, "finetune", "plain")
+    measured = time_steps(command, "finetune", "plain")
     assert measured.error == "CUDA out of memory."
-    assert table([measured])[2] == "| finetune | plain | CUDA out of memory. | | | |"
-    assert profile_table([measured])[0] == "| ms a step |  |"
+    assert step_table([measured])[2] == "| finetune | plain | CUDA out of memory. | | | |"
+    assert profile_table([measured])[0] == "| ms a step |"
 
 
 def test_figures_of_the_table():
     measured = TimedSteps(
         "finetune", "plain", [10.0, 30.0], [1.0, 0.0], 2.5, 3 * 2**20, {"ampere_sgemm": 7.0, "add": 1.0}
     )
-    assert table([measured])[2] == "| finetune | plain | 20.0 | 2.5% | 3 | 2.5 |"
+    assert step_table([measured])[2] == "| finetune | plain | 20.0 | 2.5% | 3 | 2.5 |"
     assert "| convolutions | 7.0 |" in profile_table([measured])
     assert profile_table([measured])[-2] == "| all kernels | 8.0 |"
 

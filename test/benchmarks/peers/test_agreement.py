@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy import ndimage
 
-from benchmarks.peers.bundles import write_random_bundle
-from benchmarks.peers.contender import run
-from benchmarks.stages import ContenderJob, Stages
+from benchmarks.bundles import write_random_bundle
+from benchmarks.peers.contenders import run_contender
+from benchmarks.peers.stages import ContenderJob, Stages
 from lnq.files import file_sha256
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.resample import resample_array_to, resample_image
@@ -81,8 +81,8 @@ def theirs(name: str, bundle: Path, crop: Path) -> tuple[Volume, Volume, int]:
     """Probability, mask and calls of the network."""
     output = crop.parent / name
     output.mkdir()
-    outcome = run(name, ContenderJob(bundle, crop, crop, output), Stages(0.0))
-    return outcome.probability(), read_volume(outcome.mask), outcome.windows
+    result = run_contender(name, ContenderJob(bundle, crop, crop, output), Stages(0.0))
+    return result.probability(), read_volume(result.mask), result.windows
 
 
 @pytest.mark.parametrize("name", ["monai", "nnunet"])
@@ -140,7 +140,7 @@ def test_mirroring_is_the_mean_over_eight_flips(bundle, tmp_path):
 @pytest.mark.parametrize("name", ["monai", "nnunet"])
 def test_another_spacing_is_resampled_there_and_back(name, tmp_path, monkeypatch):
     """A network that hands its input on: what comes back is the image, a ramp of another slope along each axis."""
-    module = importlib.import_module(f"benchmarks.run_{name}")
+    module = importlib.import_module(f"benchmarks.peers.run_{name}")
 
     class HandOn(torch.nn.Module):
         def forward(self, x):

@@ -1,7 +1,8 @@
-"""The bundle that is measured: one of the user's, or the paper's network with random weights."""
+"""The bundle that is measured: a folder of the user's, or the paper's network with random weights."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lnq.inference.network import SegmentationNet
 from lnq.inference.spec import ONNX_NAME, WEIGHTS_NAME, ModelSpec, NetworkSpec, Normalisation
 from training.bundle.export import write_onnx
 
-PAPER = "paper"
+PAPER = "paper"  # names the paper's network instead of a folder
 PAPER_SPEC = ModelSpec(
     network=NetworkSpec(),
     patch=(64, 128, 224),
@@ -24,13 +25,19 @@ PAPER_SPEC = ModelSpec(
 )
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which bundle is measured, and where the results go."""
+    parser.add_argument("--bundle", required=True, help=f"a bundle's folder, or {PAPER}: its network, random weights")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+
+
 def find_bundle(name: str, folder: Path) -> Path:
-    """The bundle's folder: `name`, or for "paper" one made in `folder`."""
+    """The folder `name`, or for PAPER a bundle that is made in `folder`."""
     return write_random_bundle(PAPER_SPEC, folder / PAPER) if name == PAPER else Path(name)
 
 
 def write_random_bundle(spec: ModelSpec, bundle: Path, seed: int = 0) -> Path:
-    """A complete bundle of an untrained network: the same seed gives the same weights."""
+    """Write a complete bundle of an untrained network. The same seed gives the same weights."""
     bundle.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     network = SegmentationNet(spec.network).eval()
