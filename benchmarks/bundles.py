@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from lnq.files import file_sha256
 from lnq.inference.network import SegmentationNet
 from lnq.inference.spec import ONNX_NAME, WEIGHTS_NAME, ModelSpec, NetworkSpec, Normalisation
-from training.bundle.export import write_onnx
+from training.bundle.write import write_onnx
 
 PAPER = "paper"  # names the paper's network instead of a folder
 PAPER_SPEC = ModelSpec(

@@ -28,9 +28,9 @@ from lnq.files import write_text
 from training.command import STOPPED
 from training.config import COMPACT, Config, ConfigArguments, Stage, parse
 from training.engine import loop
-from training.engine.finetune import finetune
+from training.engine.finetuning import finetune
 from training.engine.machine import environment
-from training.engine.pretrain import pretrain
+from training.engine.pretraining import pretrain
 
 # Ways to run the network, as changes of the configuration.
 WAYS: dict[str, dict[str, Any]] = {

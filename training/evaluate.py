@@ -66,7 +66,7 @@ def open_model(command: Evaluate) -> Iterator[Model]:
     if command.checkpoint is None:
         yield load_model(command.model, command.device, precision=command.precision, mirror=command.mirror)
         return
-    from training.bundle.export import export  # brings ONNX
+    from training.bundle.write import export  # brings ONNX
 
     with tempfile.TemporaryDirectory(prefix="lnq-evaluate-") as folder:
         export(command.checkpoint, Path(folder) / "model")

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from training.bundle.export import export
+from training.bundle.write import export
 from training.command import run_command
 from training.engine.checkpoint import load_checkpoint
 from training.engine.run import read_config

@@ -15,7 +15,7 @@ import tyro
 from training.command import run_command
 from training.config import COMPACT, ConfigArguments, parse
 from training.data.splits import ALL_FOR_TRAINING, SelectionArguments
-from training.engine.finetune import finetune
+from training.engine.finetuning import finetune
 from training.method.step import CROSS_ENTROPY, DBDMP, Objective
 
 Method = Literal["dbdmp", "cross_entropy"]

@@ -15,7 +15,7 @@ import tyro
 from training.command import run_command
 from training.config import COMPACT, ConfigArguments, parse
 from training.data.splits import ALL_FOR_TRAINING, SelectionArguments
-from training.engine.pretrain import pretrain
+from training.engine.pretraining import pretrain
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lnq.inference.spec import ModelSpec
-from training.bundle.quantise import draw_windows, find_cts, quantise
+from training.bundle.eight_bit import draw_windows, find_cts, quantise
 from training.command import run_command
 
 

@@ -16,19 +16,13 @@ import time
 from pathlib import Path
 
 import torch.utils.tensorboard  # noqa: F401  (once, not in every process)
+from helpers.training_runs import RESUMED
 
-from training.config import TINY, Stage
-from training.engine.finetune import finetune
+from training.config import Stage
+from training.engine.finetuning import finetune
 
-# Dropout, averaged weights and many checkpoints: what a resumed run could get wrong
-CONFIG = dataclasses.replace(
-    TINY,
-    network=dataclasses.replace(TINY.network, dropout=(0.1, 0.2, 0.0)),
-    finetune=Stage(epochs=12, iterations=2, ema=0.9),
-    precision="32-true",
-    threads=1,
-    picture_every=0,
-)
+# Many checkpoints
+CONFIG = dataclasses.replace(RESUMED, finetune=Stage(epochs=12, iterations=2, ema=0.9), picture_every=0)
 
 
 def start(data: Path, output: Path) -> int:

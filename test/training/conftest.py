@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from helpers.prepared_cases import fake_dataset
-from helpers.runs import SHORT
+from helpers.training_runs import SHORT
 
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume
-from training.bundle.export import export
-from training.engine.finetune import finetune
+from training.bundle.write import export
+from training.engine.finetuning import finetune
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Box, Volume
 from lnq.inference import backends
 from lnq.inference.spec import CropSpec, ModelSpec
-from training.bundle.export import export
+from training.bundle.write import export
 from training.config import TINY, Stage
-from training.engine.finetune import finetune
+from training.engine.finetuning import finetune
 from training.evaluate import main
 
 

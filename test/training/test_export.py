@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from helpers.prepared_cases import recrop
-from helpers.runs import SHORT
+from helpers.training_runs import SHORT
 
 from lnq.inference.spec import CropSpec, ModelSpec
 from training.engine.checkpoint import load_checkpoint, save_checkpoint
-from training.engine.finetune import finetune
-from training.engine.pretrain import pretrain
+from training.engine.finetuning import finetune
+from training.engine.pretraining import pretrain
 from training.export import main
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.apart import ROOT, predict_apart
 
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ModelSpec
-from training.bundle.quantise import draw_windows, find_cts
+from training.bundle.eight_bit import draw_windows, find_cts
 from training.quantise import main
 
 

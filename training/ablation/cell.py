@@ -22,8 +22,8 @@ from training.ablation.table import CellRow, read_table, write_table
 from training.commit import git_commit
 from training.config import Augmentation, Config, Losses, Stage
 from training.engine.checkpoint import Checkpoint, load_checkpoint
-from training.engine.finetune import finetune
-from training.engine.pretrain import pretrain
+from training.engine.finetuning import finetune
+from training.engine.pretraining import pretrain
 from training.engine.run import read_facts
 
 

@@ -30,7 +30,7 @@ from training.ablation.sizes import SIZES
 from training.command import STOPPED, run_command
 from training.config import Config, ConfigArguments
 from training.data.dataset import Sample
-from training.engine.finetune import StepMaker, finetune
+from training.engine.finetuning import StepMaker, finetune
 from training.engine.machine import environment
 from training.method.losses import Prediction, one_hot, supervised_loss, total_loss
 from training.method.step import (

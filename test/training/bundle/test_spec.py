@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from helpers.prepared_cases import recrop
-from helpers.runs import SHORT
+from helpers.training_runs import SHORT
 
 from lnq.inference.spec import CropSpec
 from training.bundle.spec import bundle_spec, postprocessing_for
 from training.config import TINY
 from training.data.dataset_info import read_dataset_info
 from training.engine.checkpoint import load_checkpoint
-from training.engine.finetune import finetune
-from training.engine.pretrain import pretrain
+from training.engine.finetuning import finetune
+from training.engine.pretraining import pretrain
 
 
 def test_postprocessing_follows_the_training_labels_or_the_paper(prepared: Path) -> None:

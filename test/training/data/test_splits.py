@@ -143,12 +143,11 @@ def test_training_without_cases_is_refused(prepared: Path, tmp_path: Path) -> No
     refuse("Of the cases in .* to train on none is annotated wholly", annotated="full")
 
 
-@pytest.mark.parametrize("command", [pretrain, finetune], ids=["pretrain", "finetune"])
+@pytest.mark.parametrize(("command", "stage"), [(pretrain, "pretraining"), (finetune, "finetuning")])
 def test_commands_train_on_the_selection(
-    prepared: Path, tmp_path: Path, command: Callable[[list[str]], int], monkeypatch: pytest.MonkeyPatch
+    prepared: Path, tmp_path: Path, command: Callable[[list[str]], int], stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(prepared / "splits.csv", "case-00,a,train,0", "case-01,b,train,1", "case-02,c,test,")
-    stage = command.__module__.removeprefix("training.")
     runs = []
     monkeypatch.setattr(f"training.engine.{stage}.train", lambda run, *_, **__: runs.append(run) or True)
     arguments = ["--preset", "tiny", "--data", str(prepared), "-o", str(tmp_path / "run"), "--fold", "0"]

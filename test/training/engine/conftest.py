@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.runs import RESUMED
+from helpers.training_runs import RESUMED
 
-from training.engine.finetune import finetune
+from training.engine.finetuning import finetune
 
 
 @pytest.fixture(scope="package")

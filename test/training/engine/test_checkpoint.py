@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import FullDisk
+from helpers.training_runs import FullDisk
 
 from training.engine import checkpoint as checkpoint_module
 from training.engine.checkpoint import load_checkpoint, save_checkpoint

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from training.config import TINY, Stage
 from training.engine.checkpoint import load_checkpoint
-from training.engine.finetune import finetune
-from training.engine.pretrain import pretrain
+from training.engine.finetuning import finetune
+from training.engine.pretraining import pretrain
 from training.method.step import CROSS_ENTROPY, DBDMP
 
 CONFIG = dataclasses.replace(TINY, finetune=Stage(epochs=2, iterations=2, ema=0.9), precision="32-true", threads=1)

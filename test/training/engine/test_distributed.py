@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.paths import HELPERS, ROOT
-from helpers.runs import ENVIRONMENT
+from helpers.training_runs import ENVIRONMENT
 from torch import nn
 
 from training.engine import loop as loop_module

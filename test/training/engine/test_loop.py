@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.paths import HELPERS, ROOT
-from helpers.runs import RESUMED, FullDisk, assert_same_run, metrics, weights
+from helpers.paths import HELPERS
+from helpers.training_runs import ENVIRONMENT, RESUMED, FullDisk, assert_same_run, metrics, weights
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from training.engine import checkpoint as checkpoint_module
 from training.engine import loop as loop_module
 from training.engine import record as record_module
 from training.engine.checkpoint import load_checkpoint
-from training.engine.finetune import finetune
+from training.engine.finetuning import finetune
 from training.engine.loop import train
 from training.engine.run import Facts, TrainingRun
 from training.method.network import DualBranchNet
@@ -99,7 +99,7 @@ def test_run_killed_at_random_moments_resumes_with_the_same_losses(prepared: Pat
         str(kills),
         "5",
     ]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     killed = [folder for folder in tmp_path.iterdir() if folder.name != "whole"]
     assert killed

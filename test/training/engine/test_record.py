@@ -9,8 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from training.config import TINY, Stage
 from training.engine import record as module
-from training.engine.finetune import finetune
-from training.engine.pretrain import pretrain
+from training.engine.finetuning import finetune
+from training.engine.pretraining import pretrain
 from training.engine.record import Record
 
 CONFIG = dataclasses.replace(TINY, precision="32-true", threads=1)

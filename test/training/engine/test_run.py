@@ -4,13 +4,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from helpers.runs import RESUMED
+from helpers.training_runs import RESUMED
 
 from lnq.inference.spec import Normalisation
 from training.config import Stage
 from training.data.dataset_info import read_dataset_info, write_dataset_info
 from training.engine.checkpoint import load_checkpoint, save_checkpoint
-from training.engine.finetune import finetune
+from training.engine.finetuning import finetune
 from training.engine.run import Facts, TrainingRun, read_config, read_facts
 
 

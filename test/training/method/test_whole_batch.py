@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from helpers.paths import HELPERS
-from helpers.runs import ENVIRONMENT
+from helpers.training_runs import ENVIRONMENT
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from lnq.inference.normalise import normalise
 from lnq.inference.sliding_window import sliding_window
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, ModelSpec
 from lnq.pipeline import prepare
-from training.bundle.export import onnx_runner
+from training.bundle.write import onnx_runner
 
 FLOAT_OPERATIONS = ("MVN", "Add", "Multiply")  # instance norms, and the sums of the residual branches
 

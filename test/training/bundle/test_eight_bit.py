@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lnq.inference.spec import ModelSpec
-from training.bundle.quantise import check_numbers, draw_windows, find_cts
+from training.bundle.eight_bit import check_numbers, draw_windows, find_cts
 
 
 def test_ranges_are_taken_from_cts_alone_evenly_spaced(cts: Path) -> None:

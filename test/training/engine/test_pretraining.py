@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.runs import SHORT, metrics
+from helpers.training_runs import SHORT, metrics
 
 from training.data.splits import Selection
 from training.engine.checkpoint import load_checkpoint
-from training.engine.pretrain import pretrain
+from training.engine.pretraining import pretrain
 from training.engine.run import Facts, read_facts
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from lnq.inference.backends import load_model
 from lnq.inference.network import SegmentationNet
 from lnq.inference.spec import ModelSpec
-from training.bundle import export as module
-from training.bundle.export import check_agreement, export
+from training.bundle import write as module
+from training.bundle.write import check_agreement, export
 from training.config import TINY
 from training.engine.checkpoint import load_checkpoint
 from training.method.network import DualBranchNet

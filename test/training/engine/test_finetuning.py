@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import SHORT, STILL, assert_same_run, weights
+from helpers.training_runs import SHORT, STILL, assert_same_run, weights
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -16,8 +16,8 @@ from lnq.inference.spec import ModelSpec
 from training.config import Config
 from training.data.dataset import Sample
 from training.engine.checkpoint import load_checkpoint
-from training.engine.finetune import finetune
-from training.engine.pretrain import pretrain
+from training.engine.finetuning import finetune
+from training.engine.pretraining import pretrain
 from training.finetune import main as finetune_main
 from training.method.network import DualBranchNet, is_head
 from training.method.step import CROSS_ENTROPY, Objective, Position, Step, finetuning_step
