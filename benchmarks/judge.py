@@ -36,7 +36,6 @@ class JudgedCase:
     case: str
     ct: Path
     crop: Path  # the lungs' box, which the peers get
-    volume: Volume
     ready: Prepared
     truth: Volume | None  # on the CT's grid
 
@@ -53,7 +52,7 @@ class JudgedCase:
         nodes = None if truth is None else read_volume(truth)
         if nodes is not None and nodes.shape != volume.shape:
             raise ValueError(f"{truth} is not on the grid of {ct}: {nodes.shape} and {volume.shape} voxels")
-        return JudgedCase(stem(ct), ct, crop, volume, ready, nodes)
+        return JudgedCase(stem(ct), ct, crop, ready, nodes)
 
     def judge(self, run: ContenderRun, output: Path, ours: np.ndarray | None, spec: ModelSpec) -> Verdict:
         """Judge what a run left in `output`. `ours`: our probability, float32 on the box's grid."""

@@ -22,7 +22,7 @@ def test_a_peer_is_judged_on_the_grid_of_the_ct(ct, spec, tmp_path, thorax, make
     case = JudgedCase.load(ct, tmp_path / "truth.nrrd", spec, tmp_path)
     box = read_volume(case.crop)
     np.testing.assert_array_equal(box.array, case.ready.cropped.array)
-    mask = case.ready.crop.apply(case.ready.orientation.apply(thorax.with_array(truth))).array
+    mask = case.ready.orientation.apply(truth)[case.ready.crop.box]
     ours = np.where(mask > 0, np.float32(0.75), np.float32(0.25))
     write_volume(box.with_array(mask), tmp_path / "mask.mha")
     write_volume(box.with_array(ours + np.float32(0.125)), tmp_path / "probability.mha")
@@ -40,8 +40,7 @@ def test_without_truth_or_mask_there_is_nothing_to_judge(ct, spec, tmp_path, mak
 
 
 def test_a_truth_of_another_grid_is_refused(ct, spec, tmp_path, thorax):
-    write_volume(
-        thorax.with_array(np.zeros(thorax.shape, np.uint8)).crop((slice(1, None),) * 3), tmp_path / "truth.nrrd"
-    )
+    smaller = thorax.crop((slice(1, None), slice(None), slice(None)))
+    write_volume(smaller, tmp_path / "truth.nrrd")
     with pytest.raises(ValueError, match=r"truth\.nrrd is not on the grid of"):
         JudgedCase.load(ct, tmp_path / "truth.nrrd", spec, tmp_path)

@@ -4,9 +4,8 @@ from benchmarks.machine import caption
 
 
 def test_the_command_can_be_copied_and_the_device_comes_first():
-    lines = caption(
-        "benchmarks.gpu", ["--bundles", "my model", "-o", "out"], {"torch": "2.13.0", "monai": "1.5"}, "H200"
-    )
+    versions = {"torch": "2.13.0", "monai": "1.5"}
+    lines = caption("benchmarks.gpu", ["--bundles", "my model", "-o", "out"], versions, "H200")
     assert lines[:3] == ["```", "python -m benchmarks.gpu --bundles 'my model' -o out", "```"]
     assert lines[4].startswith("H200; ")
     assert lines[4].endswith("; torch 2.13.0, monai 1.5.")
