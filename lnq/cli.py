@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from lnq.inference.backends import Model
 
 
+PROGRAM = "lnq"
+
+
 class Terminated(BaseException):
     """The process received SIGTERM."""
 
@@ -38,9 +41,13 @@ def terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "lnq") -> int:
-    """Run a command line; returns the exit status."""
-    options = parser(program).parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
+    """Run a command line; returns the exit status. `lnq` alone shows its help; `process.py` alone is the container."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words and program == PROGRAM:
+        parser(program).print_help(sys.stderr)
+        return NOT_STARTED
+    options = parser(program).parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid in any encoding
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -64,7 +71,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "lnq") -> int:
     return status
 
 
-def parser(program: str = "lnq") -> argparse.ArgumentParser:
+def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     """The parser of the command line. Without a command the program runs as the container."""
     top = argparse.ArgumentParser(
         prog=program,
@@ -169,7 +176,7 @@ def _load(options: argparse.Namespace) -> Model:
         raise StartError(str(error)) from None
 
 
-def run(program: str = "lnq") -> int:
+def run(program: str = PROGRAM) -> int:
     """Run the command as the process's main program, which SIGTERM ends cleanly. Returns the exit status."""
     signal.signal(signal.SIGTERM, terminate)
     return main(program=program)

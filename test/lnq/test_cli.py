@@ -65,3 +65,10 @@ def test_the_installed_command_takes_the_process_arguments(
     monkeypatch.setattr(sys, "argv", ["lnq", "info", "--model", str(tmp_path)])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     assert run() == 2
+
+
+def test_without_arguments_the_command_shows_its_help_and_touches_nothing(capsys: pytest.CaptureFixture[str]):
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("usage: lnq ") and "batch" in captured.err
