@@ -123,7 +123,7 @@ def size_table(results: Sequence[SizeMedians]) -> list[str]:
         times = (f"{one.total_s:.2f}", f"{one.work_s:.2f}", f"{one.network_s:.2f}", f"{one.cpu_outside:.0%}")
         memory = (f"{one.windows:.0f}", f"{one.peak_bytes / MIB:.0f}", f"{one.memory_ratio:.2f}")
         rows.append((size.series, voxels, f"{size.input_bytes / MIB:.0f}", *times, *memory))
-    return markdown_table((*head, "windows", "peak MiB", "above the program, in inputs"), rows)
+    return markdown_table((*head, "peak MiB", "above the program, in inputs"), rows)
 
 
 def slopes(results: Sequence[SizeMedians]) -> list[str]:

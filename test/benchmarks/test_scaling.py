@@ -37,6 +37,7 @@ def test_medians_and_what_they_say(make_run):
     assert one.cpu_outside == 0.25
     head, _, line = (row.split(" | ") for row in size_table([one])[:3])
     assert line[head.index("CPU time outside it")] == "25%"
+    assert len(line) == len(head)
     assert one.memory_ratio == pytest.approx(3)
 
 
