@@ -1,1 +1,1 @@
-"""Raw cases, prepared cases, and patches drawn from them."""
+"""Read raw cases, prepare them, and draw patches from them."""

@@ -30,14 +30,17 @@ from training.config import Augmentation
 
 @dataclass(frozen=True, eq=False)
 class SpatialChange:
-    """Where a patch's voxels come from: offset from the centre times `matrix` (None: the identity), then flips."""
+    """Where a patch's voxels are read: at their offset from the centre times `matrix` (None: the identity).
+
+    The patch is then flipped.
+    """
 
     matrix: np.ndarray | None  # [3, 3], in voxels
-    flips: tuple[int, ...]
+    flips: tuple[int, ...]  # axes
 
 
 def draw_spatial(settings: Augmentation, spacing_mm: Triple, rng: np.random.Generator) -> SpatialChange:
-    """Rotation about each axis, one scale, and mirroring; the matrix acts on offsets in voxels."""
+    """Draw a rotation about each axis, one scale for all, and mirroring, each with its probability in `settings`."""
     rotate, scale = rng.random() < settings.p_rotation, rng.random() < settings.p_scaling
     flips = tuple(int(axis) for axis in range(3) if settings.mirror[axis] and rng.random() < 0.5)
     if not (rotate or scale):
@@ -48,7 +51,7 @@ def draw_spatial(settings: Augmentation, spacing_mm: Triple, rng: np.random.Gene
         for axis, angle in enumerate(rng.uniform(-limit, limit, 3)):
             physical = physical @ _rotation(axis, angle)
     if scale:
-        physical = physical / rng.uniform(*settings.scaling)  # things twice as large: read half as far
+        physical = physical / rng.uniform(*settings.scaling)  # a patch enlarged twice reads half as far out
     spacing = np.diag(spacing_mm)
     return SpatialChange(np.linalg.inv(spacing) @ physical @ spacing, flips)
 
@@ -62,7 +65,10 @@ def _rotation(axis: int, angle: float) -> np.ndarray:
 
 
 def source_size(change: SpatialChange, patch: IntTriple) -> IntTriple:
-    """Size of the box around the patch's centre that `apply_spatial` reads; of the patch's parity per axis."""
+    """Size (z, y, x) of the box around the patch's centre that `apply_spatial` reads.
+
+    Each side is odd where the patch's is, so that both have one centre.
+    """
     if change.matrix is None:
         return patch
     half = np.abs(change.matrix) @ (np.array(patch) - 1) / 2
@@ -72,10 +78,13 @@ def source_size(change: SpatialChange, patch: IntTriple) -> IntTriple:
 
 
 def apply_spatial(image: Tensor, label: Tensor, change: SpatialChange, patch: IntTriple) -> tuple[Tensor, Tensor]:
-    """Cut the patch out of a box of `source_size`, both [Z, Y, X]: image linear, label linear and cut at 0.5."""
+    """Read the patch from a box of `source_size`: `image` and `label`, both [Z, Y, X], with linear interpolation.
+
+    The interpolated label is thresholded at 0.5.
+    """
     if change.matrix is not None:
         size = np.array(image.shape)
-        # grid_sample counts x first and in half widths of the box
+        # grid_sample takes coordinates in the order x, y, z, in half widths of the box
         to_grid = np.diag(2.0 / size)[::-1]
         theta = to_grid @ change.matrix @ np.diag(np.array(patch) / 2.0)[:, ::-1]
         matrix = torch.from_numpy(np.hstack([theta, np.zeros((3, 1))])).float()[None]
@@ -89,9 +98,9 @@ def apply_spatial(image: Tensor, label: Tensor, change: SpatialChange, patch: In
 
 
 class IntensityTransform:
-    """Changes a float patch [1, Z, Y, X] in normalised units; draws from the global generators.
+    """Change the intensities of a float patch [1, Z, Y, X] in normalised units; draws from the global generators.
 
-    It can be pickled: loader processes that are started afresh, not forked, get it that way.
+    It can be pickled, which loader processes need where they are spawned, not forked.
     """
 
     def __init__(self, settings: Augmentation) -> None:
@@ -117,7 +126,7 @@ def _nnunet() -> list[RandomTransform]:
 
 
 def _strong() -> list[RandomTransform]:
-    """Wider: contrast phase, reconstruction kernel and noise differ more between scanners than between phantoms."""
+    """Wider ranges: contrast phase, kernel and noise differ more between scanners than between phantoms."""
     wide = BGContrast((0.6, 1.6))
     gamma = BGContrast((0.6, 1.7))
     return [

@@ -1,6 +1,6 @@
 """Model Genesis: corrupt a normalised patch whose clean copy the network has to reconstruct (METHOD section 4).
 
-Parameters are drawn in one place and applied in another, so that each corruption can be tested without luck.
+Drawing the parameters is separate from applying them, so that each corruption can be tested without chance.
 Patches are float32 [Z, Y, X] in normalised units.
 """
 
@@ -16,21 +16,21 @@ from lnq.inference.spec import IntTriple
 P_FLIP, MAX_FLIPS = 0.4, 3
 P_SHUFFLE, P_INTENSITY, P_DECREASING = 0.5, 0.9, 0.5
 P_PAINT, P_INPAINT = 0.9, 0.2
-SHUFFLE_WINDOWS, SHUFFLE_PATCH_VOXELS = 8000, 64 * 128 * 224  # that many windows on the paper's patch
-SHUFFLE_PART = 20  # a window has 1 to 1/20 of the patch per axis
-INPAINT_BOXES, INPAINT_PARTS = 5, (8, 6)  # boxes of 1/8 to 1/6 of the patch per axis
+SHUFFLE_WINDOWS, SHUFFLE_PATCH_VOXELS = 8000, 64 * 128 * 224  # number of windows on the paper's patch, and its size
+SHUFFLE_PART = 20  # a window measures 1 voxel to 1/20 of the patch per axis
+INPAINT_BOXES, INPAINT_PARTS = 5, (8, 6)  # a box measures 1/8 to 1/6 of the patch per axis
 OUTPAINT_BOXES, OUTPAINT_PARTS = 201, (8, 4)
 CURVE_POINTS = 1000
 
 Boxes = np.ndarray
-"""int [N, 2, 3]: first voxel and one past the last, per box."""
+"""int [N, 2, 3]: for each box its first voxel and the one past its last, (z, y, x)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Corruption:
-    """What happens to one patch. `seed` is of the permutations and noise that are too large to store."""
+    """The parameters of one patch's corruption. `seed` draws the permutations and the noise, too large to store."""
 
-    flips: tuple[int, ...]  # axes, in order; the clean patch is flipped alike
+    flips: tuple[int, ...]  # axes, in order; the clean patch is flipped too
     shuffle: Boxes
     curve: np.ndarray | None  # [4, 2] control points (input, output) in units of the patch's percentile range
     decreasing: bool
@@ -40,7 +40,7 @@ class Corruption:
 
 
 def draw_corruption(shape: IntTriple, rng: np.random.Generator) -> Corruption:
-    """Draw the parameters for a patch of that shape."""
+    """Draw the parameters for a patch of `shape` (z, y, x)."""
     flips: list[int] = []
     while len(flips) < MAX_FLIPS and rng.random() < P_FLIP:
         flips.append(int(rng.integers(3)))
@@ -71,7 +71,7 @@ def _draw_boxes(
 
 
 def apply_corruption(patch: np.ndarray, corruption: Corruption) -> tuple[np.ndarray, np.ndarray]:
-    """Return (corrupted, clean), both new float32 arrays: the clean one is the patch, flipped."""
+    """Return (corrupted, clean), two new float32 [Z, Y, X] arrays. The clean one is the patch, flipped."""
     for axis in corruption.flips:
         patch = np.flip(patch, axis)
     clean = np.array(patch, dtype=np.float32, order="C")
@@ -85,7 +85,7 @@ def apply_corruption(patch: np.ndarray, corruption: Corruption) -> tuple[np.ndar
 
 
 def shuffle_windows(patch: np.ndarray, windows: Boxes, rng: np.random.Generator) -> np.ndarray:
-    """Permute the voxels within each window, one window after the other: no value is lost or made."""
+    """Permute the voxels within each window, one window after the other. The set of values stays the same."""
     out = patch.copy()
     for (z0, y0, x0), (z1, y1, x1) in windows.tolist():
         window = out[z0:z1, y0:y1, x0:x1]
@@ -95,9 +95,10 @@ def shuffle_windows(patch: np.ndarray, windows: Boxes, rng: np.random.Generator)
 
 
 def map_intensity(patch: np.ndarray, control: np.ndarray, decreasing: bool) -> np.ndarray:
-    """Map values along a cubic Bezier curve between the patch's 0.1 and 99.9 percentiles, clamped outside.
+    """Map values along a cubic Bezier curve between the patch's 0.1 and 99.9 percentiles, clamped outside them.
 
-    The curve's points are sorted on both axes, so the map is monotone, rising or falling.
+    `control`: [4, 2] points (input, output) in units of that range. The curve's points are sorted on both axes, so the
+    map is monotone: falling where `decreasing`, else rising.
     """
     low, high = np.percentile(patch, (0.1, 99.9))
     if not high > low:
@@ -110,7 +111,7 @@ def map_intensity(patch: np.ndarray, control: np.ndarray, decreasing: bool) -> n
 
 
 def paint(patch: np.ndarray, boxes: Boxes, kind: Literal["in", "out"], rng: np.random.Generator) -> np.ndarray:
-    """Uniform noise in [0, 1) inside the boxes ("in") or everywhere but in their union ("out")."""
+    """Put uniform noise in [0, 1) inside the boxes ("in") or everywhere outside their union ("out")."""
     if kind == "in":
         out = patch.copy()
         for (z0, y0, x0), (z1, y1, x1) in boxes.tolist():

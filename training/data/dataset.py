@@ -1,6 +1,7 @@
-"""Random patches of prepared cases. Sample number `index` is the same whatever the number of loader workers.
+"""Random patches of prepared cases. Sample number `index` does not depend on the number of loader workers.
 
-It is made by one thread: in sums over a patch, as augmentation takes them, the last bits depend on how many share them.
+One thread makes each sample: augmentation sums over a patch, and the last bits of such sums depend on the number of
+threads.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Sample = dict[str, Tensor]
 
 
 def normalise_patch(patch_hu: np.ndarray, case: PreparedCase, normalisation: Normalisation) -> np.ndarray:
-    """float32 in normalised units; `zscore` takes the statistics of the whole cropped case, as inference does."""
+    """Normalise a patch, [Z, Y, X] in HU, to float32. As in inference, `zscore` is of the whole cropped case."""
     return normalise(patch_hu, normalisation, (case.info.mean_hu, case.info.std_hu))
 
 
@@ -37,7 +38,7 @@ class PatchSource:
     config: Config
 
     def draw(self, rng: np.random.Generator, on_node: bool) -> tuple[PreparedCase, np.ndarray]:
-        """A case and the first voxel (z, y, x) of a patch in it; negative only where the case is smaller."""
+        """Draw a case and the first voxel (z, y, x) of a patch in it. It is negative only where the case is smaller."""
         patch = np.array(self.config.patch)
         candidates = [c for c in self.cases if c.info.node_centres] if on_node else []
         if candidates:
@@ -73,7 +74,7 @@ class PretrainDataset(Dataset[Sample]):
 
 
 class FinetuneDataset(Dataset[Sample]):
-    """Samples `image` float32 [1, Z, Y, X], `label` uint8 [Z, Y, X] and `full` (bool: the background is true)."""
+    """Samples `image` float32 [1, Z, Y, X], `label` uint8 [Z, Y, X] and `full` (bool: every node is annotated)."""
 
     def __init__(self, cases: Sequence[PreparedCase], config: Config, normalisation: Normalisation) -> None:
         self.source = PatchSource(cases, config)
@@ -111,7 +112,7 @@ def global_seed(seed: int) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch compute with one thread, as it does in loader workers, and with as many as before after."""
+    """Let PyTorch compute with one thread, as in loader workers, and restore the number of threads after."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -121,7 +122,7 @@ def one_thread() -> Iterator[None]:
 
 
 class StepSampler(Sampler[list[int]]):
-    """Batches of sample numbers for the steps that remain; each process of several takes its part of a step."""
+    """Batches of sample numbers for the steps that remain; each process takes its part of every step."""
 
     def __init__(self, first_step: int, steps: int, batch: int, rank: int = 0, processes: int = 1) -> None:
         self.steps = range(first_step, steps)

@@ -1,4 +1,4 @@
-"""What is known of a prepared data set as a whole: statistics under the annotation, and how its CTs were cropped."""
+"""Describe a prepared data set as a whole: statistics under the annotation, and how its CTs were cropped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.data.prepared import STRAY_VOXELS, CaseInfo
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What `dataset.json` says: statistics of the cases for training (of all, where none is for training).
+    """The content of `dataset.json`: statistics of the training cases, or of all cases where none is for training.
 
     Normalisation and post-processing need them (METHOD sections 2 and 7).
     """
@@ -32,15 +32,15 @@ class DatasetInfo:
     partial_cases: int
     annotated_nodes: int
     failed: tuple[str, ...] = ()
-    crop: CropSpec = DEFAULT_CROP  # of every case; files older than this entry tell of the defaults
+    crop: CropSpec = DEFAULT_CROP  # how every case was cropped; files without this entry used the defaults
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def dataset_info(infos: Sequence[CaseInfo], failed: Sequence[str], provenance: dict[str, Any]) -> DatasetInfo:
-    """Statistics over the cases given: HU under the annotation (at the prepared spacing), smallest annotated node.
+    """Compute statistics over the cases: HU under the annotation (at the prepared spacing), smallest annotated node.
 
-    Components below two voxels of the prepared grid do not count as nodes. Raises ValueError where no case is left, and
-    where cases differ in how they were cropped.
+    Components below two voxels of the prepared grid do not count as nodes. Raises ValueError where there is no case,
+    and where cases were cropped differently.
     """
     counts: dict[int, int] = {}
     for info in infos:
@@ -89,14 +89,14 @@ def read_dataset_info(data: Path) -> DatasetInfo:
 
 
 def normalisation_for(kind: str, info: DatasetInfo) -> Normalisation:
-    """The model's normalisation; `ct` with the numbers of this data set."""
+    """The model's normalisation of a kind, `zscore` or `ct`; `ct` uses this data set's statistics."""
     if kind == "zscore":
         return Normalisation("zscore")
     return Normalisation("ct", clip_hu=info.clip_hu, mean=info.mean_hu, std=info.std_hu)
 
 
 def refuse_other_crop(one: str, own: CropSpec, other: str, wanted: CropSpec) -> None:
-    """Raise ValueError where two things, called `one` and `other` in a sentence, were not cropped alike."""
+    """Raise ValueError where two crops differ. The message calls what they belong to `one` and `other`."""
     if own != wanted:
         a, b = to_plain(own), to_plain(wanted)
         names = [name for name in a if a[name] != b[name]]

@@ -1,4 +1,4 @@
-"""A prepared data set made from raw cases, with its splits and statistics. What is there is kept."""
+"""Make a prepared data set from raw cases, with its splits and statistics. Cases already prepared are kept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class Work:
 
 
 def prepare_cases(wanted: Preparation, console: Console) -> bool:
-    """Prepare what is missing, name what is bad, and write splits.csv and dataset.json."""
+    """Prepare the missing cases, report those that fail, and write splits.csv and dataset.json.
+
+    Raises ValueError where no case could be prepared, or where the output folder holds cases of other sources.
+    """
     cases = find_cases(wanted.sources, wanted.annotation, console)
     _refuse_strangers(wanted.output, cases)
     rows = _splits(wanted, cases)
@@ -59,7 +62,7 @@ def prepare_cases(wanted: Preparation, console: Console) -> bool:
     for name, reason in track(_outcomes(missing, wanted.processes), "Preparing", len(missing), console=console):
         if reason:
             failed[name] = reason
-            shutil.rmtree(wanted.output / name, ignore_errors=True)  # training takes every folder that is there
+            shutil.rmtree(wanted.output / name, ignore_errors=True)  # training would take a folder left here
             console.print(f"{name} is left out: {reason}", highlight=False)
     infos = [CaseInfo.read(item.folder) for item in work if item.case.name not in failed]
     write_splits(wanted.output / SPLITS_NAME, rows.values())
@@ -69,7 +72,7 @@ def prepare_cases(wanted: Preparation, console: Console) -> bool:
 
 
 def _splits(wanted: Preparation, cases: Sequence[RawCase]) -> dict[str, SplitRow]:
-    """Where each case belongs, by name; an earlier splits.csv is kept to."""
+    """The row of each case, by its name. Rows of an earlier splits.csv stay."""
     path = wanted.output / SPLITS_NAME
     earlier = read_splits(path) if path.is_file() else {}
     rows = make_splits([(case.name, case.patient, case.split) for case in cases], earlier, wanted.folds)
@@ -100,7 +103,7 @@ def _report(console: Console, infos: Sequence[CaseInfo], rows: dict[str, SplitRo
 
 
 def _refuse_strangers(output: Path, cases: Sequence[RawCase]) -> None:
-    """Raise ValueError for prepared cases of other sources: training would take them, the statistics would not."""
+    """Raise ValueError where there are prepared cases of other sources: training would use them without statistics."""
     strangers = {f.parent.name for f in output.glob("[!.]*/case.json")} - {case.name for case in cases}
     if strangers:
         raise ValueError(
@@ -110,7 +113,7 @@ def _refuse_strangers(output: Path, cases: Sequence[RawCase]) -> None:
 
 
 def _missing(work: Sequence[Work]) -> list[Work]:
-    """What is still to be prepared, less what a run that was killed left of it."""
+    """The cases still to be prepared. Unfinished folders of them, from a killed run, are removed."""
     missing = [item for item in work if not is_prepared(item.case, item.spacing_mm, item.crop, item.folder)]
     for item in missing:
         for left in item.folder.parent.glob(f".{glob.escape(item.folder.name)}.[0-9]*"):
@@ -119,13 +122,13 @@ def _missing(work: Sequence[Work]) -> list[Work]:
 
 
 def _outcomes(work: Sequence[Work], processes: int) -> Iterator[tuple[str, str]]:
-    """Name of each case, as it is done, with why it failed or an empty string."""
+    """Yield each case's name when it is done, with the reason where it failed, or else an empty string."""
     yielded = set()
     try:
         for name, reason in side_by_side(_try_case, work, processes):
             yielded.add(name)
             yield name, reason
-    except BrokenProcessPool:  # a case ended its process: those that are left get a pool each, so that it is named
+    except BrokenProcessPool:  # a case killed its process: each remaining case gets its own pool, which tells which one
         for item in work:
             if item.case.name in yielded:
                 continue
@@ -140,6 +143,6 @@ def _try_case(item: Work) -> tuple[str, str]:
         prepare_case(item.case, item.spacing_mm, item.crop, item.folder)
     except MemoryError:
         return item.case.name, "there is not enough memory for it"
-    except Exception as error:  # whatever is wrong with one case must not end the others
+    except Exception as error:  # an error in one case must not stop the others
         return item.case.name, str(error) or type(error).__name__
     return item.case.name, ""

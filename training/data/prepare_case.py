@@ -1,4 +1,4 @@
-"""One raw case turned into a prepared one: cropped, resampled, and described."""
+"""Prepare one raw case: crop it, resample it, and describe it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from lnq.image.volume import Volume
     from lnq.pipeline import Prepared
 
-REGION_POINTS = 4096  # enough for sampling; the region itself is large
+REGION_POINTS = 4096  # voxels of the region kept for sampling patches
 MAX_HU = 4095
-AIR_OR_LUNG_HU = -200.0  # no node has a median below: fat has -100
-CROPPED = "crop"  # of a case's provenance: how its CT was cropped
+AIR_OR_LUNG_HU = -200.0  # no node has a lower median: fat has -100 HU
+CROPPED = "crop"  # key in a case's provenance for how its CT was cropped
 
 
 def prepare_case(raw: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path) -> None:
     """Crop, resample and write one case. Raises ValueError (or ImageError, which is one) with the reason."""
     from lnq.image.resample import resample_label_to
-    from lnq.pipeline import prepare  # brings SimpleITK, which training itself does without
+    from lnq.pipeline import prepare  # imports SimpleITK, which training itself does not need
 
     image, label = read_pair(raw)
     notes = [check_label(label, raw.label.name)]
@@ -65,7 +65,7 @@ def prepare_case(raw: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path)
 
 
 def _crop_facts(prepared: Prepared) -> dict[str, Any]:
-    """How the CT was cropped: the box counts voxels of the CT in LPS axes, z, y, x."""
+    """How the CT was cropped. The box is in voxels (z, y, x) of the CT in LPS axes."""
     crop = prepared.crop
     return {
         "box": [[side.start, side.stop] for side in crop.box],
@@ -75,7 +75,7 @@ def _crop_facts(prepared: Prepared) -> dict[str, Any]:
 
 
 def _inside(label: Volume, crop: Volume) -> float:
-    """Part of the label's voxels whose centres lie in the crop."""
+    """The fraction of the label's voxels whose centres lie in the crop."""
     index = np.argwhere(label.array > 0)
     position = label.affine[:3, :3] @ index.T + label.affine[:3, 3:]
     there = np.linalg.inv(crop.affine) @ np.vstack([position, np.ones(len(index))])
@@ -84,7 +84,7 @@ def _inside(label: Volume, crop: Volume) -> float:
 
 
 def _node_volumes_mm3(label: Volume) -> Iterator[float]:
-    """Of each node on the label's own grid: the 26-connected components of each value."""
+    """The volume of each node on the label's own grid. Nodes are the 26-connected components of each value."""
     values = label.array if label.array.dtype.kind in "iu" else label.array.astype(np.int32)
     for value, box in enumerate(ndimage.find_objects(values), start=1):
         if box is None:  # no voxel has this value
@@ -95,9 +95,9 @@ def _node_volumes_mm3(label: Volume) -> Iterator[float]:
 
 
 def component_centres(node: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Of each 26-connected component the voxel nearest to its centre of mass; stray pieces only if there is no other.
+    """Yield for each 26-connected component its voxel (z, y, x) nearest to its centre of mass.
 
-    `node`: uint8 [Z, Y, X] on the prepared grid.
+    Stray pieces are skipped unless there is nothing else. `node`: uint8 [Z, Y, X] on the prepared grid.
     """
     labels, _ = label_components(node)
     sizes = np.bincount(labels.ravel())[1:]
@@ -112,7 +112,7 @@ def component_centres(node: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 
 def is_prepared(case: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path) -> bool:
-    """Whether the folder holds this very case, complete, and prepared as told."""
+    """Whether the folder holds this case, complete, with this spacing and crop."""
     try:
         stored = CaseInfo.read(folder)
         own = {key: value for key, value in stored.provenance.items() if key != CROPPED}

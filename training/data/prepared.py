@@ -26,14 +26,14 @@ from lnq.inference.spec import DEFAULT_CROP, CropSpec, IntTriple, Triple
 from lnq.plain import from_plain, to_plain
 
 AIR_HU = -1024
-CHUNK = (32, 64, 64)  # a patch touches few of these; each holds 256 KB of HU
+CHUNK = (32, 64, 64)  # voxels: a chunk holds 256 KB of HU, and a patch touches few chunks
 _AGAIN = "delete the case's folder and run training.prepare again"
-STRAY_VOXELS = 2  # of the prepared grid: less is a stray piece of an annotation, not a node
+STRAY_VOXELS = 2  # on the prepared grid: a component with fewer is a stray piece, not a node
 
 
 @dataclass(frozen=True)
 class CaseInfo:
-    """What `case.json` says. `full` means that every node is annotated, so that the background can be trusted."""
+    """The content of `case.json`. `full` means that every node is annotated, so that background can be trusted."""
 
     case: str
     full: bool
@@ -42,17 +42,17 @@ class CaseInfo:
     mean_hu: float  # of the cropped image, for normalisation `zscore`
     std_hu: float
     node_centres: tuple[tuple[int, int, int], ...]  # a voxel near the middle of each annotated component
-    node_volumes_mm3: tuple[float, ...]  # of the components on the label's own grid, before resampling
-    label_lost: float  # part of the annotated volume that lies outside the crop
+    node_volumes_mm3: tuple[float, ...]  # components on the label's own grid, before resampling
+    label_lost: float  # fraction of the annotated voxels that lies outside the crop
     hu_counts: dict[str, int] = field(default_factory=dict)  # how often each HU occurs under the annotation
     patient: str = ""
-    notes: tuple[str, ...] = ()  # what was unusual about it, one sentence each
-    crop: CropSpec = DEFAULT_CROP  # what it was cropped by; files older than this entry were cropped by the defaults
+    notes: tuple[str, ...] = ()  # what was unusual, one sentence each
+    crop: CropSpec = DEFAULT_CROP  # files without this entry used the defaults
     provenance: dict[str, Any] = field(default_factory=dict)  # files or DICOM UIDs, spacing, and where the crop lies
 
     @staticmethod
     def read(folder: Path) -> CaseInfo:
-        """Of one prepared case. Raises ValueError where its case.json is damaged."""
+        """Read one prepared case's file. Raises ValueError where it is damaged, OSError where it is missing."""
         try:
             return from_plain(CaseInfo, json.loads((folder / "case.json").read_text()))
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -60,7 +60,7 @@ class CaseInfo:
 
 
 class PreparedCase:
-    """One case, read by box; held decompressed in memory where `cache` is set."""
+    """One case, read by box. With `cache`, image and label are held decompressed in memory."""
 
     def __init__(self, folder: Path, cache: bool = False) -> None:
         self.info = CaseInfo.read(folder)
@@ -71,13 +71,13 @@ class PreparedCase:
             self._arrays = {name: self.whole(name) for name in ("image", "label")}
 
     def whole(self, name: str) -> np.ndarray:
-        """The whole array `image`, `label` or `region`. Raises ValueError where its file is damaged."""
+        """The whole array `image`, `label` or `region`, [Z, Y, X]. Raises ValueError where its file is damaged."""
         return self._read(name, (slice(None),) * 3)
 
     def box(self, name: str, start: npt.ArrayLike, size: IntTriple) -> np.ndarray:
-        """Array `name` in a box that may reach out of the case: air there in the image, 0 elsewhere.
+        """Array `name` in a box with first voxel `start` and `size`, both (z, y, x).
 
-        Raises ValueError where its file is damaged.
+        Outside the case the image is air and other arrays are 0. Raises ValueError where the file is damaged.
         """
         first = np.asarray(start)
         low, high = np.maximum(first, 0), np.minimum(first + size, self.info.shape)
@@ -109,7 +109,10 @@ class PreparedCase:
 def write_case(
     folder: Path, info: CaseInfo, image: np.ndarray, label: np.ndarray, region: np.ndarray, points: np.ndarray
 ) -> None:
-    """Write a case so that its folder appears only when it is complete."""
+    """Write a case: `image` in HU, `label`, `region`, all [Z, Y, X], and `points` [N, 3].
+
+    The folder appears only once it is complete.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -143,7 +146,7 @@ def _write_files(
 
 
 def case_folders(data: Path) -> list[Path]:
-    """The complete cases of a prepared folder, by name. Raises ValueError where there is none."""
+    """Folders of the complete prepared cases in `data`, sorted by name. Raises ValueError where there is none."""
     folders = sorted(f.parent for f in Path(data).glob("*/case.json") if not f.parent.name.startswith("."))
     if not folders:
         raise ValueError(f"{data} holds no prepared case: run python -m training.prepare first")
@@ -151,6 +154,6 @@ def case_folders(data: Path) -> list[Path]:
 
 
 def count_hu(hu: np.ndarray) -> dict[str, int]:
-    """How often each HU occurs, as JSON can hold it."""
+    """How often each HU occurs, with text as keys for JSON."""
     levels, counts = np.unique(hu, return_counts=True)
     return {str(level): int(count) for level, count in zip(levels, counts, strict=True)}

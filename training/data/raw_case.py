@@ -1,4 +1,4 @@
-"""A case as its source has it, before it is prepared."""
+"""A case as its source holds it, before preparation."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from lnq.inference.spec import Triple
 from training.data.splits import Split
 
 Annotation = Literal["auto", "full", "partial"]
-"""What a case is annotated like: as its source says, or whatever that says."""
+"""Whether all nodes of a case are annotated: as its source says ("auto"), or overriding the source."""
 
 
 @dataclass(frozen=True)
 class RawCase:
-    """A CT with its label, and what its source says of it."""
+    """A CT with its label, and what its source says about them."""
 
     name: str
-    image: Path  # a file or a DICOM folder; for `slices` the folder of the first
+    image: Path  # a file or a DICOM folder; with `slices`, the folder of the first one
     label: Path  # an image file or a DICOM SEG object
     full: bool  # all of its nodes are annotated
     patient: str
     split: Split
-    slices: tuple[Path, ...] = ()  # the files of a DICOM series, in no order
+    slices: tuple[Path, ...] = ()  # files of a DICOM series, in any order
     uids: dict[str, str] = field(default_factory=dict)  # of a DICOM series and its SEG object
-    problem: str = ""  # why it cannot be prepared, where its source tells already
+    problem: str = ""  # why it cannot be prepared, where its source shows that already
 
     def provenance(self, spacing_mm: Triple) -> dict[str, Any]:
-        """What tells whether a prepared case is still the one of these files. Raises OSError where one is missing."""
+        """Names, sizes and UIDs that tell whether a prepared case came from these files.
+
+        Raises OSError where a file is missing.
+        """
         sizes = {"image_bytes": self.image.stat().st_size} if not self.slices else {"slices": len(self.slices)}
         sizes |= {"label_bytes": self.label.stat().st_size}
         names = {"image": self.image.name, "label": self.label.name, "full": self.full}

@@ -1,7 +1,7 @@
-"""DICOM as a source of training cases: CT series matched with the DICOM SEG objects that refer to them.
+"""Training cases from DICOM: CT series matched with the DICOM SEG objects that refer to them.
 
-So The Cancer Imaging Archive distributes the challenge's data (collection Mediastinal-Lymph-Node-SEG). The folders'
-layout and the files' names do not matter: what belongs together is read from the headers.
+The Cancer Imaging Archive distributes the challenge's data in this form (collection Mediastinal-Lymph-Node-SEG). The
+headers alone tell which files belong together; folders and file names do not matter.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _TAGS = (
     "SeriesDescription",
     "ReferencedSeriesSequence",
 )
-_READERS = 8  # header readers side by side: network disks answer slowly
-_GRID_TOLERANCE = 0.1  # voxels by which a frame may miss the CT's grid: headers round positions
-_VALIDATION_SHARE = 1 / 6  # of the fully annotated patients: 20 of the challenge's 120
+_READERS = 8  # threads that read headers: network disks answer slowly
+_GRID_TOLERANCE = 0.1  # voxels that a frame may lie off the CT's grid: headers round positions
+_VALIDATION_SHARE = 1 / 6  # of the fully annotated patients, as in the challenge: 20 of 120
 
 
 @dataclass(frozen=True)
 class DicomIndex:
-    """What a folder's DICOM headers tell."""
+    """DICOM files below a folder, sorted by their headers."""
 
     slices: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))  # by the CT's SeriesInstanceUID
     segmentations: list[tuple[Path, pydicom.Dataset]] = field(default_factory=list)
@@ -55,10 +55,10 @@ class DicomIndex:
 
 
 def find_dicom_cases(folder: Path, annotation: Annotation, console: Console) -> list[RawCase]:
-    """One case per DICOM SEG object below `folder`, named after its patient; empty where there is none.
+    """Find one case per DICOM SEG object below `folder`, named after its patient; empty where there is none.
 
-    What is wrong with one (no CT, no word on its annotation) becomes its `problem`. The fully annotated patients are
-    for validation (a sixth) and test, as in the challenge; which of them were which, the headers do not tell.
+    What is wrong with a case (no CT, no word on its annotation) becomes its `problem`. The fully annotated patients are
+    held out for validation (a sixth) and test, as in the challenge. The headers do not tell the challenge's own split.
     """
     index = _read_index(folder, console)
     for path in index.damaged:
@@ -76,10 +76,11 @@ def find_dicom_cases(folder: Path, annotation: Annotation, console: Console) -> 
 
 
 def read_segmentation(path: Path, ct: Volume) -> Volume:
-    """What any segment of a DICOM SEG object marks, uint8: on the CT's grid, or on its own where that is another.
+    """Read a DICOM SEG object as uint8 [Z, Y, X], 1 where any segment marks a voxel.
 
-    Frames are placed by their headers' geometry: they may be some of the slices, in any order. FRACTIONAL segments
-    count from one half on. Raises ImageError where the file is damaged or marks voxels beyond the CT.
+    The result lies on the CT's grid, or on the object's own grid where the two differ. Frames are placed by the
+    geometry in their headers, so they may be some of the slices, in any order. FRACTIONAL segments count from one half.
+    Raises ImageError where the file is damaged or marks voxels beyond the CT.
     """
     try:
         import highdicom  # only preparing needs it
@@ -123,7 +124,7 @@ def _read_index(folder: Path, console: Console) -> DicomIndex:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """All files that are not hidden, in an order that does not depend on the disk."""
+    """All files below a folder that are not hidden, in an order that does not depend on the disk."""
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -132,7 +133,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _header(path: Path) -> pydicom.Dataset | None:
-    """None for what is no DICOM file, without any tag where it is damaged."""
+    """The header of a DICOM file: None for a file of another kind, without any tag for a damaged one."""
     if not is_dicom_file(path):
         return None
     try:
@@ -170,7 +171,7 @@ def _case(path: Path, header: pydicom.Dataset, index: DicomIndex, annotation: An
 
 
 def _unique(cases: Sequence[RawCase]) -> list[RawCase]:
-    """Cases of one name get 8 hex digits of their SEG object's UID."""
+    """Give cases with the same name unique names: 8 hex digits, a hash of their SEG object's UID, are added."""
     count = Counter(case.name for case in cases)
     names = [f"{case.name}-{_digits(case.uids['seg_instance_uid'])[:8]}" for case in cases]
     return [
@@ -184,7 +185,7 @@ def _digits(text: str) -> str:
 
 
 def _split(cases: Sequence[RawCase]) -> list[RawCase]:
-    """A sixth of the patients for test go to validation, chosen by the hash of their name."""
+    """Move a sixth of the test patients to validation, chosen by the hash of their names."""
     tested = sorted({case.patient for case in cases if case.split == "test"}, key=_digits)
     chosen = set(tested[: round(len(tested) * _VALIDATION_SHARE)])
     return [dataclasses.replace(c, split="validation") if c.patient in chosen else c for c in cases]
@@ -199,7 +200,7 @@ def _marked(segmentation: Segmentation) -> np.ndarray:
 
 
 def _plane(segmentation: Segmentation, frame: int) -> np.ndarray:
-    """[4, 3]: (row, column, 1) of a frame -> centre (L, P, S, 1) in mm."""
+    """Matrix [4, 3] from (row, column, 1) of a frame to the pixel's centre (L, P, S, 1) in mm."""
     position = np.array(_of_frame(segmentation, frame, "PlanePositionSequence").ImagePositionPatient, float)
     orientation = _of_frame(segmentation, frame, "PlaneOrientationSequence").ImageOrientationPatient
     along_row, along_column = np.array(orientation, float).reshape(2, 3)
@@ -211,14 +212,17 @@ def _plane(segmentation: Segmentation, frame: int) -> np.ndarray:
 
 
 def _of_frame(segmentation: Segmentation, frame: int, name: str) -> Any:
-    """An item of a frame's functional groups, or of those that all frames share."""
+    """The item `name` of a frame's functional groups, or of those that all frames share."""
     own = segmentation.PerFrameFunctionalGroupsSequence[frame]
     group = own if name in own else segmentation.SharedFunctionalGroupsSequence[0]
     return group[name][0]
 
 
 def _is_on_grid(frame: np.ndarray, shape: Sequence[int]) -> bool:
-    """Whether every pixel's centre is a voxel's; `frame`, [3, 3]: (row, column, 1) -> index (z, y, x) in the CT."""
+    """Whether every pixel's centre is a voxel's centre in the CT.
+
+    `frame` is the matrix [3, 3] from (row, column, 1) to index (z, y, x) in the CT; `shape` is (rows, columns).
+    """
     nearest = np.rint(frame)
     if not (np.abs(nearest[:, :2]).sum(axis=0) == 1).all():
         return False
@@ -228,7 +232,7 @@ def _is_on_grid(frame: np.ndarray, shape: Sequence[int]) -> bool:
 
 
 def _own_grid(segmentation: Segmentation, name: str) -> Volume:
-    """The marked voxels on the grid that the SEG object's own frames form."""
+    """The marked voxels on the grid that the SEG object's own frames form. Raises ImageError where they form none."""
     measures = _of_frame(segmentation, 0, "PixelMeasuresSequence")
     if not measures.get("SpacingBetweenSlices"):
         sentence = "{subject} is not on its CT's grid and does not say how far apart its own slices are"

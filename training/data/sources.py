@@ -1,7 +1,7 @@
-"""Where raw cases come from: the challenge's file pairs, DICOM with DICOM SEG, or a table of images and labels.
+"""Find raw cases: the challenge's file pairs, DICOM with DICOM SEG, or a table of images and labels.
 
-A table is a CSV file with the columns `image`, `label` (files, or DICOM folders, relative to the table) and
-`annotation` ("partial" or "full"), and, where wanted, `case`, `patient` and `split` ("train", "validation", "test").
+A table is a CSV file with the columns `image`, `label` (files or DICOM folders, relative to the table) and `annotation`
+("partial" or "full"). The columns `case`, `patient` and `split` ("train", "validation", "test") are optional.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from lnq.image.volume import Volume
 
 _SHOWN_VALUES = 5
-_IMAGE_END, _LABEL_END = f"{CT}.nrrd", f"{LABEL}.nrrd"  # of the challenge's pairs
+_IMAGE_END, _LABEL_END = f"{CT}.nrrd", f"{LABEL}.nrrd"  # file names of the challenge's pairs
 
 
 def find_cases(
     sources: Sequence[Path], annotation: Annotation = "auto", console: Console | None = None
 ) -> list[RawCase]:
-    """All cases of the sources; a name that occurs in two of them gets its folder's before it.
+    """All cases of the sources. Where two cases have one name, their folders' names are put before it.
 
     A source is a folder with the challenge's pairs, a folder with DICOM below it, or a table. `annotation` other than
     "auto" wins over what the source says. Raises ValueError where a source holds no case, a table is wrong, or two
@@ -58,7 +58,7 @@ def _cases_of(source: Path, annotation: Annotation, console: Console) -> list[Ra
         raise ValueError(f"{source} is neither a folder nor a .csv file")
     found = _challenge_pairs(source, annotation)
     if not found:
-        from training.data.read_dicom_seg import find_dicom_cases  # brings pydicom, which other sources do without
+        from training.data.read_dicom_seg import find_dicom_cases  # imports pydicom, which other sources do not need
 
         found = find_dicom_cases(source, annotation, console)
     if not found:
@@ -67,10 +67,10 @@ def _cases_of(source: Path, annotation: Annotation, console: Console) -> list[Ra
 
 
 def _challenge_pairs(folder: Path, annotation: Annotation) -> list[RawCase]:
-    """`<case>-ct.nrrd` with `<case>-seg.nrrd`; those named val or test are held out, and full unless told otherwise.
+    """Pairs of `<case>-ct.nrrd` and `<case>-seg.nrrd`. Those named val or test are held out, by default as full.
 
-    What else is known of a case stands in `<case>-info.json`, as `phantom` writes it: `full`, and `background`, the
-    real CT that nodes were inserted into, which stands for the patient.
+    A file `<case>-info.json`, as `phantom` writes it, may say more: `full`, and `background`, the real CT that nodes
+    were inserted into. The background is taken as the patient.
     """
     files = [path.name for end in (_IMAGE_END, _LABEL_END) for path in folder.glob(f"[!.]*{end}")]
     cases = []
@@ -85,7 +85,7 @@ def _challenge_pairs(folder: Path, annotation: Annotation) -> list[RawCase]:
 
 
 def _facts(path: Path) -> tuple[dict[str, Any], str]:
-    """A file's entries, none where there is no such file, and what is wrong with it, or ""."""
+    """The entries of a JSON file (none where there is no file), and what is wrong with it, or ""."""
     if not path.is_file():
         return {}, ""
     try:
@@ -107,7 +107,7 @@ def _file_pair(name: str, image: Path, label: Path, full: bool, patient: str, sp
 
 
 def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
-    """The cases of a table. Raises ValueError with the line of what is wrong in it."""
+    """The cases of a table. Raises ValueError with the number of the line that is wrong."""
     with open(table, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         lacking = {"image", "label", "annotation"} - set(reader.fieldnames or ())
@@ -133,11 +133,11 @@ def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
 
 
 def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
-    """A case's CT in HU and its label, uint8 or int16, each on its own grid.
+    """Read a case's CT in HU and its label, each on its own grid.
 
-    Raises ValueError (or ImageError, which is one) where one of them is damaged, missing, or not what it should be.
+    Raises ValueError (or ImageError, which is one) where one of them is damaged, missing or of the wrong kind.
     """
-    from lnq.archive.open import open_series, read_ct  # brings SimpleITK
+    from lnq.archive.open import open_series, read_ct  # imports SimpleITK
     from lnq.dicom.header import is_dicom_file
     from lnq.image.itk import read_volume
 
@@ -152,7 +152,7 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
 
 
 def check_label(label: Volume, name: str) -> str:
-    """What is unusual about a label, as a sentence, or "". Raises ValueError for one that is empty or no label."""
+    """What is unusual about a label, as a sentence, or "". Raises ValueError where it is empty or not a label."""
     values = np.unique(label.array)
     if not np.isfinite(values).all() or values[0] < 0 or (values != np.round(values)).any():
         raise ValueError(f"{name} is no label: its values go from {values[0]:g} to {values[-1]:g}")

@@ -1,11 +1,11 @@
-"""Which cases train, validate and test: a CSV file that people may edit, one row per case.
+"""Which cases are for training, validation and test: a CSV file that people may edit, one row per case.
 
     case,patient,split,fold
     lnq2023-train-0001,lnq2023-train-0001,train,3
     lnq2023-val-0001,lnq2023-val-0001,validation,
 
-`split` is train, validation, test or unused. Cases for training belong to a `fold` each, for cross-validation. All
-cases of a patient share both: what a network saw of a patient must not score it.
+`split` is train, validation, test or unused. Each training case belongs to a `fold`, for cross-validation. All cases of
+a patient share both: a network must not be scored on patients that it was trained on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HELD_OUT_FIRST: tuple[Split, ...] = ("test", "validation", "unused", "train")
 
 @dataclass(frozen=True)
 class SplitRow:
-    """Where one case belongs; `fold` counts from 0 and is None unless it is for training."""
+    """Where one case belongs. `fold` counts from 0; it is None unless the case is for training."""
 
     case: str
     patient: str
@@ -45,7 +45,7 @@ class SplitRow:
 class Selection:
     """Which of the prepared cases a run trains on."""
 
-    splits: Path | None = None  # CSV file: case, patient, split, fold; none is the prepared folder's own splits.csv
+    splits: Path | None = None  # CSV file: case, patient, split, fold; default: the prepared folder's splits.csv
     fold: int | None = None  # leave out this fold of the training cases, to validate on
     annotated: Literal["any", "partial", "full"] = "any"  # of these cases, those annotated in part, or wholly
 
@@ -53,17 +53,17 @@ class Selection:
 ALL_FOR_TRAINING = Selection()
 
 SelectionArguments = Annotated[Selection, tyro.conf.arg(name="")]
-"""A command's field that offers `--splits` and `--fold`."""
+"""Type of a command's field that offers `--splits`, `--fold` and `--annotated`."""
 
 
 def make_splits(
     cases: Iterable[tuple[str, str, Split]], earlier: Mapping[str, SplitRow], folds: int | None = None
 ) -> list[SplitRow]:
-    """Rows for cases given as (case, patient, part), by name. Rows of `earlier` stay as they are.
+    """Make rows for cases given as (case, patient, part), sorted by name. Rows of `earlier` stay as they are.
 
-    A patient whose cases are for several parts goes to test before validation before training. Patients join the
-    smallest fold, in the order of their names' hashes, so that the same cases give the same folds. `folds` is 5 unless
-    given. Raises ValueError where it is less than 2, or not what the earlier rows have.
+    A patient with cases in several parts goes to the first of test, validation, unused and train that occurs. Patients
+    join the smallest fold in the order of their names' hashes, so that the same cases give the same folds. `folds` is
+    by default that of the earlier rows, or else 5. Raises ValueError where it is less than 2, or differs from them.
     """
     cases = sorted(cases)
     known = {row.fold for row in earlier.values() if row.fold is not None}
@@ -105,7 +105,7 @@ def write_splits(path: Path, rows: Iterable[SplitRow]) -> None:
 
 
 def read_splits(path: Path) -> dict[str, SplitRow]:
-    """Rows of a splits file by case. Raises ValueError with what is wrong in it, OSError where it cannot be read."""
+    """Rows of a splits file by case. Raises ValueError where its content is wrong, OSError where it cannot be read."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if not set(_COLUMNS) <= set(reader.fieldnames or ()):
@@ -133,7 +133,7 @@ def _row(path: Path, line: int, row: Mapping[str, str | None]) -> SplitRow:
 
 
 def cases_for(part: Split, rows: Iterable[SplitRow], fold: int | None = None) -> list[str]:
-    """Names of the cases for a part. With a fold: training leaves it out, validation is what it holds.
+    """Names of the cases for a part. With a fold, training leaves that fold out, and validation is that fold.
 
     Raises ValueError where there is no such fold.
     """
@@ -147,9 +147,10 @@ def cases_for(part: Split, rows: Iterable[SplitRow], fold: int | None = None) ->
 
 
 def training_folders(data: Path, selection: Selection = ALL_FOR_TRAINING) -> list[Path]:
-    """The prepared cases to train on, by name: all of them where there is no splits file and none is asked for.
+    """Folders of the prepared cases to train on, sorted by name.
 
-    Raises ValueError where the file does not name a prepared case, or where no case is left to train on.
+    Without a splits file, and where none is asked for, these are all cases. Raises ValueError where the file does not
+    name a prepared case, or where no case is left to train on.
     """
     folders = _folders_by_splits(data, selection)
     if selection.annotated == "any":

@@ -1,4 +1,4 @@
-"""What a run trains on: the chosen cases of a prepared folder, and what holds for all of them."""
+"""What a run trains on: the chosen cases of a prepared folder, and what they have in common."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class TrainingSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the cases."""
+        """Names of the cases."""
         return tuple(case.info.case for case in self.cases)
 
 
 def read_training_set(data: Path, config: Config, selection: Selection = ALL_FOR_TRAINING) -> TrainingSet:
-    """The cases of a prepared folder that are to be trained on.
+    """Read the cases of a prepared folder that a run trains on.
 
     Raises ValueError where there is none, where the folder was not prepared to its end, and where a case was not
-    cropped as the configuration says: the model's specification will say so, and inference do it.
+    cropped as the configuration says: inference with the model will crop by the configuration.
     """
     cases = [PreparedCase(folder, config.sampling.cache) for folder in training_folders(data, selection)]
     info = read_dataset_info(data)
