@@ -1,1 +1,1 @@
-"""One training run: the loop, its checkpoints, its record, the machine it runs on."""
+"""One training run: its loop, checkpoints and record, and the machine it runs on."""

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values in one dict, replaced atomically, read with nothing unpickled."""
+"""Checkpoints: tensors and plain values in one dict, written atomically and read without unpickling objects."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 from lnq.files import replace_atomically
 
-FORMAT_VERSION = 2  # 1 had the generators of one process, and sums without counts
+FORMAT_VERSION = 2  # format 1 held the generators of one process only, and sums without counts
 
 Checkpoint = dict[str, Any]
-"""`format`, `stage`, `complete`, `step`, `config`, `facts`, `model`, `average` (None, or the averaged weights), and
-what resuming needs: `optimizer`, `precision`, `rng` (a row per process), `sums`, `history`."""
+"""Keys: `format`, `stage`, `complete`, `step`, `config`, `facts`, `model`, `average` (None, or the averaged weights).
+Only resuming needs `optimizer`, `precision`, `rng` (a row per process), `sums` and `history`."""
 
 FREE_TO_CHANGE = (
     "config.workers",
@@ -24,11 +24,11 @@ FREE_TO_CHANGE = (
     "config.sampling.cache",
     "facts.dataset.provenance",
 )
-"""What a resumed run may differ in: it changes the speed, or who wrote the data, not the result."""
+"""Settings that a resumed run may change: they concern the speed, or who wrote the data, not the result."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Replace the file at once. Raises OSError with a sentence where it cannot be written; the old one stays."""
+    """Replace the file atomically. Where that fails, raises OSError with a sentence, and the old file stays."""
     try:
         with replace_atomically(path) as part, open(part, "wb") as file:
             torch.save(checkpoint, file)
@@ -39,7 +39,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def cannot_write(path: Path, error: BaseException) -> OSError:
-    """The sentence for a full disk and the like, from the error or from the one that led to it."""
+    """An OSError that says why `path` cannot be written, by the OSError that `error` is or came from."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__context__
@@ -48,8 +48,8 @@ def cannot_write(path: Path, error: BaseException) -> OSError:
 
 
 def remove_unfinished(output: Path) -> None:
-    """Remove the files that a run, killed while it wrote them, has left in its folder."""
-    for part in output.glob(".*.part-*"):  # as `replace_atomically` names them
+    """Remove the partial files that a killed run has left in its folder."""
+    for part in output.glob(".*.part-*"):  # names given by `replace_atomically`
         part.unlink(missing_ok=True)
 
 
@@ -69,7 +69,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Names of the settings in which two nested dicts differ, less those that a resumed run may change."""
+    """Names of the settings in which two nested dicts differ, without those in FREE_TO_CHANGE."""
     names = []
     for key in sorted(old.keys() | new.keys()):
         name = f"{prefix}{key}"

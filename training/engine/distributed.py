@@ -1,4 +1,4 @@
-"""One run in several processes: decisions that all of them take alike, what each holds, and the end of the run."""
+"""One run in several processes: take common decisions, gather what each process holds, and end the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.method.whole_batch import several_processes
 
 
 def in_any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set in one process at least; all get the same answer. `device` is this process's."""
+    """Whether the flag is set in any process. All processes get the same answer. `device` is this process's."""
     if not several_processes():
         return flag
     flags = torch.tensor([int(flag)], device=device)
@@ -21,7 +21,10 @@ def in_any_process(flag: bool, device: torch.device) -> bool:
 
 
 def gather(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor of equal shape in all processes -> [processes, ...], on the CPU; `device` is this process's."""
+    """Stack the tensors `x` of all processes, equal in shape, as [processes, ...] on the CPU.
+
+    `device` is this process's.
+    """
     if not several_processes():
         return x.cpu()[None]
     own = x.to(device)
@@ -31,12 +34,12 @@ def gather(x: Tensor, device: torch.device) -> Tensor:
 
 
 def leave() -> None:
-    """End this process's part in the group: one that exits with gloo's threads still running may be aborted.
+    """Leave the process group: a process that exits while gloo's threads still run may be aborted.
 
-    To be called when no network of DistributedDataParallel is in use any more. The last one to let go of the group
-    waits for gloo's threads, and these may wait for Python's lock to drop a tensor: `destroy_process_group` releases
-    the lock, the end of such a network does not, and would wait forever.
+    Call this when no DistributedDataParallel network is in use any more. Whoever releases the group last waits for
+    gloo's threads, and these may wait for Python's lock to drop a tensor. `destroy_process_group` gives up the lock. A
+    network's destructor does not, and would wait forever.
     """
     if dist.is_available() and dist.is_initialized():
-        gc.collect()  # networks lie in reference cycles
+        gc.collect()  # networks are in reference cycles
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Fine-tuning on annotations, most of them partial, from chance, from a pre-training or from a model bundle."""
+"""Fine-tuning on annotations, most of them partial. It starts from chance, a pre-training or a model bundle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def finetune(
 ) -> bool:
     """Fine-tune on the prepared folder; returns whether the run is complete.
 
-    `make_step` gives the objective's step, or one around it that looks on.
+    `make_step` makes the objective's step, or a wrapper that observes it. Raises ValueError where no case has an
+    annotated node, and what `read_training_set`, `load_start` and `train` raise.
     """
     given = read_training_set(data, config, selection)
     if not any(case.info.node_centres for case in given.cases):
@@ -61,9 +62,9 @@ def finetune(
 def load_start(init: Path, network: DualBranchNet, crop: CropSpec) -> dict[str, Any]:
     """Load the weights that fine-tuning starts from; returns where they come from, for the model's provenance.
 
-    `init` is a checkpoint of pre-training, all of which passes on but the heads, or the folder of a model bundle, whose
-    decoder becomes both branches. Raises ValueError or BundleError where it is neither, or of another network, and
-    where the bundle's CTs are cropped otherwise than the data, by `crop`.
+    `init` is a checkpoint of pre-training, of which all but the heads is used, or the folder of a model bundle, whose
+    decoder becomes both branches. Raises ValueError or BundleError where it is neither or has another network, and
+    where the bundle crops CTs differently from `crop`, the data's.
     """
     if not init.is_dir():
         pretrained = load_checkpoint(init)

@@ -1,8 +1,8 @@
 """The one training loop. Pre-training and fine-tuning hand it a network, a data set and a step function.
 
-A run lives in its output folder: `<stage>.pt` (the checkpoint, replaced after each epoch), `config.json`,
-`metrics.csv`, `tensorboard/` and `progress.png`. The same command run again resumes it, with the same losses as an
-uninterrupted run. Several processes, on one node or many, form one run, in which process 0 alone writes.
+A run writes to its output folder: `<stage>.pt` (the checkpoint, replaced after each epoch), `config.json`,
+`metrics.csv`, `tensorboard/` and `progress.png`. The same command resumes it, with the same losses as a run without
+interruption. Several processes, on one node or many, form one run, in which only process 0 writes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from training.method.step import Position, Step
 def train(run: TrainingRun, network: nn.Module, dataset: Dataset[Sample], step: Step, look: Look | None = None) -> bool:
     """Train, or resume, until the run is complete (True) or a signal stopped it after a checkpoint (False).
 
-    `look` shows what the network makes of one fixed patch, for the picture of the progress. Raises ValueError where
-    the folder holds a run with other settings, RuntimeError where the loss is not finite, and OSError where something
-    cannot be written; the last checkpoint stays.
+    `look` draws the network's output on one fixed patch for the picture of the progress. Raises ValueError where the
+    folder holds a run with other settings, RuntimeError where the loss is not finite, and OSError where something
+    cannot be written. The last checkpoint stays.
     """
     complete = _train(run, network, dataset, step, look)
     leave()
@@ -69,7 +69,7 @@ def _train(run: TrainingRun, network: nn.Module, dataset: Dataset[Sample], step:
 
 
 def _start(run: TrainingRun, network: nn.Module) -> tuple[Fabric, nn.Module, Any, State]:
-    """Machine, network and optimiser, as new or as the run's checkpoint has them; writes config.json."""
+    """Set up machine, network and optimiser, new or from the run's checkpoint, and write config.json."""
     config, stage = run.config, run.stage
     precision = choose_precision() if config.precision == "auto" else config.precision
     fabric = _launch(config, precision)
@@ -79,7 +79,7 @@ def _start(run: TrainingRun, network: nn.Module) -> tuple[Fabric, nn.Module, Any
         torch.set_num_threads(config.threads)
     if fabric.device.type == "cpu":
         tune_cpu_memory()
-    torch.backends.cudnn.benchmark = True  # patches are all of one size: the fastest convolutions are found once
+    torch.backends.cudnn.benchmark = True  # finds the fastest convolutions once, as all patches have one size
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
@@ -87,11 +87,11 @@ def _start(run: TrainingRun, network: nn.Module) -> tuple[Fabric, nn.Module, Any
     )
     forward: nn.Module = network
     if config.compile:
-        forward = torch.compile(network)  # type: ignore[assignment]  # a module with the same weights
+        forward = torch.compile(network)  # type: ignore[assignment]  # shares the weights
     model, stepper = fabric.setup(forward, optimizer)
     network.train()
     state = State(network, optimizer, _copy_weights(network) if stage.ema > 0 else None)
-    torch.manual_seed(config.seed + fabric.global_rank)  # each process drops out features of its own
+    torch.manual_seed(config.seed + fabric.global_rank)  # each process has its own dropout
     run.output.mkdir(parents=True, exist_ok=True)
     if run.checkpoint.is_file():
         resume(run, state, fabric)
@@ -105,7 +105,7 @@ def _start(run: TrainingRun, network: nn.Module) -> tuple[Fabric, nn.Module, Any
 
 
 def _launch(config: Config, precision: Any) -> Fabric:
-    """This process's place in the run; with `devices` above 1 and no torchrun it starts the other processes."""
+    """Join the run as one of its processes. With `devices` above 1 and no torchrun, start the others too."""
     per_node, nodes = process_layout(config.devices)
     strategy = "ddp" if per_node * nodes > 1 else "auto"
     fabric = Fabric(accelerator="auto", devices=per_node, num_nodes=nodes, strategy=strategy, precision=precision)
@@ -122,7 +122,7 @@ def _step(
     batches: Iterator[Sample],
     step: Step,
 ) -> None:
-    """One optimiser step; adds its terms and times to the sums."""
+    """Do one optimiser step, and add its terms and times to the sums."""
     begun = time.perf_counter()
     batch = {name: value.to(fabric.device, non_blocking=True) for name, value in next(batches).items()}
     if run.config.channels_last:
@@ -147,7 +147,7 @@ def _mean(total: Tensor, count: int) -> Tensor:
 
 
 def _finish_epoch(state: State, epoch: int) -> None:
-    """Turn the sums of the epoch that just ended into a row of means over the steps with that term; times stay sums."""
+    """Turn the ended epoch's sums into a row of `history`: means over the steps with that term, but sums of times."""
     row = {"epoch": float(epoch), "lr": state.optimizer.param_groups[0]["lr"]}
     for name, (total, count) in state.sums.items():
         row[name] = float(total if name.endswith("seconds") else _mean(total, count))
@@ -166,9 +166,9 @@ def _record(run: TrainingRun, state: State, fabric: Fabric) -> AbstractContextMa
 
 
 def _save(run: TrainingRun, state: State, fabric: Fabric, record: Record | None, look: Look | None) -> None:
-    """Process 0 records a finished epoch, then replaces the checkpoint. Raises OSError in all where it cannot.
+    """Let process 0 record a finished epoch and replace the checkpoint. On failure all processes raise OSError.
 
-    The checkpoint comes last: what was recorded of an epoch without one is recorded again.
+    The checkpoint comes last. An epoch that was recorded but not saved is then recorded again.
     """
     checkpoint = capture(run, state, fabric)
     problem = ""
@@ -185,7 +185,7 @@ def _save(run: TrainingRun, state: State, fabric: Fabric, record: Record | None,
 
 
 def _record_epoch(run: TrainingRun, state: State, fabric: Fabric, record: Record, look: Look | None) -> None:
-    """Add the last epoch to metrics.csv and TensorBoard, and draw the progress where it is due."""
+    """Add the last epoch to metrics.csv and TensorBoard, and draw the progress picture when it is due."""
     done, every = len(state.history), run.config.picture_every
     panels = None
     if every and (done % every == 0 or done in (1, run.stage.epochs)):
@@ -197,7 +197,7 @@ def _record_epoch(run: TrainingRun, state: State, fabric: Fabric, record: Record
 
 
 def _loader(run: TrainingRun, dataset: Dataset[Sample], first_step: int, fabric: Fabric) -> DataLoader[Sample]:
-    """This process's part of all batches of the steps that remain: workers need no restart between epochs."""
+    """This process's part of the batches of all remaining steps, so that workers need no restart between epochs."""
     part = run.stage.batch // fabric.world_size
     sampler = StepSampler(first_step, run.steps, part, fabric.global_rank, fabric.world_size)
     return DataLoader(
@@ -207,7 +207,7 @@ def _loader(run: TrainingRun, dataset: Dataset[Sample], first_step: int, fabric:
         worker_init_fn=loader_worker,
         prefetch_factor=4 if run.config.workers else None,
         pin_memory=fabric.device.type == "cuda",
-        generator=torch.Generator(),  # a loader on the global one would change the dropout of a resumed run
+        generator=torch.Generator(),  # drawing from the global one would change a resumed run's dropout
     )
 
 
@@ -222,7 +222,7 @@ def _copy_weights(network: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _update_average(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average; young runs average over fewer steps, so that the start is forgotten."""
+    """Update the exponential moving average. Early on it spans fewer steps, so that the initial weights fade."""
     decay = min(decay, (1.0 + step) / (10.0 + step))
     own = network.state_dict()
     torch._foreach_lerp_(list(average.values()), [own[name] for name in average], 1.0 - decay)

@@ -1,4 +1,4 @@
-"""What a run needs of the machine: its processes, memory settings, signals, loader workers, and what it ran on."""
+"""The machine that a run uses: processes, memory settings, signals, loader workers, and a description of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def tune_cpu_memory() -> None:
-    """Let malloc keep freed memory instead of returning it: 1.8 x faster steps on a CPU. Only glibc has it."""
+    """Let malloc keep freed memory, which makes steps on a CPU 1.8 times faster. Only glibc has this setting."""
     if not sys.platform.startswith("linux"):
         return
     try:
@@ -32,9 +32,10 @@ def tune_cpu_memory() -> None:
 
 
 def process_layout(devices: int) -> tuple[int, int]:
-    """Processes per node and nodes: torchrun's where it started this process, else `devices` on this node alone.
+    """Number of processes per node, and of nodes.
 
-    Raises ValueError where the node has fewer GPUs, or where Slurm started copies that know nothing of each other.
+    These are torchrun's where it started this process, else `devices` on this node alone. Raises ValueError where the
+    node has fewer GPUs, or where Slurm would run independent copies of the run.
     """
     per_node, nodes = devices, 1
     if torch.distributed.is_torchelastic_launched():
@@ -51,7 +52,7 @@ def process_layout(devices: int) -> tuple[int, int]:
 
 
 def choose_precision() -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    """What mixed precision suits the device. bf16 on a CPU without AVX-512-BF16 or AMX is hundreds of times slower."""
+    """The fastest precision for the device. bf16 on a CPU without AVX-512-BF16 or AMX is hundreds of times slower."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -59,7 +60,7 @@ def choose_precision() -> Literal["32-true", "bf16-mixed", "16-mixed"]:
 
 
 def loader_worker(_worker: int) -> None:
-    """Set up a loader process: one thread, and signals left to the training process, which then ends it."""
+    """Set up a loader process: one thread, and no reaction to signals. The training process ends it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -76,7 +77,7 @@ class StopSignal:
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
                 self._before[number] = signal.signal(number, self._receive)
-            except ValueError:  # not the main thread: nothing to catch there
+            except ValueError:  # only the main thread can catch signals
                 break
         return self
 
@@ -95,7 +96,7 @@ class StopSignal:
 
 
 def environment() -> dict[str, str]:
-    """Git commit, versions and machine, for config.json and the model's provenance."""
+    """Git commit, versions of packages and machine, for config.json and the model's provenance."""
     packages = ("torch", "lightning", "numpy", "batchgeneratorsv2", "blosc2")
     facts = {"commit": git_commit(), "python": platform.python_version(), "machine": platform.machine()}
     facts |= {name: importlib.metadata.version(name) for name in packages}

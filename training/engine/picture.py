@@ -1,6 +1,6 @@
-"""The picture of a run's progress: loss curves, and what the network makes of one fixed patch.
+"""The picture of a run's progress: loss curves, and the network's output on one fixed patch.
 
-A look is made once per run and holds the patch; called with the network, it gives the panels to draw.
+A `Look` is made once per run and keeps the patch. Called with the network, it returns the panels to draw.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from training.data.dataset import normalise_patch
 from training.data.prepared import PreparedCase
 from training.method.losses import mix_pseudo_label, one_hot
 
-THETA = 0.5  # of the pseudo label that is shown; in training it is random
+THETA = 0.5  # mixing weight of the pseudo label in the picture; in training it is random
 _PANEL_INCHES = 3.0
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """An axial slice [Y, X] in grey, with a probability of node over it and the annotation in outline."""
+    """An axial slice [Y, X] in grey, overlaid with the probability of node and the annotation's outline."""
 
     title: str
     pixels: np.ndarray
-    window: tuple[float, float]  # black and white
-    aspect: float  # height of a pixel over its width
+    window: tuple[float, float]  # values shown as black and as white
+    aspect: float  # a pixel's height divided by its width
     probability: np.ndarray | None = None
     annotation: np.ndarray | None = None
 
@@ -46,10 +46,10 @@ Look = Callable[[nn.Module], list[Panel]]
 def finetuning_look(
     cases: Sequence[PreparedCase], config: Config, normalisation: Normalisation, both: bool = True
 ) -> Look:
-    """A patch around an annotated node, of a partial case where there is one, through the slice with most of it.
+    """A look at a patch around an annotated node, in the slice with most of the annotation.
 
-    Panels: the CT, the annotation, and over the CT the mixed pseudo label and both branches' predictions; with `both`
-    false the main branch's prediction alone.
+    The patch is from a partial case where there is one. Panels: the CT, the annotation, the mixed pseudo label and both
+    branches' predictions. Without `both`, the main branch's prediction is the only one, and there is no pseudo label.
     """
     annotated = [case for case in cases if case.info.node_centres]
     case = next((case for case in annotated if not case.info.full), annotated[0])
@@ -82,7 +82,7 @@ def finetuning_look(
 
 
 def pretraining_look(cases: Sequence[PreparedCase], config: Config, normalisation: Normalisation) -> Look:
-    """The patch in the middle of the first case: corrupted, clean, and as both branches reconstruct it."""
+    """A look at the middle of the first case: corrupted, clean, and as both branches reconstruct it."""
     case = cases[0]
     start = (np.array(case.info.shape) - config.patch) // 2
     patch = normalise_patch(case.box("image", start, config.patch), case, normalisation)
@@ -102,7 +102,7 @@ def pretraining_look(cases: Sequence[PreparedCase], config: Config, normalisatio
 
 
 def _visible_corruption(shape: IntTriple, seed: int) -> Any:
-    """The first of the seed's corruptions that leaves most of the patch in place."""
+    """The seed's first corruption that paints inside boxes only, so that most of the patch stays visible."""
     rng = np.random.default_rng([seed, 4])
     while (corruption := draw_corruption(shape, rng)).paint != "in":
         pass
@@ -115,7 +115,7 @@ def _aspect(case: PreparedCase) -> float:
 
 
 def draw_progress(path: Path, name: str, history: Sequence[dict[str, float]], panels: Sequence[Panel]) -> None:
-    """Replace the PNG: the loss and its terms by epoch, and the panels below. Raises OSError where it cannot."""
+    """Write the PNG: the loss and its terms by epoch, and the panels below. Raises OSError where that fails."""
     from matplotlib.figure import Figure
 
     columns = max(2, len(panels))
@@ -139,7 +139,7 @@ def draw_progress(path: Path, name: str, history: Sequence[dict[str, float]], pa
 
 
 def _terms(history: Sequence[dict[str, float]]) -> list[str]:
-    """What `loss` is made of."""
+    """Names of the terms that `loss` is made of."""
     names = dict.fromkeys(name for row in history for name in row)
     return [name for name in names if name not in ("epoch", "lr", "loss") and not name.endswith("seconds")]
 
@@ -157,7 +157,7 @@ def _draw_curves(axes: Any, history: Sequence[dict[str, float]], names: Sequence
 
 
 def _draw_panel(axes: Any, panel: Panel) -> Any:
-    """Returns what a colour bar of the probability is made from, or None."""
+    """Draw a panel; returns the probability's image, which a colour bar needs, or None where there is none."""
     low, high = panel.window
     axes.set_title(panel.title, fontsize="small")
     axes.imshow(panel.pixels, cmap="gray", vmin=low, vmax=high, aspect=panel.aspect)

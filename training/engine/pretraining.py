@@ -18,7 +18,10 @@ from training.method.step import pretraining_step
 
 
 def pretrain(data: Path, output: Path, config: Config, selection: Selection = ALL_FOR_TRAINING) -> bool:
-    """Pre-train on the prepared folder; returns whether the run is complete."""
+    """Pre-train on the prepared folder; returns whether the run is complete.
+
+    Raises what `read_training_set` and `train` raise.
+    """
     given = read_training_set(data, config, selection)
     torch.manual_seed(config.seed)
     network = DualBranchNet(config.network, 1, config.auxiliary_dropout)

@@ -1,4 +1,4 @@
-"""What a run tells people while it runs: progress bar or log lines, metrics, TensorBoard, a picture, config.json."""
+"""What a run shows people: a progress bar or log lines, metrics, TensorBoard, a picture and config.json."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from training.engine.checkpoint import cannot_write
 from training.engine.machine import environment
 from training.engine.picture import Panel, draw_progress
 
-_REFRESH_STEPS = 5  # reading the loss waits for the device
+_REFRESH_STEPS = 5  # steps between readings of the loss, which wait for the device
 
 
 class Display:
-    """A bar with the loss and the time left on a terminal, one line per epoch otherwise; silent where `shown` is not.
+    """Show progress: on a terminal a bar with the loss and the time left, otherwise one line per epoch.
 
-    `total` and `done` count optimiser steps.
+    Nothing is shown unless `shown`. `total` and `done` count optimiser steps.
     """
 
     def __init__(self, name: str, total: int, done: int, shown: bool = True) -> None:
@@ -61,7 +61,7 @@ class Display:
         self.progress.stop()
 
     def step(self, epoch: int, epochs: int, loss: Tensor) -> None:
-        """One optimiser step is done."""
+        """Show that one optimiser step is done."""
         if self.progress.disable:
             return
         self._count += 1
@@ -70,19 +70,19 @@ class Display:
         self.progress.update(self.task, advance=1, description=f"{self.name} {epoch + 1}/{epochs}")
 
     def epoch(self, row: dict[str, float], epochs: int) -> None:
-        """An epoch is done; `row` is its record."""
+        """Print a line for a finished epoch. `row` is its record."""
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
         self.console.print(f"{self.name} {int(row['epoch']) + 1}/{epochs}  {numbers}", highlight=False)
 
     def say(self, sentence: str) -> None:
-        """One line that is no record of an epoch."""
+        """Print a sentence on a line of its own."""
         self.console.print(sentence, highlight=False)
 
 
 class Record:
-    """What stays of the epochs: metrics.csv, progress.png, and TensorBoard's events under tensorboard/.
+    """Record epochs in metrics.csv, progress.png, and TensorBoard's events under tensorboard/.
 
-    `done` is the number of epochs that a resumed run starts from: events of later ones, from before it was killed,
+    `done` is the number of epochs that a resumed run starts from. Events of later epochs, written before it was killed,
     are dropped.
     """
 
@@ -97,11 +97,11 @@ class Record:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         if self._events is not None:
-            with suppress(OSError):  # what is lost was not yet said to be written
+            with suppress(OSError):  # `epoch` has flushed all that counts as written
                 self._events.close()
 
     def epoch(self, history: list[dict[str, float]], panels: Sequence[Panel] | None = None) -> None:
-        """Add the last epoch of `history`; draw the picture where there are panels for it, or none but curves.
+        """Add the last epoch of `history`. Draw the picture unless `panels` is None; without any it has curves alone.
 
         Raises OSError with a sentence where something cannot be written.
         """
@@ -114,7 +114,7 @@ class Record:
             raise cannot_write(self.output, error) from error
 
     def _add_events(self, row: dict[str, float]) -> None:
-        if self._events is None:  # only now, so that a complete run started again leaves no empty file
+        if self._events is None:  # opened late, so that starting a complete run again writes no empty file
             from torch.utils.tensorboard import SummaryWriter
 
             self._events = SummaryWriter(str(self.output / "tensorboard" / self.name), purge_step=self.done)
@@ -134,6 +134,6 @@ def write_metrics(output: Path, history: list[dict[str, float]]) -> None:
 
 
 def write_config(output: Path, name: str, config: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write the resolved configuration, what the run was given, and what it runs on to config.json."""
+    """Write config.json: the resolved configuration, what the run was given, and its environment."""
     content = {"stage": name, "config": config, "given": facts, "environment": environment()}
     write_text(output / "config.json", json.dumps(content, indent=1) + "\n")

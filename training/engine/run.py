@@ -1,4 +1,4 @@
-"""What a run is, what changes while it runs, and both as a checkpoint."""
+"""Describe a run, hold its state, and store both in a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,19 +20,22 @@ from training.engine.distributed import gather
 
 @dataclass(frozen=True)
 class Facts:
-    """What a run was given besides its configuration: export needs it, and a resumed run must share it."""
+    """What a run was given besides its configuration. Export needs it, and a resumed run must have the same.
 
-    cases: tuple[str, ...]  # names of those it trains on
-    method: str | None = None  # name of the objective; None in pre-training, as all that follows
-    init: str | None = None  # what it started from, as a path; None: from chance
-    dataset: DatasetInfo | None = None  # of all prepared cases for training
+    In pre-training all but `cases` is None.
+    """
+
+    cases: tuple[str, ...]  # names of the cases that it trains on
+    method: str | None = None  # name of the objective
+    init: str | None = None  # path of the weights that it started from; None: from chance
+    dataset: DatasetInfo | None = None  # statistics over all prepared training cases
     normalisation: Normalisation | None = None
-    pretraining: dict[str, Any] | None = None  # where the weights came from that it started from
+    pretraining: dict[str, Any] | None = None  # origin of the weights that it started from
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What one run is: its stage's name and settings, where it writes, and what its checkpoint must say."""
+    """One run: its stage's name and settings, its output folder, and the facts that its checkpoint must hold."""
 
     name: str
     stage: Stage
@@ -52,23 +55,23 @@ class TrainingRun:
 
 
 Sum = tuple[Tensor, int]
-"""Sum of a term, and the number of steps that had it."""
+"""Sum of a term of the loss, and the number of steps that had this term."""
 
 
 @dataclass
 class State:
-    """What changes while a run runs."""
+    """What changes during a run."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
-    average: dict[str, Tensor] | None  # the averaged weights, where the stage wants them
+    average: dict[str, Tensor] | None  # averaged weights, where the stage asks for them
     step: int = 0
-    sums: dict[str, Sum] = field(default_factory=dict)  # of the running epoch's terms
+    sums: dict[str, Sum] = field(default_factory=dict)  # terms and times of the current epoch
     history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
 
 
 def capture(run: TrainingRun, state: State, fabric: Fabric) -> Checkpoint:
-    """Everything that export and a resumed run need, as tensors and plain values. All processes take part."""
+    """Everything that export and a resumed run need, as tensors and plain values. All processes must call it."""
     rng = {"cpu": gather(torch.get_rng_state(), fabric.device)}
     if fabric.device.type == "cuda":
         rng["cuda"] = gather(torch.cuda.get_rng_state(fabric.device), fabric.device)
@@ -90,17 +93,17 @@ def capture(run: TrainingRun, state: State, fabric: Fabric) -> Checkpoint:
 
 
 def read_config(checkpoint: Checkpoint) -> Config:
-    """What the run was configured with; what older checkpoints do not tell had the defaults."""
+    """The run's configuration. Settings that an older checkpoint lacks had their defaults."""
     return from_plain(Config, checkpoint["config"])
 
 
 def read_facts(checkpoint: Checkpoint) -> Facts:
-    """What the run was given."""
+    """What the run was given besides its configuration."""
     return from_plain(Facts, checkpoint["facts"])
 
 
 def resume(run: TrainingRun, state: State, fabric: Fabric) -> None:
-    """Load the run's checkpoint into the state. Raises ValueError where its settings are not the run's."""
+    """Load the run's checkpoint into the state. Raises ValueError where its settings differ from the run's."""
     checkpoint = load_checkpoint(run.checkpoint)
     if checkpoint["format"] < FORMAT_VERSION:
         raise ValueError(f"{run.checkpoint} is of an older version, which alone can go on with it: give another folder")
@@ -124,7 +127,7 @@ def resume(run: TrainingRun, state: State, fabric: Fabric) -> None:
 
 
 def _restore_generators(checkpoint: Checkpoint, fabric: Fabric) -> None:
-    """This process's random generators as they were; seeded anew where the number of processes or devices changed."""
+    """Restore this process's random generators, or seed them anew where the processes or devices changed."""
     rng, rank = checkpoint["rng"], fabric.global_rank
     on_gpu = fabric.device.type == "cuda"
     if len(rng["cpu"]) != fabric.world_size or on_gpu != ("cuda" in rng):
