@@ -1,1 +1,1 @@
-"""Masks scored on complete truth, and thresholds chosen on it."""
+"""Score masks on complete truth, and choose thresholds on it."""

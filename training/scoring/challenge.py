@@ -1,7 +1,7 @@
-"""A submission as the challenge's platform hands it to the organisers' evaluator, and the metrics.json it comes to.
+"""Read a submission as the challenge's platform hands it to the organisers' evaluator, and write their metrics.json.
 
-predictions.json lists a job per CT. The job's mask lies beside that file, as the only one in
-`<pk>/output/images/mediastinal-lymph-node-segmentation/`, and is called anything .mha.
+predictions.json lists a job per CT. The job's mask lies beside that file. It is the only file in
+`<pk>/output/images/mediastinal-lymph-node-segmentation/`, and has any name that ends in .mha.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from training.scoring.scores import CaseResult, without_nan
 from training.scoring.truths import Truth
 
 SUCCEEDED = "Succeeded"
-GRID_TOLERANCE = 1e-6  # ITK's for two images that are compared; lengths are in widths of the truth's voxels
-_DURATION = re.compile(r"P(?:(\d+)D)?T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")  # ISO 8601, to days
+GRID_TOLERANCE = 1e-6  # ITK's tolerance for two images, in voxel widths for lengths
+_DURATION = re.compile(r"P(?:(\d+)D)?T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")  # ISO 8601, up to days
 _SECONDS = (86400, 3600, 60, 1)
 _KINDS = {str: "text", list: "list", dict: "object"}
 
@@ -35,19 +35,19 @@ T = TypeVar("T", str, list[Any], dict[str, Any])
 
 @dataclass(frozen=True)
 class ChallengeJob:
-    """What predictions.json says of one CT."""
+    """One job of predictions.json, which segmented one CT."""
 
     case: str  # the CT's name without extension and `-ct`
     pk: str
     status: str
-    output: Path | None  # folder of the mask; None where none is named
-    seconds: float  # NaN where they are not known
+    output: Path | None  # folder of the mask; None where the job names no mask
+    seconds: float  # NaN where unknown
 
 
 def read_jobs(path: Path) -> list[ChallengeJob]:
     """The jobs of predictions.json, in its order.
 
-    Raises ValueError where there is no such file, and for what is no JSON or not of the platform's layout.
+    Raises ValueError where the file is missing, is not JSON or has another layout than the platform's.
     """
     if not path.is_file():
         raise ValueError(f"{path} is no file")
@@ -61,7 +61,7 @@ def read_jobs(path: Path) -> list[ChallengeJob]:
 
 
 def _job(entry: Any, folder: Path, where: str) -> ChallengeJob:
-    from lnq.challenge import INPUT_SLUG, OUTPUT_SLUG  # brings pandas
+    from lnq.challenge import INPUT_SLUG, OUTPUT_SLUG  # imports pandas
 
     pk, status = _field(entry, "pk", str, where), _field(entry, "status", str, where)
     ct = _value(entry, "inputs", f"images/{INPUT_SLUG}", where)
@@ -74,9 +74,11 @@ def _job(entry: Any, folder: Path, where: str) -> ChallengeJob:
 
 
 def _value(entry: Any, key: str, place: str, where: str) -> Any:
-    """Of a job's inputs or outputs the one of a relative path, or None."""
+    """The entry of a job's inputs or outputs (`key`) with relative path `place`, or None."""
     for value in _field(entry, key, list, where):
-        kind = "interface" if isinstance(value, dict) and "socket" not in value else "socket"  # as in 2023
+        kind = (
+            "interface" if isinstance(value, dict) and "socket" not in value else "socket"
+        )  # the name in 2023 was interface
         if _field(_field(value, kind, dict, where), "relative_path", str, where) == place:
             return value
     return None
@@ -98,15 +100,15 @@ def _seconds(duration: Any) -> float:
 
 
 def without_truth(jobs: Sequence[ChallengeJob], truths: Sequence[Truth], folder: Path) -> dict[str, str]:
-    """Of cases that have a job and no truth, why they cannot be scored."""
+    """For each case with a job and no truth, why it cannot be scored."""
     known = {truth.case for truth in truths}
     return {job.case: f"Job {job.pk} has no truth in {folder}" for job in jobs if job.case not in known}
 
 
 def mask_of_job(jobs: Sequence[ChallengeJob], truth: Truth, instances: Volume) -> tuple[Volume, float]:
-    """The case's mask, of 0 and 1, and the seconds that it took.
+    """The case's mask, with values 0 and 1, and how many seconds its job took.
 
-    Raises ValueError (or ImageError, which is one) for what the platform or the organisers' evaluator refuses.
+    Raises ValueError (or ImageError, which is one) where the platform or the organisers' evaluator would refuse it.
     """
     own = [job for job in jobs if job.case == truth.case]
     if not own:
@@ -122,7 +124,7 @@ def mask_of_job(jobs: Sequence[ChallengeJob], truth: Truth, instances: Volume) -
 
 
 def mask_file(job: ChallengeJob) -> Path:
-    """The one .mha file of a job. Raises ValueError where the job failed, and for none, two and another format."""
+    """The one .mha file of a job. Raises ValueError where the job failed, or has no file, two, or another format."""
     if job.status != SUCCEEDED:
         raise ValueError(f"Job {job.pk} has the status {job.status}, not {SUCCEEDED}")
     if job.output is None:
@@ -138,7 +140,7 @@ def mask_file(job: ChallengeJob) -> Path:
 
 
 def _other_grid(mask: Volume, truth: Volume, name: str) -> Iterator[str]:
-    """How a mask's grid differs from that of the truth, which is called `name`."""
+    """Yield each way in which a mask's grid differs from the truth's. `name` is the truth's file name."""
     length_mm = GRID_TOLERANCE * truth.spacing_mm[2]
     for title, own, wanted, tolerance in (
         ("size [z y x]", mask.shape, truth.shape, 0.0),
@@ -163,8 +165,8 @@ def _numbers(values: Any) -> str:
 def metrics(jobs: Sequence[ChallengeJob], results: Sequence[CaseResult]) -> dict[str, Any]:
     """The content of metrics.json as the organisers' evaluator writes it: scores in the jobs' order, and their means.
 
-    A case goes by the number in its name, `0001` of `lnq2023-val-0001`, but by the whole name where not all have one of
-    their own. There must be one job and one result of each.
+    The key of a case is the number in its name, `0001` of `lnq2023-val-0001`. Where these are not all different, keys
+    are the whole names. There must be one job and one result per case.
     """
     scores = {r.case: {"DiceCoefficient": r.dice, "AverageSymmetricSurfaceDistance": r.assd_mm} for r in results}
     numbers = [number for job in jobs for number in job.case.split("-")[2:3]]
@@ -175,5 +177,5 @@ def metrics(jobs: Sequence[ChallengeJob], results: Sequence[CaseResult]) -> dict
 
 
 def write_metrics(path: Path, content: dict[str, Any]) -> None:
-    """Write metrics.json, with null where JSON has no number: an ASSD that no case has."""
+    """Write metrics.json, with null for the ASSD where no case has one: JSON has no NaN."""
     write_text(path, json.dumps(without_nan(content), allow_nan=False))

@@ -1,4 +1,4 @@
-"""All cases scored, or thresholds tried on all of them; one that cannot be scored ends none of the others."""
+"""Score all cases, or try thresholds on them. A case that cannot be scored does not stop the others."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from training.scoring.truths import Truth, read_instances, read_prediction, refu
 from training.scoring.tune import THRESHOLDS, Marked, Tried, choose, mark
 
 Masks = Callable[[Truth, Volume], tuple[Volume, float]]
-"""(case, its truth) -> mask and seconds."""
+"""Function of a case and its truth with a label per node; it gives the mask and the seconds that it took."""
 
 
 @dataclass
 class Scored:
-    """Results of all cases, and why cases are left out."""
+    """Results of all cases, and the reason for each case that is left out (`failed`)."""
 
     worst: WorstCases
     results: list[CaseResult] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Scored:
 
 
 def masks_of_model(model: Model) -> Masks:
-    """What the model marks."""
+    """Masks that the model makes of the CTs."""
 
     def masks(truth: Truth, instances: Volume) -> tuple[Volume, float]:
         volume = read_ct(truth, instances)
@@ -45,15 +45,15 @@ def masks_of_model(model: Model) -> Masks:
 
 
 def read_ct(truth: Truth, instances: Volume) -> Volume:
-    """The case's CT. Raises ValueError where its grid is not the truth's."""
-    assert truth.ct is not None  # find_truths asks for one
+    """Read the case's CT. Raises ValueError where its grid is not the truth's."""
+    assert truth.ct is not None  # find_truths has checked it
     volume = read_volume(truth.ct)
     refuse_other_grid(truth.ct.name, volume, truth, instances)
     return volume
 
 
 def masks_of_folder(folder: Path) -> Masks:
-    """What lies in a folder. Raises ValueError where there is none."""
+    """Masks that lie in a folder, with NaN for their seconds. Raises ValueError where there is no such folder."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
 
@@ -66,7 +66,7 @@ def masks_of_folder(folder: Path) -> Masks:
 
 
 def score_all(truths: Sequence[Truth], masks: Masks, worst: int, console: Console) -> Scored:
-    """Results, without replaced ASSDs; a case that cannot be scored ends none of the others."""
+    """Score all cases, without replacing missing ASSDs. Keeps the `worst` cases of lowest Dice for pictures."""
     scored = Scored(WorstCases(worst))
 
     def work(truth: Truth, instances: Volume) -> None:
@@ -82,7 +82,10 @@ def score_all(truths: Sequence[Truth], masks: Masks, worst: int, console: Consol
 def tune_thresholds(
     model: Model, truths: Sequence[Truth], console: Console
 ) -> tuple[Tried, list[Tried], dict[str, str]]:
-    """The chosen thresholds, all that were tried, and why cases are left out: nothing is tried where all are."""
+    """The chosen thresholds, all that were tried, and why cases are left out.
+
+    Where all cases are left out, nothing is tried, and the first result holds NaN.
+    """
     marked: list[list[Marked]] = []
 
     def work(truth: Truth, instances: Volume) -> None:
@@ -98,7 +101,7 @@ def tune_thresholds(
 def _each(
     truths: Sequence[Truth], work: Callable[[Truth, Volume], None], title: str, console: Console
 ) -> dict[str, str]:
-    """Do something with each case; why it failed where it did."""
+    """Call `work` on each case and its truth; returns the reason for each case that failed."""
     failed: dict[str, str] = {}
     for truth in track(truths, title, console=console):
         try:

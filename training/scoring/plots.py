@@ -40,7 +40,7 @@ def plot_scores(results: Sequence[CaseResult], path: Path, title: str) -> None:
 
 
 def draw_box(axes: Any, position: float, values: Sequence[float], hollow: Sequence[bool] | None = None) -> None:
-    """A box plot of the finite values with their points, those of `hollow` unfilled."""
+    """Draw a box plot of the finite values with their points. Points are unfilled where `hollow` is true."""
     finite = np.array([math.isfinite(v) for v in values], bool)
     if not finite.any():
         axes.text(position, 0, "none", ha="center", va="bottom")
@@ -65,14 +65,14 @@ def _draw_detection(axes: Any, results: Sequence[CaseResult]) -> None:
 
 
 class WorstCases:
-    """The masks of the `count` cases of lowest Dice so far; cases without a CT do not count."""
+    """Keep the masks of the `count` cases with the lowest Dice so far. Cases without a CT are ignored."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._kept: list[tuple[Truth, CaseResult, np.ndarray]] = []
 
     def add(self, truth: Truth, result: CaseResult, bits: np.ndarray) -> None:
-        """Look at one more case; its mask comes as `np.packbits` gives it, a bit per voxel."""
+        """Consider one more case. `bits` is its mask with one bit per voxel, from `np.packbits`."""
         if truth.ct is None or self.count < 1:
             return
         self._kept.append((truth, result, bits))
@@ -80,11 +80,11 @@ class WorstCases:
         del self._kept[self.count :]
 
     def draw(self, folder: Path) -> None:
-        """Write `<rank>-<case>.png` of each, the worst first; pictures of an earlier run go."""
+        """Write `<rank>-<case>.png` for each case, rank 1 being the worst. The folder is emptied first."""
         shutil.rmtree(folder, ignore_errors=True)
         for rank, (truth, result, bits) in enumerate(self._kept, start=1):
             folder.mkdir(parents=True, exist_ok=True)
-            assert truth.ct is not None  # add() takes no other
+            assert truth.ct is not None  # add() keeps only cases with a CT
             volume, nodes = read_volume(truth.ct), read_instances(truth.path)
             mask = np.unpackbits(bits, count=volume.array.size).reshape(volume.shape)
             title = f"{truth.case}, Dice {result.dice:.2f}"

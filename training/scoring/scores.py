@@ -35,21 +35,24 @@ class CaseResult:
 
     case: str
     dice: float
-    assd_mm: float  # NaN where one of both masks is empty, until it is replaced
+    assd_mm: float  # NaN where only one of the two masks is empty, until it is replaced
     assd_replaced: bool
     nodes: int
     large_nodes: int
     large_found: int
-    components: int  # of the prediction, 26-connected
-    false_components: int  # of them that touch no node
+    components: int  # 26-connected components of the prediction
+    false_components: int  # those of them that touch no node
     predicted_mm3: float
     true_mm3: float
-    seconds: float  # NaN for masks that were there before
+    seconds: float  # NaN for masks made elsewhere
     node_results: tuple[NodeResult, ...] = field(repr=False)
 
 
 def score(case: str, mask: Volume, instances: Volume, seconds: float) -> CaseResult:
-    """Scores of a mask on the truth's grid, both brought to LPS so that axial slices are axial."""
+    """Score a mask on the grid of `instances`, the truth with a label per node.
+
+    Both are first turned to LPS axes, as nodes are measured in axial slices.
+    """
     mask, instances = reorient_to_lps(mask)[0], reorient_to_lps(instances)[0]
     nodes = tuple(node_detection(mask.array, instances.array, instances.spacing_mm))
     large = [node for node in nodes if node.short_axis_mm >= LARGE_NODE_MM]
@@ -72,7 +75,7 @@ def score(case: str, mask: Volume, instances: Volume, seconds: float) -> CaseRes
 
 
 def replace_missing(assds_mm: Sequence[float]) -> list[float]:
-    """Each NaN replaced by the largest of the others, as the paper does; NaN where all are."""
+    """Replace each NaN by the largest of the other values, as the paper does. Where all are NaN, they stay."""
     largest = max((a for a in assds_mm if not math.isnan(a)), default=math.nan)
     return [largest if math.isnan(a) else a for a in assds_mm]
 
@@ -106,7 +109,10 @@ def summary(results: Sequence[CaseResult]) -> dict[str, float]:
 
 
 def node_f1(results: Sequence[CaseResult]) -> float:
-    """Harmonic mean of the part of all nodes that is found and the part of all components that touches a node."""
+    """Harmonic mean of recall (found nodes / nodes) and precision (components that touch a node / components).
+
+    1 where there is neither a node nor a component.
+    """
     nodes, components = sum(r.nodes for r in results), sum(r.components for r in results)
     found = sum(node.found for r in results for node in r.node_results)
     true = components - sum(r.false_components for r in results)
@@ -117,7 +123,7 @@ def node_f1(results: Sequence[CaseResult]) -> float:
 
 
 def by_size(results: Sequence[CaseResult]) -> list[dict[str, float]]:
-    """Nodes and found nodes per bin of short axis."""
+    """Count nodes and found nodes in each of SIZE_BINS_MM, by short axis."""
     nodes = [node for r in results for node in r.node_results]
     rows = []
     for low, high in pairwise(SIZE_BINS_MM):
@@ -134,7 +140,7 @@ def bin_name(row: dict[str, float]) -> str:
 
 
 def show(results: Sequence[CaseResult], title: str, console: Console) -> None:
-    """Print the table of cases, the detection by size, the summary, and how empty masks count."""
+    """Print the table of cases, the detection by size, the summary, and the rule for empty masks."""
     table = Table(title=title)
     for heading in ("case", "Dice", "ASSD mm", "nodes", "of 8 mm found", "false", "seconds"):
         table.add_column(heading, justify="left" if heading == "case" else "right", overflow="fold")
@@ -157,7 +163,7 @@ def show(results: Sequence[CaseResult], title: str, console: Console) -> None:
 
 
 def write_results(output: Path, results: Sequence[CaseResult], facts: dict[str, Any]) -> None:
-    """Write cases.csv, nodes.csv and summary.json, which begins with `facts`: what was scored."""
+    """Write cases.csv, nodes.csv and summary.json, which begins with `facts` about what was scored."""
     names = [f.name for f in dataclasses.fields(CaseResult) if f.name != "node_results"]
     _write_csv(output / "cases.csv", names, [[getattr(r, name) for name in names] for r in results])
     headings = ["case", "label", "short_axis_mm", "volume_mm3", "found"]
@@ -179,7 +185,7 @@ def _write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Any]
 
 
 def without_nan(value: Any) -> Any:
-    """The same with None for what JSON has no number for."""
+    """The same value with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: without_nan(v) for key, v in value.items()}
     if isinstance(value, list):

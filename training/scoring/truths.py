@@ -1,4 +1,4 @@
-"""The cases that can be scored: truths, their CTs, and masks that were made elsewhere."""
+"""Find the cases that can be scored: truths, their CTs, and masks made elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRID_TOLERANCE_MM = 1e-3
 
 @dataclass(frozen=True)
 class Truth:
-    """A case with complete truth; scoring masks that are there needs no CT."""
+    """A case with complete truth. Scoring existing masks needs no CT."""
 
     case: str
     path: Path
@@ -26,11 +26,11 @@ class Truth:
 
 
 def find_truths(sources: Sequence[Path], need_ct: bool = True) -> tuple[list[Truth], dict[str, str]]:
-    """The cases of all folders, by name, and why others are left out.
+    """Find the cases of all folders, sorted by name in each, and why other cases are left out.
 
-    A truth is `<case>-nodes.<ext>` or else `<case>-seg.<ext>`, its CT `<case>-ct.<ext>`. Where no CT is needed, a
-    truth may stand alone and may also be `<case>.<ext>`. Raises ValueError for a folder that is not there, for two
-    files of one case, and where no truth is found.
+    A truth is `<case>-nodes.<ext>` or else `<case>-seg.<ext>`, and its CT is `<case>-ct.<ext>`. Where no CT is needed,
+    a truth may stand alone and may also be `<case>.<ext>`. Raises ValueError where a folder is missing, where two files
+    are of one case, and where no truth is found.
     """
     truths: dict[str, Truth] = {}
     left_out: dict[str, str] = {}
@@ -54,7 +54,7 @@ def find_truths(sources: Sequence[Path], need_ct: bool = True) -> tuple[list[Tru
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    """The folder's image files by name without extension."""
+    """The folder's image files by their names without extension."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
     files: dict[str, Path] = {}
@@ -67,7 +67,7 @@ def _images(folder: Path) -> dict[str, Path]:
 
 
 def read_instances(path: Path) -> Volume:
-    """Truth with one label per node; the components (26-connected) where the file has no instances."""
+    """Read a truth with one label per node, int32. Unless the file holds instances, components are labelled."""
     truth = read_volume(path)
     array = truth.array.astype(np.int32)
     if not stem(path).endswith(NODES):
@@ -76,11 +76,11 @@ def read_instances(path: Path) -> Volume:
 
 
 def read_prediction(folder: Path, truth: Truth) -> Volume:
-    """The case's mask in a folder of masks.
+    """Read the case's mask from a folder of masks.
 
-    It is named `<case>.<ext>`, `<case>/segmentation.<ext>` as `process.py batch` writes it, or either after the CT,
-    `<case>-ct`. Raises ValueError (or ImageError, which is one) where there is none, where there are two, and for what
-    is no mask.
+    Its name is `<case>.<ext>`, or `<case>/segmentation.<ext>` as `process.py batch` writes it, or one of these with the
+    CT's name `<case>-ct`. Raises ValueError (or ImageError, which is one) where there is no file or two, and where the
+    file is not a mask.
     """
     found = sorted(_prediction_files(folder, truth.case))
     if not found:
@@ -106,6 +106,6 @@ def _prediction_files(folder: Path, case: str) -> Iterator[Path]:
 
 
 def refuse_other_grid(name: str, volume: Volume, truth: Truth, instances: Volume) -> None:
-    """Raise ValueError where a volume is not on its truth's grid."""
+    """Raise ValueError where a volume is not on its truth's grid. The message calls it `name`."""
     if volume.shape != instances.shape or not np.allclose(volume.affine, instances.affine, atol=GRID_TOLERANCE_MM):
         raise ValueError(f"{name} is not on the grid of {truth.path.name}")

@@ -1,7 +1,7 @@
-"""Choose a model's threshold, and that of a node's highest probability, on cases with complete truth.
+"""Choose a model's threshold, and the threshold of a node's peak probability, on cases with complete truth.
 
-Of each case and threshold only the components are kept: how large each is, its highest probability, and how much of
-which node it covers. All that is to be compared follows from these, for any peak threshold.
+For each case and threshold only facts about the components are kept: the size of each, its peak probability, and how
+many voxels of each node it covers. All scores follow from these, for any peak threshold.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ COLUMNS = ("threshold", "peak_threshold", "mean_dice", "node_f1", "nodes_found",
 class Marked:
     """What a model marks in one case at one threshold."""
 
-    node_voxels: np.ndarray  # int [N], of each node of the truth, also beyond the crop
+    node_voxels: np.ndarray  # int [N], voxels of each true node, including those outside the crop
     peaks: np.ndarray  # float [C], highest probability of each component
-    overlaps: np.ndarray  # int [C, 1 + N], voxels of each component outside of all nodes, and in each node
+    overlaps: np.ndarray  # int [C, 1 + N], voxels of each component outside all nodes, then in each node
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Tried:
     peak_threshold: float
     mean_dice: float
     node_f1: float  # see `training.scoring.scores.node_f1`
-    nodes_found: float  # part of all nodes
+    nodes_found: float  # fraction of all nodes
     false_components_per_case: float
 
 
 def mark(inferred: Inferred, instances: Volume, spec: ModelSpec, thresholds: Sequence[float]) -> list[Marked]:
-    """What is marked at each threshold; `instances` holds each node's label on the CT's own grid."""
+    """What is marked at each threshold. `instances` holds each node's label on the CT's own grid."""
     ready = inferred.ready
     _, compact = np.unique(instances.array, return_inverse=True)
     if instances.array.min() > 0:
@@ -67,7 +67,7 @@ def mark(inferred: Inferred, instances: Volume, spec: ModelSpec, thresholds: Seq
 
 
 def _count(nodes: np.ndarray, probability: np.ndarray, truth: np.ndarray, node_voxels: np.ndarray) -> Marked:
-    """The components of `nodes` [Z, Y, X], with labels of `truth` from 1."""
+    """Count the components of `nodes` and their overlaps with `truth` (labels from 1), both [Z, Y, X]."""
     at = nodes > 0
     numbers, count = components(at)
     columns = len(node_voxels) + 1
@@ -77,7 +77,7 @@ def _count(nodes: np.ndarray, probability: np.ndarray, truth: np.ndarray, node_v
 
 
 def try_cut(cases: Sequence[Marked], threshold: float, peak_threshold: float) -> Tried:
-    """How good a peak threshold is on what is marked at a threshold."""
+    """Score a peak threshold on what is marked at a threshold."""
     dices, found, nodes, true, components = [], 0, 0, 0, 0
     for case in cases:
         kept = case.overlaps[case.peaks >= peak_threshold]
@@ -95,9 +95,9 @@ def try_cut(cases: Sequence[Marked], threshold: float, peak_threshold: float) ->
 
 
 def choose(marked: Sequence[Sequence[Marked]], thresholds: Sequence[float]) -> tuple[Tried, list[Tried]]:
-    """The threshold of best mean Dice and, at it, the peak threshold of best F1; and all that were tried.
+    """Choose the threshold of best mean Dice, and at it the peak threshold of best F1. Returns all tried ones too.
 
-    `marked` holds a case's `mark`. Of equal ones the lowest is taken.
+    `marked` holds the result of `mark` for each case. Among equally good thresholds the lowest is chosen.
     """
     by_threshold = [(threshold, [case[index] for case in marked]) for index, threshold in enumerate(thresholds)]
     tried = [try_cut(cases, threshold, 0.0) for threshold, cases in by_threshold]
@@ -108,7 +108,7 @@ def choose(marked: Sequence[Sequence[Marked]], thresholds: Sequence[float]) -> t
 
 
 def write_tried(path: Path, tried: Sequence[Tried]) -> None:
-    """Write the table of what was tried."""
+    """Write a CSV table of all tried thresholds."""
     with replace_atomically(path) as part, open(part, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
@@ -116,8 +116,10 @@ def write_tried(path: Path, tried: Sequence[Tried]) -> None:
 
 
 def store_cut(bundle: Path, chosen: ModelSpec, results: Sequence[CaseResult]) -> None:
-    """Write the chosen threshold and peak threshold, and the mirroring that they are for, into the bundle's spec.json,
-    with what they were chosen on."""
+    """Write the chosen thresholds, and the mirroring they are for, to the bundle's spec.json, with cases and scores.
+
+    Raises BundleError where the bundle cannot be read.
+    """
     spec = ModelSpec.load(bundle)
     found = {name: summary(results)[name] for name in ("mean_dice", "node_f1")}
     by = "best mean Dice, then best F1 of nodes"
