@@ -1,1 +1,1 @@
-"""A model bundle made from a checkpoint: its specification, its weights in two forms, an 8-bit form."""
+"""Make a model bundle from a checkpoint: its specification, its weights in two forms, and an 8-bit form."""

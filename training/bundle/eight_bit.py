@@ -1,4 +1,4 @@
-"""The 8-bit form of a bundle's network, whose ranges are taken from windows of CTs."""
+"""Make the 8-bit form of a bundle's network, with ranges taken from windows of CTs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLOAT_OPERATIONS = ("MVN", "Add", "Multiply")  # instance norms, and the sums of
 
 
 def find_cts(sources: Sequence[Path], count: int) -> list[Path]:
-    """At most `count` CTs, evenly spaced by name. Raises ValueError for no folder, and for folders without CTs."""
+    """At most `count` CTs, evenly spaced by name. Raises ValueError where a folder is missing, or none holds a CT."""
     found: list[Path] = []
     for folder in sources:
         if not folder.is_dir():
@@ -38,7 +38,7 @@ def find_cts(sources: Sequence[Path], count: int) -> list[Path]:
 
 
 def draw_windows(path: Path, spec: ModelSpec, count: int, generator: np.random.Generator) -> list[np.ndarray]:
-    """At most `count` of the windows of a CT that inference visits, as it normalises them: float32 [1, 1, Z, Y, X]."""
+    """Draw at most `count` of the windows of a CT that inference visits, normalised: float32 [1, 1, Z, Y, X] each."""
     visited: list[np.ndarray] = []
 
     def record(patches: np.ndarray) -> np.ndarray:
@@ -54,9 +54,9 @@ def draw_windows(path: Path, spec: ModelSpec, count: int, generator: np.random.G
 
 
 def quantise(bundle: Path, samples: Sequence[np.ndarray]) -> ModelSpec:
-    """Write the 8-bit network beside the bundle's ONNX file, from windows float32 [1, C, Z, Y, X].
+    """Write the 8-bit network beside the bundle's ONNX file. `samples` are windows, float32 [1, C, Z, Y, X].
 
-    Raises BundleError for a bundle that cannot be read, and ValueError where the new network gives no numbers.
+    Raises BundleError where the bundle cannot be read, and ValueError where the new network's logits are not finite.
     """
     spec = ModelSpec.load(bundle)
     openvino = import_openvino()
@@ -81,7 +81,7 @@ def quantise(bundle: Path, samples: Sequence[np.ndarray]) -> ModelSpec:
         for name in sums:
             (part / name).chmod(0o644)
             os.replace(part / name, bundle / name)
-    spec.save(bundle)  # last: it names the others' sums
+    spec.save(bundle)  # last, as it holds the check sums of the others
     return spec
 
 

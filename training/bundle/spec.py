@@ -1,4 +1,4 @@
-"""The specification of a checkpoint's model."""
+"""Make the specification of a checkpoint's model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from training.engine.checkpoint import Checkpoint
 from training.engine.machine import environment
 from training.engine.run import read_config, read_facts
 
-HU_WIDENING = 0.25  # of the percentile range, on each side
-MAX_MIN_VOLUME_MM3 = 175.0  # the paper's; small real nodes must not be deleted by a number made for large ones
+HU_WIDENING = 0.25  # fraction of the percentile range, on each side
+MAX_MIN_VOLUME_MM3 = 175.0  # the paper's: a data set of large nodes must not make it delete small real nodes
 
 
 def postprocessing_for(config: Config, info: DatasetInfo) -> PostProcessing:
-    """METHOD section 7: the paper's numbers, or those of the training labels."""
+    """The rules of METHOD section 7, with the paper's numbers or those of the training labels."""
     if config.paper_postprocess:
         return PostProcessing()
     low, high = info.clip_hu
@@ -30,7 +30,7 @@ def postprocessing_for(config: Config, info: DatasetInfo) -> PostProcessing:
 def bundle_spec(checkpoint: Checkpoint, threshold: float, peak_threshold: float) -> ModelSpec:
     """The specification of the checkpoint's model, without the files' check sums.
 
-    Raises ValueError where the checkpoint is not of a fine-tuning, and where its data were cropped otherwise than its
+    Raises ValueError where the checkpoint is not of a fine-tuning, or where its data were not cropped as its
     configuration says.
     """
     config, facts = read_config(checkpoint), read_facts(checkpoint)
@@ -45,7 +45,7 @@ def bundle_spec(checkpoint: Checkpoint, threshold: float, peak_threshold: float)
         "pretraining": facts.pretraining,
         "seed": config.seed,
         "data": {
-            "used_cases": len(facts.cases),  # of the prepared ones, which the following describes
+            "used_cases": len(facts.cases),  # of the prepared cases, which the next entries describe
             "cases": info.cases,
             "partial_cases": info.partial_cases,
             "annotated_nodes": info.annotated_nodes,

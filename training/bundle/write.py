@@ -26,7 +26,7 @@ from training.engine.checkpoint import load_checkpoint
 from training.method.network import DualBranchNet, main_branch
 
 TOLERANCE = 1e-3
-"""Largest difference of two logits that export accepts, times the largest logit where that is above 1."""
+"""Largest difference of two logits that export accepts; multiplied by the largest logit where that is above 1."""
 
 
 def export(
@@ -37,10 +37,10 @@ def export(
     window_step: float = 0.5,
     mirror: int = 0,
 ) -> ModelSpec:
-    """Write spec.json, weights.safetensors and model.onnx into `output`; other files there stay but an 8-bit network.
+    """Write spec.json, weights.safetensors and model.onnx to `output`. An 8-bit network there is deleted.
 
-    Raises ValueError where the checkpoint is not of a fine-tuning, where its data were cropped otherwise than its
-    configuration says, and where the three forms of the network differ.
+    Raises ValueError where the checkpoint is not of a fine-tuning, where its data were not cropped as its configuration
+    says, or where the three forms of the network differ.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     if checkpoint["stage"] != "finetune":
@@ -62,17 +62,17 @@ def export(
         spec = dataclasses.replace(spec, sha256=sums)
         spec.save(part)
         output.mkdir(exist_ok=True)
-        for name in (WEIGHTS_NAME, ONNX_NAME, SPEC_NAME):  # the specification last: it names the others' sums
-            (part / name).chmod(0o644)  # safetensors writes for the owner alone; a container runs as another user
+        for name in (WEIGHTS_NAME, ONNX_NAME, SPEC_NAME):  # the specification last, as it holds the others' sums
+            (part / name).chmod(0o644)  # safetensors makes files private; a container runs as another user
             os.replace(part / name, output / name)
-        for name in (INT8_NAME, INT8_WEIGHTS_NAME):  # of the weights that were there before
+        for name in (INT8_NAME, INT8_WEIGHTS_NAME):  # made from the earlier weights
             (output / name).unlink(missing_ok=True)
     return spec
 
 
 def write_onnx(network: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Write the network with a batch of any size and patches of the specification's size, weights inside."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of the operators of other packages
+    """Write the network with its weights as ONNX, for batches of any size and patches of the specification's size."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # silences warnings on other packages' operators
     example = torch.zeros(2, spec.network.in_channels, *spec.patch)
     torch.onnx.export(
         network,
@@ -113,7 +113,7 @@ def check_agreement(dual: nn.Module, network: nn.Module, onnx: Path, spec: Model
 
 
 def onnx_runner(path: Path) -> Predict:
-    """A function float32 [1, C, Z, Y, X] -> logits that runs the file as inference does, in fp32."""
+    """A function from patches, float32 [1, C, Z, Y, X], to logits. It runs the file as inference does, in fp32."""
     model = import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(patch: np.ndarray) -> np.ndarray:
