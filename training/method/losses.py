@@ -1,9 +1,9 @@
 """The losses of DBDMP for partial instance annotations, as pure functions.
 
-A branch's answer is a `Prediction`, the annotation is one-hot [B, C, Z, Y, X]; class 0 is background, class 1 lymph
-node. A voxel annotated 0 may still be node. Means are over voxels and batch, sums over classes, so that losses do not
-depend on the patch size. In a run of several processes the batch is that of all of them together, so each loss is the
-same number in each. "Eq." refers to the equations of the MELBA paper 2024:017.
+A branch's output is a `Prediction`. The annotation `y` is one-hot [B, C, Z, Y, X]; class 0 is background, class 1 lymph
+node. A voxel annotated 0 may still be node. Means are over voxels and batch, sums over classes, so losses do not depend
+on the patch size. With several processes the batch is that of all processes together, so each loss is the same number
+in all. "Eq." refers to the equations of the MELBA paper 2024:017.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ EQ_5: tuple[SupervisedTerm, ...] = ("pce", "sce", "tversky")
 """The terms of the paper's supervised loss."""
 
 QUARTER = 0.25
-"""Factor of Eq. 10: the authors', and what the learning rate 0.01 and the clipping at 12 were tuned for."""
+"""The authors' factor of Eq. 10. The learning rate 0.01 and the clipping at 12 were tuned for it."""
 
 RCE_FLOOR = 1e-4
-"""Stands for log 0 in the reverse cross entropy: a wrong voxel costs at most -log 1e-4 = 9.21."""
+"""Replaces 0 in the logarithm of the reverse cross entropy: a wrong voxel costs at most -log 1e-4 = 9.21."""
 
 SMOOTH = 1e-5
-"""Added above and below in Tversky and Dice, so that an empty patch has a defined value."""
+"""Added to numerator and denominator of Tversky and Dice, so that an empty patch has a defined value."""
 
 
 def one_hot(label: Tensor) -> Tensor:
-    """uint8 [B, Z, Y, X] of 0 and 1 -> float32 [B, 2, Z, Y, X]."""
+    """One-hot annotation, float32 [B, 2, Z, Y, X], of a label [B, Z, Y, X], in which values above 0 are node."""
     node = (label > 0).float()
     return torch.stack([1.0 - node, node], dim=1)
 
@@ -45,9 +45,9 @@ def _exact(x: Tensor) -> Tensor:
 
 
 class Prediction:
-    """What one branch says of a batch. All its losses share one softmax.
+    """One branch's output on a batch. All its losses share one softmax.
 
-    `logits`: before softmax, [B, C, Z, Y, X]. Half precision is lifted to float32, float64 stays float64.
+    `logits`: before softmax, [B, C, Z, Y, X]. Half precision becomes float32; float64 stays.
     """
 
     def __init__(self, logits: Tensor) -> None:
@@ -60,7 +60,7 @@ class Prediction:
 
 
 def _voxels(x: Tensor) -> Tensor:
-    """Voxels of all samples of [B, C, Z, Y, X], as a scalar."""
+    """Number of voxels in all samples of [B, C, Z, Y, X], as a scalar."""
     return x.new_full((), x.numel() // x.shape[1])
 
 
@@ -95,7 +95,7 @@ def partial_cross_entropy(prediction: Prediction, y: Tensor) -> Tensor:
 def tversky_loss(prediction: Prediction, y: Tensor, alpha: float = 0.4) -> Tensor:
     """1 - TP / (TP + alpha FP + (1 - alpha) FN) of class 1, sums over the whole batch.
 
-    Eq. 4 prints the index itself, which, minimised, would do the opposite.
+    Eq. 4 of the paper prints the Tversky index itself; minimising that would do the opposite.
     """
     p, y = prediction.p, _exact(y)
     true_positive, predicted, annotated = over_batch((p[:, 1] * y[:, 1]).sum(), p[:, 1].sum(), y[:, 1].sum())
@@ -117,7 +117,7 @@ def supervised_loss(
 ) -> Tensor:
     """Sum of some losses on the partial annotation: symmetric CE + partial CE + Tversky unless told otherwise (Eq. 5).
 
-    They are added in one order, whatever the order of `terms`: a sum of floats depends on it in its last bit.
+    They are added in a fixed order, not that of `terms`: the last bit of a sum of floats depends on the order.
     """
     first, *others = [loss(prediction, y, settings) for name, loss in _TERMS.items() if name in terms]
     return sum(others, start=first)
@@ -147,7 +147,7 @@ def consensus_loss(own: Prediction, other: Prediction, pseudo: Tensor) -> Tensor
     """
     log_own, log_other = own.log_p, other.log_p
     kl = (log_other.exp() * (log_other - log_own)).sum(dim=1)  # [B, Z, Y, X]
-    # A common factor of all weights cancels; this one keeps them from vanishing together.
+    # A common factor of all weights cancels. This factor keeps them from all becoming 0.
     weight = torch.exp(batch_min(kl) - kl)
     cross = -(_exact(pseudo) * log_own).sum(dim=1)
     weighted, weights, divergence, voxels = over_batch((weight * cross).sum(), weight.sum(), kl.sum(), _voxels(log_own))

@@ -11,9 +11,9 @@ from lnq.inference.spec import NetworkSpec
 class DualBranchNet(nn.Module):
     """[B, in_channels, Z, Y, X] -> (main, auxiliary), each [B, head_channels, Z, Y, X], before any softmax.
 
-    Both decoders have the same shape and separate weights. The auxiliary one reads every feature map, skips and
-    bottleneck, and in training loses each of their channels with probability `auxiliary_dropout`. `head_channels` is
-    the class count, or 1 to reconstruct the image.
+    Both decoders have the same shape and separate weights. In training, each channel that the auxiliary decoder reads,
+    from skips and bottleneck, is dropped with probability `auxiliary_dropout`. `head_channels` is the number of
+    classes, or 1 to reconstruct the image.
     """
 
     def __init__(self, spec: NetworkSpec, head_channels: int | None = None, auxiliary_dropout: float = 0.5) -> None:
@@ -25,7 +25,7 @@ class DualBranchNet(nn.Module):
         self.channel_dropout = nn.Dropout3d(auxiliary_dropout)
 
     def forward(self, x: Tensor, both: bool = True) -> tuple[Tensor, Tensor | None]:
-        """With `both` false the auxiliary branch is not computed and None stands for it."""
+        """Compute both branches, or with `both` false only the main one; the other result is then None."""
         features = self.encoder(x)
         main = self.main(features)
         if not both:
@@ -39,7 +39,7 @@ def is_head(name: str) -> bool:
 
 
 def pass_on_weights(pretrained: dict[str, Tensor], network: DualBranchNet) -> None:
-    """Load all pre-trained weights but the heads. Raises ValueError where the two networks differ in shape."""
+    """Load all pre-trained weights except the heads. Raises ValueError where the two networks differ in shape."""
     own = network.state_dict()
     heads = {name: value for name, value in own.items() if is_head(name)}
     body = {name: value for name, value in pretrained.items() if not is_head(name)}
@@ -47,10 +47,10 @@ def pass_on_weights(pretrained: dict[str, Tensor], network: DualBranchNet) -> No
 
 
 def copy_main_branch(branch: dict[str, Tensor], network: DualBranchNet) -> None:
-    """Load a `lnq.inference.network.SegmentationNet`'s weights, its decoder into both branches, heads included.
+    """Load the weights of a `lnq.inference.network.SegmentationNet`: its decoder, with head, into both branches.
 
-    The branches then differ by the auxiliary one's dropout until training moves them apart: a decoder from chance would
-    make half of every mixed pseudo label noise. Raises ValueError where the two networks differ in shape.
+    At first only the auxiliary branch's dropout makes the branches differ. A decoder from chance would instead make
+    half of every mixed pseudo label noise. Raises ValueError where the two networks differ in shape.
     """
     weights = {}
     for name, value in branch.items():
@@ -75,7 +75,7 @@ def _load(weights: dict[str, Tensor], network: DualBranchNet) -> None:
 
 
 def main_branch(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of a dual-branch state dict, what `lnq.inference.network.SegmentationNet` loads: encoder and main decoder."""
+    """The part of a dual-branch state dict that `lnq.inference.network.SegmentationNet` loads: all but `auxiliary`."""
     branch = {}
     for name, value in state.items():
         part, _, rest = name.partition(".")

@@ -1,4 +1,4 @@
-"""What a network is trained with: one composed step of Eq. 10, whose parts an `Objective` names (METHOD section 5).
+"""The training step: one implementation of Eq. 10, whose parts an `Objective` selects (METHOD section 5).
 
 The shipped method, plain cross entropy and every row of the paper's Table 1 are objectives of this step.
 """
@@ -37,7 +37,7 @@ PseudoLoss = Literal["none", "dice", "consensus", "integer"]
 
 @dataclass(frozen=True)
 class Position:
-    """Where the run is, for ramps and for random numbers that depend on the step alone."""
+    """How far a run is. Ramps and some random numbers depend on it alone."""
 
     epoch: int
     step: int  # over all epochs
@@ -46,18 +46,18 @@ class Position:
 Step = Callable[[nn.Module, Sample, Position], dict[str, Tensor]]
 """(network, this process's samples, position) -> scalar terms; `loss` is minimised, the others are recorded.
 
-All terms are those of the whole batch, the same in every process: `training.method.losses` computes them so.
+All terms are over the whole batch and the same in every process, as `training.method.losses` computes them.
 """
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised in fine-tuning."""
+    """What fine-tuning minimises."""
 
-    name: str  # for the record
+    name: str  # for the run's record
     supervised: tuple[SupervisedTerm, ...]  # summed, on the annotation
-    pseudo: PseudoLoss = "none"  # of both branches against their mixed pseudo label; without one the main branch alone
-    trust_full: bool = False  # a full case counts by Dice + CE alone; else its background is doubted like any other
+    pseudo: PseudoLoss = "none"  # both branches against their mixed pseudo label; "none": the main branch alone
+    trust_full: bool = False  # full cases have Dice + CE as their only loss; else they count as partially annotated
 
     def __post_init__(self) -> None:
         if self.trust_full and not self.both:
@@ -77,7 +77,7 @@ CROSS_ENTROPY = Objective("cross_entropy", ("ce",))
 
 
 def theta(seed: int, step: int) -> float:
-    """The uniform number of one iteration that mixes the pseudo label; the same in every process and resumed run."""
+    """Random weight in [0, 1) that mixes a step's pseudo label; the same in every process and resumed run."""
     return float(np.random.default_rng([seed, 3, step]).random())
 
 
@@ -89,7 +89,7 @@ def pseudo_weight(config: Config, epoch: int) -> float:
 def pseudo_label(
     kind: PseudoLoss, main: Prediction, auxiliary: Prediction, y: Tensor, mix: float, tau: float
 ) -> Tensor:
-    """Both branches' mixed pseudo label, filled in with the annotation (Eq. 6 and 7)."""
+    """Both branches' mixed pseudo label, with the annotation put in (Eq. 6 and 7), [B, 2, Z, Y, X]."""
     pseudo = mix_pseudo_label(main.p, auxiliary.p, y, mix, tau)
     return cast_to_integers(pseudo) if kind == "integer" else pseudo
 
@@ -104,9 +104,9 @@ def pseudo_losses(kind: PseudoLoss, main: Prediction, auxiliary: Prediction, pse
 def finetuning_step(objective: Objective, config: Config) -> Step:
     """The training step of an objective.
 
-    Two branches: Eq. 10 on the partial cases and, where full ones are trusted, Dice + CE of both branches on these,
-    each weighted by its samples. Of several processes all compute both parts where the whole batch has both, also those
-    that hold no such sample: the sums of the losses run over all of them. One branch: its supervised loss.
+    With one branch the loss is its supervised loss. With two it is Eq. 10 on the partial cases and, where full cases
+    are trusted, Dice + CE of both branches on these, each weighted by its share of the samples. Where the whole batch
+    has both kinds, every process computes both parts, even without such samples: the losses' sums run over all.
     """
 
     def step(model: nn.Module, batch: Sample, position: Position) -> dict[str, Tensor]:

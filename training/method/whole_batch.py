@@ -1,7 +1,7 @@
-"""Sums over the whole batch of a run of several processes, of which each holds its part of the batch.
+"""Sums over the whole batch in a run of several processes, each of which holds a part of the batch.
 
-Losses are ratios of sums over the whole batch, so the sums are added over the processes before they are divided. In a
-single process nothing is added.
+Losses are ratios of sums over the whole batch, so sums are added over the processes before they are divided. In a
+single process they stay as they are.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the processes, whose gradient is the one DistributedDataParallel needs.
+    """Sum over the processes, with the gradient that DistributedDataParallel needs.
 
-    Every process derives the same loss L from the same sums S = sum_r S_r, and DistributedDataParallel averages the
-    processes' gradients. dL/dS, times the number of processes, is therefore what process r has to pass on to its S_r:
-    the average over processes of P dL/dS dS_r/dw is the sum that one process with the whole batch would have.
+    Each of P processes derives the same loss L from the same sums S = sum_r S_r, and DistributedDataParallel averages
+    their gradients. Process r must therefore pass P dL/dS on to its S_r: the average over processes of P dL/dS dS_r/dw
+    is then the gradient that one process with the whole batch would have.
     """
 
     @staticmethod
@@ -38,10 +38,10 @@ def several_processes() -> bool:
 
 
 def over_batch(*sums: Tensor) -> tuple[Tensor, ...]:
-    """Scalar sums over this process's samples -> sums over the whole batch, with gradients for the average over them.
+    """Add scalar sums over this process's samples up to sums over the whole batch, with gradients as in `_Sum`.
 
-    All processes must call it alike, with as many sums, also those that hold no sample; and all must derive the same
-    loss from what it returns.
+    All processes must call it with the same number of sums, even those without samples, and all must derive the same
+    loss from the results.
     """
     if not several_processes():
         return sums
@@ -59,6 +59,6 @@ def batch_min(x: Tensor) -> Tensor:
 
 
 def share_of_batch(chosen: Tensor) -> float:
-    """Part of the whole batch's samples for which the mask [B] is true; `chosen` is that of this process's samples."""
+    """Fraction of the whole batch's samples that are chosen. `chosen`: bool [B], for this process's samples."""
     part, samples = over_batch(chosen.float().sum(), chosen.new_full((), len(chosen), dtype=torch.float32))
     return float(part / samples)
