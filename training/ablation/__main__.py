@@ -5,7 +5,7 @@
     python -m training.ablation --size small --output OUT --sweep tau
     python -m training.ablation report
 
-Run again, the same command goes on where it was stopped; cells that the table has are not run again.
+The same command, run again, goes on where it was stopped. Cells that are in the table are not run again.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Report:
 
 
 def parse_run(arguments: list[str]) -> Ablation:
-    """The command's options; the defaults of its configuration are those of `--size`."""
+    """Parse the command's options. The defaults of its configuration are those of `--size`."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--size", choices=list(SIZES), default="small")
     size = early.parse_known_args(arguments)[0].size
@@ -67,7 +67,7 @@ def parse_run(arguments: list[str]) -> Ablation:
 
 
 def wanted_cells(command: Ablation) -> list[AblationCell]:
-    """The cells that a command asks for. Raises ValueError for options that do not go together."""
+    """The cells that a command asks for. Raises ValueError for options that exclude each other."""
     if command.config.seed != 0 or command.config.devices != 1:
         raise ValueError("A cell has its own seed and one device: give --seeds and --parallel, not --seed or --devices")
     if command.parallel < 1:
@@ -78,7 +78,7 @@ def wanted_cells(command: Ablation) -> list[AblationCell]:
 
 
 def run(command: Ablation, console: Console) -> int:
-    """The whole command; the number of failed cells, or -1 where a signal stopped it."""
+    """Run the whole command; returns the number of failed cells, or -1 where a signal stopped it."""
     wanted, config, data = wanted_cells(command), command.config, command.output / "data"
     if command.parallel > 1 and not config.threads:
         config = dataclasses.replace(config, threads=max(1, available_cpus() // command.parallel))
@@ -100,7 +100,7 @@ def run(command: Ablation, console: Console) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status: 1 where cells failed."""
+    """Run the command; returns its exit status, which is 1 where cells failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
     console = Console(stderr=True, soft_wrap=True)
     if arguments[:1] == ["report"]:

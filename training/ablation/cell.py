@@ -1,4 +1,4 @@
-"""One cell of the table: train a row with a seed, choose its threshold, score it. Resumes where it was stopped."""
+"""Run one cell of the table: train a row with a seed, choose its threshold, score it. A stopped cell resumes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from training.engine.run import read_facts
 
 @dataclass(frozen=True)
 class AblationCell:
-    """A row of Table 1 with a seed, and where it belongs to a sweep of Fig. 3, the parameter that is changed."""
+    """A row of Table 1 with a seed. In a sweep of Fig. 3, also the parameter that is changed and its value."""
 
     row: str
     seed: int
@@ -38,17 +38,17 @@ class AblationCell:
 
     @property
     def name(self) -> str:
-        """Of its run's folder."""
+        """Name of its run's folder."""
         return f"{self.row}-seed{self.seed}" + (f"-{self.parameter}{self.value:g}" if self.parameter else "")
 
     @property
     def title(self) -> str:
-        """For people."""
+        """The cell in words, for messages."""
         changed = f" with {self.parameter} {self.value:g}" if self.parameter else ""
         return f"row {self.row}{changed}, seed {self.seed}"
 
     def config(self, base: Config) -> Config:
-        """The configuration that it trains with."""
+        """The cell's configuration: `base` with its own seed and parameter."""
         losses = with_parameter(base.losses, self.parameter, self.value) if self.parameter else base.losses
         return dataclasses.replace(base, seed=self.seed, losses=losses)
 
@@ -58,7 +58,7 @@ class Bench:
     """What all cells of a command share."""
 
     size_name: str
-    size: AblationSize  # with what was overridden
+    size: AblationSize  # with the options that were overridden
     data: AblationData
     folder: Path  # gets a folder per run
 
@@ -72,12 +72,12 @@ class Bench:
 
 
 def table_cells(rows: Sequence[str], seeds: Sequence[int]) -> list[AblationCell]:
-    """Cells of Table 1, all rows with the first seed before any with the second."""
+    """Cells of Table 1: all rows with the first seed, then all rows with the second, and so on."""
     return [AblationCell(row, seed) for seed in seeds for row in rows]
 
 
 def sweep_cells(parameter: str, seeds: Sequence[int], losses: Losses) -> list[AblationCell]:
-    """Cells of one sweep; the value that the configuration has anyhow is the plain row's cell."""
+    """Cells of one sweep. For the value that `losses` already has, this is the plain row's cell."""
     usual = parameter_of(losses, parameter)
     return [
         AblationCell(SWEPT_ROW, seed) if value == usual else AblationCell(SWEPT_ROW, seed, parameter, value)
@@ -87,7 +87,7 @@ def sweep_cells(parameter: str, seeds: Sequence[int], losses: Losses) -> list[Ab
 
 
 def run_cell(cell: AblationCell, bench: Bench) -> bool:
-    """Train and score a cell, and leave its row as a table in its folder; False where a signal stopped it.
+    """Train and score a cell, and write its row as a table in its folder; returns False where a signal stopped it.
 
     Raises RuntimeError where the loss is not finite.
     """
@@ -104,12 +104,12 @@ def run_cell(cell: AblationCell, bench: Bench) -> bool:
 
 
 def pretraining(bench: Bench) -> Path:
-    """Checkpoint of the pre-training that all seeds of a row share, as in the paper. It may not be there yet."""
+    """Path of the pre-training's checkpoint, shared by all seeds as in the paper. It may not exist yet."""
     return bench.folder / f"{bench.size_name}-pretrain-{settings_digest(_pretrain_size(bench.size))}" / "pretrain.pt"
 
 
 def _pretrain_size(size: AblationSize) -> AblationSize:
-    """The size less what only fine-tuning reads, so that other lengths or losses share the pre-training."""
+    """The size without what only fine-tuning reads, so that cells that differ in that share the pre-training."""
     config = dataclasses.replace(
         size.config, seed=0, losses=Losses(), augmentation=Augmentation(), finetune=Stage(epochs=1)
     )
@@ -117,19 +117,19 @@ def _pretrain_size(size: AblationSize) -> AblationSize:
 
 
 def run_pretraining(bench: Bench) -> bool:
-    """Pre-train, or resume, or find it done; False where a signal stopped it."""
+    """Pre-train unless that is done; a stopped run resumes. Returns False where a signal stopped it."""
     return pretrain(bench.data.train, pretraining(bench).parent, _pretrain_size(bench.size).config)
 
 
 def train_cell(cell: AblationCell, bench: Bench) -> bool:
-    """Fine-tune as `training.finetune` does, with the row's own objective; False where a signal stopped it."""
+    """Fine-tune as `training.finetune` does, but with the row's objective; returns False where a signal stopped it."""
     row = ALL_ROWS[cell.row]
     init = pretraining(bench) if row.pretrained else None
     return finetune(bench.data.train, bench.output(cell), cell.config(bench.size.config), init, row.objective)
 
 
 def score_cell(checkpoint: Path, data: AblationData) -> tuple[Scores, Scores]:
-    """Scores on the test phantoms at 0.5 and at the threshold that is best on the phantoms that are there for it."""
+    """Scores on the test phantoms at threshold 0.5, and at the threshold that is best on the `tune` phantoms."""
     tune, rules = predict_folder(checkpoint, data.tune)
     threshold = best_threshold(tune, rules)
     del tune
@@ -140,7 +140,7 @@ def score_cell(checkpoint: Path, data: AblationData) -> tuple[Scores, Scores]:
 def cell_row(
     cell: AblationCell, bench: Bench, checkpoint: Checkpoint, half: Scores, best: Scores, score_minutes: float
 ) -> CellRow:
-    """The table's row of a cell that is trained and scored."""
+    """The table's row for a cell that is trained and scored. `score_minutes` is how long scoring took."""
     config = cell.config(bench.size.config)
     losses, stage = config.losses, config.finetune
     return CellRow(
@@ -175,7 +175,7 @@ def cell_row(
 
 
 def machine() -> str:
-    """The GPU, or the CPU and how many threads compute."""
+    """Name of the GPU, or of the CPU with its number of threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return f"{_cpu_name()}, {torch.get_num_threads()} threads"

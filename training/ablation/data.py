@@ -17,17 +17,17 @@ from training.processes import side_by_side
 
 @dataclass(frozen=True)
 class PhantomSet:
-    """Phantoms for one purpose, of seeds `first_seed` and on."""
+    """Phantoms for one purpose, with consecutive seeds from `first_seed`."""
 
     name: str
-    split: str  # in the files' names: `train` is annotated in part, `val` and `test` wholly
+    split: str  # part of the file names: `train` is partially annotated, `val` and `test` fully
     first_seed: int
     count: int
 
 
 @dataclass(frozen=True)
 class AblationData:
-    """Folders of prepared cases."""
+    """Folders of prepared cases: to train on, to choose thresholds on (`tune`), and to score."""
 
     train: Path
     tune: Path
@@ -35,7 +35,7 @@ class AblationData:
 
 
 def phantom_sets(size: AblationSize) -> tuple[PhantomSet, PhantomSet, PhantomSet]:
-    """Which phantoms a size has."""
+    """The phantoms of a size: to train on, to choose thresholds on, and to score."""
     return (
         PhantomSet("train", "train", TRAIN_SEED, size.train),
         PhantomSet("tune", "val", TUNE_SEED, size.tune),
@@ -44,16 +44,16 @@ def phantom_sets(size: AblationSize) -> tuple[PhantomSet, PhantomSet, PhantomSet
 
 
 def prepared_folders(name: str, size: AblationSize, folder: Path) -> AblationData:
-    """Where a size's prepared phantoms lie below `folder`, whether or not they are there."""
+    """Folders of a size's prepared phantoms below `folder`. They need not exist."""
     z, y, x = size.config.spacing_mm
     train, tune, test = (folder / name / f"{z:g}x{y:g}x{x:g}" / phantoms.name for phantoms in phantom_sets(size))
     return AblationData(train, tune, test)
 
 
 def make_data(name: str, size: AblationSize, folder: Path, processes: int, console: Console) -> None:
-    """Make and prepare what is missing of a size's phantoms below `folder`.
+    """Make and prepare a size's missing phantoms below `folder`.
 
-    A set that is there, cropped as the size says, is taken as it is. Raises ValueError where preparing fails.
+    A set that exists and was cropped as the size says is kept. Raises ValueError where preparing fails.
     """
     prepared = prepared_folders(name, size, folder)
     for phantoms, target in zip(phantom_sets(size), (prepared.train, prepared.tune, prepared.test), strict=True):
@@ -66,7 +66,7 @@ def make_data(name: str, size: AblationSize, folder: Path, processes: int, conso
 
 
 def _make_phantoms(phantoms: PhantomSet, pixels: int, folder: Path, processes: int, console: Console) -> None:
-    """Write the phantoms whose CT is not there: it is written last."""
+    """Write the phantoms whose CT is missing. The CT is written last, so it marks a complete phantom."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(1, phantoms.count + 1)
     missing = [n for n in numbers if not (folder / f"lnq2023-{phantoms.split}-{n:04d}{CT}.nrrd").is_file()]
@@ -77,7 +77,7 @@ def _make_phantoms(phantoms: PhantomSet, pixels: int, folder: Path, processes: i
 
 
 def _write_phantom(item: tuple[PhantomSet, int, Path, int]) -> None:
-    from phantom.write import write_phantom  # brings SimpleITK, which training itself does without
+    from phantom.write import write_phantom  # imports SimpleITK, which training itself does not need
 
     phantoms, pixels, folder, number = item
     write_phantom(folder, phantoms.split, number, phantoms.first_seed + number - 1, size=pixels)

@@ -16,7 +16,7 @@ from training.ablation.table import CellRow
 
 
 def plot_rows(cells: Sequence[CellRow], path: Path) -> None:
-    """Dice per phantom (mean over seeds) as boxes, at the best threshold and at 0.5, and the paper's means."""
+    """Write a PNG: Dice per phantom (mean over seeds) as boxes, at threshold 0.5 and the best, and the paper's mean."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
@@ -35,7 +35,7 @@ def plot_rows(cells: Sequence[CellRow], path: Path) -> None:
 
 
 def _draw_seeds(axes: Any, place: float, values: np.ndarray, colour: str) -> None:
-    """A box over phantoms of `values` [seeds, phantoms], and a bar for each seed's mean."""
+    """Draw a box over the phantoms of `values` [seeds, phantoms], and a bar for each seed's mean."""
     box = {"facecolor": colour, "alpha": 0.5}
     axes.boxplot(
         values.mean(axis=0),
@@ -62,7 +62,7 @@ def _legend() -> list[Any]:
 
 
 def plot_sweeps(cells: Sequence[CellRow], path: Path) -> None:
-    """Mean Dice against each parameter of Fig. 3, at the best threshold and at 0.5."""
+    """Write a PNG: mean Dice against each parameter of Fig. 3, at threshold 0.5 and the best."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.4), layout="constrained")

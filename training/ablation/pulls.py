@@ -1,10 +1,10 @@
-"""What each loss of a row does to the background, step by step.
+"""Measure what each loss of a row does to the background, step by step.
 
     python -m training.ablation.pulls --data OUT/data/small/4x2x2/train --rows e f -o docs/results
 
-Trains the row, and at some steps asks of each of its losses how fast a step of gradient descent on that loss alone
-would raise the main branch's log odds of node: the mean over the batch's voxels that are annotated, and over those that
-are not. Both are derivatives by the learning rate, without momentum. All in single precision. Writes pulls.csv and
+The row is trained. At some steps each loss is asked: how fast would a step of gradient descent on it alone raise the
+main branch's log odds of node? The answer is a mean over the batch's voxels that are annotated, and one over those that
+are not. Both are derivatives by the learning rate, without momentum, in single precision. Writes pulls.csv and
 pulls.md.
 """
 
@@ -61,23 +61,23 @@ class Pulls:
 
 @dataclass(frozen=True)
 class Pull:
-    """One loss at one step."""
+    """The pull of one loss at one step."""
 
     row: str
     step: int
-    background: float  # mean probability of node where nothing is annotated
-    node: float  # and where a node is
+    background: float  # mean probability of node over voxels that are not annotated
+    node: float  # and over annotated voxels
     loss: str  # a key of NAMES
     on_background: float  # d(mean log odds) / d(learning rate)
     on_node: float
 
 
 class Enough(Exception):
-    """The last step to be measured is done."""
+    """Raised to end training once the last measurement is done."""
 
 
 def measuring(row: TableRow, steps: Sequence[int], found: list[Pull]) -> StepMaker:
-    """Makes the row's own step, which measures first at the given ones and stops after the last."""
+    """Make the row's step so that it first measures, at the given `steps`, into `found`. Then it raises Enough."""
 
     def make(objective: Objective, config: Config) -> Step:
         own = finetuning_step(objective, config)
@@ -87,7 +87,7 @@ def measuring(row: TableRow, steps: Sequence[int], found: list[Pull]) -> StepMak
                 raise Enough
             if position.step in steps:
                 devices = [batch["image"].device] if batch["image"].is_cuda else []
-                with torch.random.fork_rng(devices=devices):  # the run's dropout is that of one that is not measured
+                with torch.random.fork_rng(devices=devices):  # measuring leaves the run's dropout unchanged
                     found.extend(measure(row, config, model, batch, position))
             return own(model, batch, position)
 
@@ -97,7 +97,7 @@ def measuring(row: TableRow, steps: Sequence[int], found: list[Pull]) -> StepMak
 
 
 def measure(row: TableRow, config: Config, model: nn.Module, batch: Sample, position: Position) -> list[Pull]:
-    """All losses of a row, weighted as in Eq. 10, on a batch; nothing where it has no annotated voxel."""
+    """The pulls of all losses of a row, weighted as in Eq. 10, on a batch; none where it has no annotated voxel."""
     y = one_hot(batch["label"])
     if not y[:, 1].any():
         return []
@@ -121,7 +121,7 @@ def measure(row: TableRow, config: Config, model: nn.Module, batch: Sample, posi
 def weighted_losses(
     row: TableRow, config: Config, main: Prediction, auxiliary: Prediction, y: Tensor, position: Position
 ) -> dict[str, Tensor]:
-    """The summands of Eq. 10 by name, each of both branches."""
+    """The summands of Eq. 10 by name, each over both branches. `y`: one-hot annotation [B, 2, Z, Y, X]."""
     settings, nothing = config.losses, y.new_zeros(())
     losses: dict[str, Tensor] = {}
     for term in row.supervised:
@@ -139,18 +139,18 @@ def _gradient(value: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
 
 
 def pulls_of(row: TableRow, data: Path, config: Config, steps: Sequence[int]) -> list[Pull]:
-    """Train a row for as long as is needed. Raises KeyboardInterrupt where it was stopped before."""
-    # Mixed precision gives gradients to `fabric.backward` alone; and several are taken of one graph
+    """Train a row up to the last of `steps`. Raises KeyboardInterrupt where a signal stopped it before."""
+    # With mixed precision only `fabric.backward` gives gradients. Several gradients of one graph rule out compiling.
     config = dataclasses.replace(config, precision="32-true", compile=False, picture_every=0)
     found: list[Pull] = []
     with tempfile.TemporaryDirectory(prefix="lnq-pulls-") as folder, contextlib.suppress(Enough):
         finetune(data, Path(folder), config, objective=row.objective, make_step=measuring(row, steps, found))
-        raise KeyboardInterrupt  # the last step to be measured was not reached
+        raise KeyboardInterrupt  # a signal ended training before the last measurement
     return found
 
 
 def table(pulls: Sequence[Pull]) -> list[str]:
-    """Lines of Markdown: a row per step, the pull of each loss on the background and, behind it, on annotated nodes."""
+    """Lines of Markdown: a row per step, with each loss's pull on the background, then that on annotated nodes."""
     lines = []
     for row in dict.fromkeys(pull.row for pull in pulls):
         own = [pull for pull in pulls if pull.row == row]
@@ -171,7 +171,7 @@ def table(pulls: Sequence[Pull]) -> list[str]:
 
 
 def write(folder: Path, command: Sequence[str], pulls: Sequence[Pull]) -> None:
-    """pulls.csv and pulls.md."""
+    """Write pulls.csv and pulls.md to a folder. `command` holds the command's arguments."""
     with replace_atomically(folder / "pulls.csv") as part, open(part, "w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Pull)], lineterminator="\n")
         writer.writeheader()
@@ -193,7 +193,7 @@ def write(folder: Path, command: Sequence[str], pulls: Sequence[Pull]) -> None:
 
 
 def check(command: Pulls) -> None:
-    """Raise ValueError with a sentence for what cannot be measured."""
+    """Raise ValueError where a row or a step cannot be measured."""
     possible = [name for name, row in ALL_ROWS.items() if row.objective.both and not row.pretrained]
     for name in command.rows:
         if name not in possible:

@@ -1,4 +1,4 @@
-"""Write the ablation's report from its table: `ablation.md` and its pictures, also while cells are missing."""
+"""Write the ablation's report from its table: `ablation.md` and its pictures. Cells may still be missing."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def write_report(results: Path) -> Path:
 
 
 def percent(values: Iterable[float]) -> str:
-    """Mean in %, as text."""
+    """The mean of fractions, in %, as text."""
     return f"{100 * statistics.fmean(values):.1f}"
 
 
 def _group(cells: Sequence[CellRow], results: Path) -> str:
-    """The section of the cells of one size and configuration."""
+    """The report's section on the cells of one size and configuration. Its pictures are written to `results`."""
     first = cells[0]
     name = f"ablation-{first.size}-{first.settings}"
     lacking = missing(cells)
@@ -102,7 +102,7 @@ def _group(cells: Sequence[CellRow], results: Path) -> str:
 
 
 def _provenance(cells: Sequence[CellRow]) -> list[str]:
-    """Command, machine and time."""
+    """Lines on how the cells were made: commands, machines and times."""
     first = cells[0]
     options = f" {first.changes}" if first.changes else ""
     train, score = (sum(getattr(c, kind) for c in cells) for kind in ("train_minutes", "score_minutes"))
@@ -170,7 +170,7 @@ def _at_best(cells: Sequence[CellRow]) -> list[str]:
 
 
 def _losses(row: TableRow) -> str:
-    """Such as `two decoders, CE + Tversky, consensus`."""
+    """What a row trains with, as text: `two decoders, CE + Tversky, consensus`."""
     words = [
         "two decoders" if row.objective.both else "one decoder",
         " + ".join(TERMS[term] for term in row.supervised),

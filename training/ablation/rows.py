@@ -1,4 +1,4 @@
-"""Rows of the paper's Table 1 and values of its Fig. 3, as data."""
+"""The rows of the paper's Table 1 and the values of its Fig. 3."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TableRow:
 
     name: str
     supervised: tuple[SupervisedTerm, ...]  # summed, on the partial annotation
-    pseudo: PseudoLoss  # of both branches against their mixed pseudo label; none: one branch
+    pseudo: PseudoLoss  # both branches against their mixed pseudo label; "none": one branch
     pretrained: bool  # starts from Model Genesis
     paper_dice: float  # mean and deviation over cases, in %
     paper_dice_spread: float
@@ -25,7 +25,7 @@ class TableRow:
 
     @property
     def objective(self) -> Objective:
-        """What it minimises. Every case is taken for a partial one."""
+        """What the row minimises. Every case counts as partially annotated."""
         return Objective(f"row {self.name}", self.supervised, self.pseudo)
 
 
@@ -44,8 +44,8 @@ ROWS = {
 }
 
 EXTRA_ROW = dataclasses.replace(ROWS["e"], name="e-integer", pseudo="integer")
-"""Row (e) with the pseudo label cast to integers, as in the authors' published loss: every voxel that is not annotated
-becomes background. Not of the method; it shows what the paper's row (e) has its background from."""
+"""Row (e) with the pseudo label cast to integers, as in the authors' published loss. Every voxel that is not annotated
+becomes background. This is not part of the method: it shows where the paper's row (e) learns background from."""
 
 ALL_ROWS = ROWS | {EXTRA_ROW.name: EXTRA_ROW}
 
@@ -59,12 +59,12 @@ SWEPT_ROW = "f"  # the whole method from chance
 
 
 def with_parameter(losses: Losses, parameter: str, value: float) -> Losses:
-    """The losses with one parameter of Fig. 3 changed. Raises ValueError for a name that it does not have."""
+    """The losses with one parameter of Fig. 3 changed. Raises ValueError for an unknown parameter."""
     if parameter not in SWEEPS:
         raise ValueError(f"Parameter must be one of {', '.join(SWEEPS)}, not {parameter!r}")
     return dataclasses.replace(losses, **{"final" if parameter == "lambda" else parameter: value})
 
 
 def parameter_of(losses: Losses, parameter: str) -> float:
-    """What `with_parameter` sets."""
+    """The value of one parameter of Fig. 3. Raises KeyError for an unknown one."""
     return {"tau": losses.tau, "gamma": losses.gamma, "alpha": losses.alpha, "lambda": losses.final}[parameter]

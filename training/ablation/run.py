@@ -1,4 +1,4 @@
-"""Run cells one after the other, or several side by side in processes of their own."""
+"""Run cells one after the other, or several at a time, each in its own process."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from training.ablation.table import add_row, read_table
 from training.command import STOPPED, run_command
 from training.engine.machine import StopSignal
 
-LOG_NAME = "log.txt"  # what a cell says that has no terminal to itself
+LOG_NAME = "log.txt"  # output of a cell that runs beside others
 
 
 @dataclass
 class CellsDone:
-    """What became of the cells of a command."""
+    """The outcome of a command's cells."""
 
     stopped: bool = False
     failed: list[str] = field(default_factory=list)  # titles
 
 
 def missing_cells(cells: Sequence[AblationCell], bench: Bench, results: Path) -> list[AblationCell]:
-    """The cells that the table of `results` lacks, each once."""
+    """The cells that are not yet in the table of `results`, without duplicates."""
     done = {row.key for row in read_table(results)}
     return [cell for cell in dict.fromkeys(cells) if bench.key(cell) not in done]
 
 
 def run_cells(cells: Sequence[AblationCell], bench: Bench, results: Path, parallel: int, console: Console) -> CellsDone:
-    """Run cells and add each to the table of `results` as it is done; one that fails ends no other."""
+    """Run cells and add each to the table of `results` when it is done. A failed cell does not stop the others."""
     if parallel > 1:
         return _side_by_side(cells, bench, results, parallel, console)
     outcome = CellsDone()
@@ -70,7 +70,7 @@ def _finish(cell: AblationCell, bench: Bench, results: Path, status: int, outcom
 def _side_by_side(
     cells: Sequence[AblationCell], bench: Bench, results: Path, parallel: int, console: Console
 ) -> CellsDone:
-    """Each cell in a fresh process, `parallel` at a time; a signal is passed on, and waited for."""
+    """Run each cell in a fresh process, `parallel` at a time. A signal is passed on, and the cells' ends awaited."""
     context = multiprocessing.get_context("spawn")
     waiting, running = list(cells), dict[int, tuple[AblationCell, SpawnProcess]]()
     outcome, told = CellsDone(), False
@@ -87,7 +87,7 @@ def _side_by_side(
                 cell, process = running.pop(sentinel)
                 process.join()
                 status = process.exitcode or 0
-                if status and stop.received:  # a process that was not training has ended without a checkpoint
+                if status and stop.received:  # a process that was not training has no checkpoint to write
                     status = STOPPED
                 if _finish(cell, bench, results, status, outcome, console) not in (0, STOPPED):
                     console.print(f"{cell.title} failed: see {bench.output(cell) / LOG_NAME}", highlight=False)
@@ -100,8 +100,8 @@ def _side_by_side(
 
 
 def _run_logged(cell: AblationCell, bench: Bench) -> None:
-    """A process's work: run a cell with its output in a file, and end with its exit status."""
-    os.setsid()  # a terminal's Ctrl-C reaches the parent alone, which passes it on: a second signal would kill
+    """Run a cell in this process with its output in a file, and exit with its status."""
+    os.setsid()  # Ctrl-C then reaches only the parent, which passes it on: a second signal would kill this process
     output = bench.output(cell)
     output.mkdir(parents=True, exist_ok=True)
     with open(output / LOG_NAME, "a") as log:

@@ -1,7 +1,7 @@
-"""Score a checkpoint on prepared cases with complete truth, on their own grid: cheap enough for every cell.
+"""Score a checkpoint on prepared cases with complete truth, on the prepared grid: cheap enough for every cell.
 
-The main branch, sliding window with the model's step, post-processing of METHOD section 7 without the mediastinal
-region; Dice and ASSD at the prepared spacing, not at the CT's own.
+The main branch predicts in a sliding window with the model's step. Post-processing follows METHOD section 7, without
+the mediastinal region. Dice and ASSD are computed at the prepared spacing, not at the CT's own.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from training.method.network import main_branch
 
 HALF = 0.5
 THRESHOLDS = tuple(float(expit(logit)) for logit in np.arange(-9.0, 9.25, 0.5))
-"""From 0.0001 to 0.9999, evenly in the logit: losses shift calibration by orders of magnitude. 0.5 is one of them."""
+"""From 0.0001 to 0.9999, evenly in the logit, because losses shift calibration by orders of magnitude. Holds 0.5."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """One case; arrays [Z, Y, X] on the prepared grid."""
+    """One case with its prediction. Arrays are [Z, Y, X] on the prepared grid."""
 
     probability: np.ndarray  # float32
-    hu: np.ndarray
-    truth: np.ndarray
+    hu: np.ndarray  # int16
+    truth: np.ndarray  # uint8, 1 = node
     spacing_mm: Triple
 
 
@@ -52,11 +52,11 @@ class Scores:
     dice: tuple[float, ...]
     raw_dice: tuple[float, ...]  # before post-processing
     assd_mm: tuple[float, ...]  # NaN where the mask is empty
-    marked: tuple[float, ...]  # part of the voxels, before post-processing
+    marked: tuple[float, ...]  # fraction of the voxels, before post-processing
 
 
 def predict_folder(checkpoint_path: Path, data: Path) -> tuple[list[Predicted], PostProcessing]:
-    """The checkpoint's probabilities on all prepared cases of a folder, and the rules for its masks."""
+    """The checkpoint's predictions for all prepared cases of a folder, and its rules of post-processing."""
     checkpoint = load_checkpoint(checkpoint_path)
     spec = bundle_spec(checkpoint, HALF, 0.0)
     network = SegmentationNet(spec.network)
@@ -67,7 +67,7 @@ def predict_folder(checkpoint_path: Path, data: Path) -> tuple[list[Predicted], 
 
 
 def predictor(network: SegmentationNet, precision: Precision) -> Predict:
-    """The network as a function on patches, in the precision that training has or would choose here."""
+    """The network as a function of patches, with training's precision; "auto" is resolved for this machine."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = network.to(device).eval()
     chosen = choose_precision() if precision == "auto" else precision
@@ -83,7 +83,7 @@ def predictor(network: SegmentationNet, precision: Precision) -> Predict:
 
 
 def predict_case(case: PreparedCase, predict: Predict, spec: ModelSpec) -> Predicted:
-    """Probabilities of one case."""
+    """Predict one case."""
     hu, truth = case.whole("image"), case.whole("label")
     image = normalise_patch(hu, case, spec.normalisation)
     probability = sliding_window(image, predict, spec.patch, spec.window_step, spec.mirror)
@@ -91,20 +91,20 @@ def predict_case(case: PreparedCase, predict: Predict, spec: ModelSpec) -> Predi
 
 
 def mask_of(case: Predicted, threshold: float, rules: PostProcessing) -> np.ndarray:
-    """bool [Z, Y, X]: the probability cut and post-processed as `lnq.nodes.postprocess` does, without the region."""
+    """The mask, bool [Z, Y, X]: thresholded and post-processed as in `lnq.nodes.postprocess`, without the region."""
     mask = drop_at_border(case.probability >= threshold, case.spacing_mm, rules.border_mm)
     mask &= (case.hu >= rules.hu_range[0]) & (case.hu <= rules.hu_range[1])
     return drop_small(mask, float(np.prod(case.spacing_mm)), rules.min_volume_mm3)
 
 
 def best_threshold(cases: Sequence[Predicted], rules: PostProcessing) -> float:
-    """The one of THRESHOLDS of best mean Dice; of equal ones that nearest to 0.5."""
+    """The one of THRESHOLDS with the best mean Dice. Among equally good ones, the nearest to 0.5 is chosen."""
     mean = {t: np.mean([dice(mask_of(case, t, rules), case.truth) for case in cases]) for t in THRESHOLDS}
     return max(THRESHOLDS, key=lambda t: (mean[t], -abs(t - HALF)))
 
 
 def score_at(cases: Sequence[Predicted], threshold: float, rules: PostProcessing) -> Scores:
-    """Scores of all cases at a threshold."""
+    """Score all cases at a threshold."""
     rows = [_score_case(case, threshold, rules) for case in cases]
     return Scores(threshold, *(tuple(column) for column in zip(*rows, strict=True)))
 

@@ -1,4 +1,4 @@
-"""The two sizes of the ablation, and one for tests: configuration and phantoms, with the reasons."""
+"""The two sizes of the ablation, and one for tests: configurations and numbers of phantoms, with reasons."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TRAIN_SEED, TUNE_SEED, TEST_SEED = 20000, 25000, 29000
 
 @dataclass(frozen=True)
 class AblationSize:
-    """What a cell of the table trains, and how many phantoms of so many pixels a side there are."""
+    """The configuration that a cell trains with, and its phantoms."""
 
     config: Config
-    pixels: int
-    train: int
-    tune: int
-    test: int
+    pixels: int  # per side of a slice
+    train: int  # number of phantoms to train on
+    tune: int  # to choose thresholds on
+    test: int  # to score
 
 
 SMALL = AblationSize(
@@ -33,13 +33,13 @@ SMALL = AblationSize(
         spacing_mm=(4.0, 2.0, 2.0),  # an 8 mm node spans two slices and four pixels
         patch=(24, 48, 48),  # 96 mm a side, as in compact, at 0.42 of its 22 GFLOP
         normalisation="ct",
-        # Tversky has no gradient without an annotated node. The others lie anywhere: the table is scored without the
-        # region, and with patches from the region alone muscle of the chest wall was most of what a trial marked
+        # Every second patch has a node, without which Tversky has no gradient. The others lie anywhere, as the table is
+        # scored without the region: trained on patches of the region alone, a trial marked mostly chest wall muscle.
         sampling=Sampling(node_every=2),
-        # With the paper's momentum of 0.99 so short a pre-training learns the images' mean and no more
+        # With the paper's momentum of 0.99, such a short pre-training learns only the images' mean.
         pretrain=Stage(epochs=12, iterations=50, momentum=0.9),
-        # About 13 minutes for two cells side by side, a bfloat16 core each. In trials of row f 1,600 steps at rate 0.02
-        # came as far as 2,400 at 0.1
+        # Two cells side by side take about 13 minutes, each on one core with bfloat16. In trials of row f, 1,600 steps
+        # at rate 0.02 came as far as 2,400 steps at 0.1.
         finetune=Stage(epochs=60, iterations=40, lr=0.03, momentum=0.9, ema=0.99),
         workers=1,
     ),
@@ -50,7 +50,7 @@ SMALL = AblationSize(
 )
 
 FULL = AblationSize(
-    # Post-processing by the phantoms' labels: the paper's numbers were measured on its own
+    # Post-processing is set by the phantoms' labels: the paper's numbers are those of its own data.
     dataclasses.replace(PAPER, paper_postprocess=False),
     pixels=512,
     train=120,
@@ -63,18 +63,18 @@ TINY_SIZE = AblationSize(TINY, pixels=64, train=2, tune=1, test=1)
 SIZES = {"small": SMALL, "full": FULL, "tiny": TINY_SIZE}
 
 _CELL_OR_SPEED = ("seed", "workers", "threads", "devices", "picture_every")
-"""Entries of the configuration that a cell sets, or that do not change the result."""
+"""Entries of the configuration that each cell sets itself, or that do not change the result."""
 
 
 def settings_digest(size: AblationSize) -> str:
-    """8 hex digits that two cells share only if their configuration, but for the seed, and their phantoms agree."""
+    """8 hex digits that two cells share only if their phantoms and their configurations, except the seed, agree."""
     config = to_plain(size.config)
     for name in _CELL_OR_SPEED:
         config.pop(name, None)
     del config["sampling"]["cache"]
-    if not config["compile"]:  # digests are older than this choice
+    if not config["compile"]:  # keeps digests from before this entry
         del config["compile"]
-    if config["crop"] == to_plain(DEFAULT_CROP):  # as well as this one
+    if config["crop"] == to_plain(DEFAULT_CROP):  # likewise
         del config["crop"]
     phantoms = {"pixels": size.pixels, "train": size.train, "tune": size.tune, "test": size.test}
     seeds = [TRAIN_SEED, TUNE_SEED, TEST_SEED]
@@ -83,7 +83,7 @@ def settings_digest(size: AblationSize) -> str:
 
 
 def changes(config: Config, default: Config) -> str:
-    """What was overridden, as options of the command: `--finetune.epochs 120 --losses.ramp 0.5`."""
+    """The overridden settings as options of the command: `--finetune.epochs 120 --losses.ramp 0.5`."""
     pairs = zip(_entries(to_plain(config)), _entries(to_plain(default)), strict=False)
     words = []
     for (name, value), (_, usual) in pairs:
@@ -93,7 +93,7 @@ def changes(config: Config, default: Config) -> str:
 
 
 def _option(name: str, value: object) -> str:
-    """As the command line takes it: `--patch 8 16 16`, `--augmentation.strong`, `--sampling.no-region`."""
+    """A setting as an option: `--patch 8 16 16`, `--augmentation.strong`, `--sampling.no-region`."""
     if isinstance(value, bool):
         group, dot, last = name.rpartition(".")
         return f"--{group}{dot}{'' if value else 'no-'}{last}"

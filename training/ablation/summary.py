@@ -1,4 +1,4 @@
-"""What the table's rows say together: means over seeds and phantoms, differences between rows, and what is missing."""
+"""Summarise the table: means over seeds and phantoms, differences between rows, and missing cells."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from training.scoring.scores import replace_missing
 
 SEEDS = (0, 1, 2)  # of Table 1's rows
 SWEEP_SEEDS = (0,)
-COLLAPSED = 0.5  # part of the volume from which a row has collapsed to foreground
+COLLAPSED = 0.5  # marked fraction of the volume above which a row has collapsed to foreground
 
 COMPARED = (("f", "baseline"), ("f", "a"), ("f", "c"), ("g", "baseline"), ("g", "a"), ("g", "c"), ("e", "f"))
-"""Rows whose differences are the paper's main findings: f and g above baseline, a and c; e near f."""
+"""Pairs of rows whose differences are the paper's main findings: f and g above baseline, a and c; e near f."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean over seeds and phantoms with its spread over either; NaN where nothing is known."""
+    """A mean over seeds and phantoms, with its spread over each; NaN where there is no value."""
 
     mean: float
-    over_cases: float  # deviation of the phantoms' means over seeds
+    over_cases: float  # standard deviation over phantoms of the means over seeds
     lowest_seed: float
     highest_seed: float
     seeds: int
 
     def text(self, digits: int = 1) -> str:
-        """`47.1 ± 18.2 (45.0 to 49.3)`; the brackets hold the means of single seeds, where there are several."""
+        """As text, `47.1 ± 18.2 (45.0 to 49.3)`. The brackets hold the range of the seeds' means, if several."""
         if math.isnan(self.mean):
             return "none"
         seeds = f" ({self.lowest_seed:.{digits}f} to {self.highest_seed:.{digits}f})" if self.seeds > 1 else ""
@@ -40,7 +40,7 @@ class Spread:
 
 
 def spread(per_seed: Sequence[Values], factor: float = 1.0) -> Spread:
-    """Of one list of the same phantoms' values per seed; a seed of NaN alone does not count."""
+    """The spread of one list of values per seed, for the same phantoms. A seed of NaN is ignored."""
     known = np.array([v for v in per_seed if not math.isnan(v[0])], dtype=float) * factor  # [seeds, phantoms]
     if not known.size:
         return Spread(math.nan, math.nan, math.nan, math.nan, 0)
@@ -50,17 +50,17 @@ def spread(per_seed: Sequence[Values], factor: float = 1.0) -> Spread:
 
 
 def dice_spread(values: Sequence[Values]) -> Spread:
-    """Of Dice, in %."""
+    """The spread of Dice, in %."""
     return spread(values, 100.0)
 
 
 def assd_spread(values: Sequence[Values]) -> Spread:
-    """Of ASSD in mm, a missing one replaced by the largest of its seed's phantoms, as in the paper."""
+    """The spread of ASSD in mm. A missing value is replaced by its seed's largest, as in the paper."""
     return spread([tuple(replace_missing(v)) for v in values])
 
 
 def remarks(cells: Sequence[CellRow]) -> str:
-    """What a mean would hide: seeds that collapsed, that find nothing, or whose best threshold may lie beyond."""
+    """What a mean would hide: seeds that collapsed, found nothing, or have the first or last threshold as best."""
     collapsed = sum(c.marked_half > COLLAPSED for c in cells)
     nothing = sum(not any(c.dice_best) for c in cells)
     ends = (THRESHOLDS[0], THRESHOLDS[-1])
@@ -82,7 +82,7 @@ def of_row(cells: Sequence[CellRow], row: str) -> list[CellRow]:
 
 
 def of_sweep(cells: Sequence[CellRow], parameter: str) -> dict[float, list[CellRow]]:
-    """A sweep's cells by value; the plain row's are those of the value that it has, with the sweep's seeds."""
+    """A sweep's cells by value. The plain row's cells with the sweep's seeds stand for their own value."""
     chosen = [c for c in cells if c.parameter == parameter]
     seeds = {c.seed for c in chosen} or set(SWEEP_SEEDS)
     chosen += [c for c in of_row(cells, SWEPT_ROW) if c.seed in seeds]
@@ -93,14 +93,14 @@ def of_sweep(cells: Sequence[CellRow], parameter: str) -> dict[float, list[CellR
 
 
 def difference(cells: Sequence[CellRow], row: str, other: str) -> Spread:
-    """Dice at the best thresholds of a row less another's, in points, paired by seed and phantom."""
+    """Dice of `row` minus Dice of `other`, at their best thresholds, in points, paired by seed and phantom."""
     one, two = ({c.seed: c for c in of_row(cells, name)} for name in (row, other))
     pairs = [(one[s].dice_best, two[s].dice_best) for s in sorted(one.keys() & two.keys())]
     return dice_spread([tuple(np.subtract(a, b).tolist()) for a, b in pairs])
 
 
 def missing(cells: Sequence[CellRow]) -> list[str]:
-    """The cells of Table 1 and of Fig. 3 that are not there, in words."""
+    """The missing cells of Table 1 and of Fig. 3, in words."""
     words = []
     for row in ROWS:
         lacking = [str(s) for s in SEEDS if s not in {c.seed for c in of_row(cells, row)}]

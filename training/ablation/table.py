@@ -1,4 +1,4 @@
-"""The table of finished cells: a CSV, a row per cell, which grows over several sittings and machines."""
+"""The table of finished cells: a CSV file with a row per cell. Several runs and machines may add to it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class CellRow:
     """One finished cell: what was trained, and its scores on every test phantom at 0.5 and at its best threshold."""
 
     size: str
-    settings: str  # digest of configuration and phantoms: rows of another one are not comparable
-    changes: str  # what was overridden of the size's configuration, as options
+    settings: str  # digest of configuration and phantoms; only rows with the same digest are comparable
+    changes: str  # overridden settings of the size's configuration, as options
     row: str
-    parameter: str  # the one of Fig. 3 that was changed, or nothing
+    parameter: str  # the parameter of Fig. 3 that was changed, or ""
     tau: float
     gamma: float
     alpha: float
@@ -33,14 +33,14 @@ class CellRow:
     steps: int
     ramp_steps: int
     pretrain_steps: int  # 0: from chance
-    threshold: float  # the best on the phantoms that are there for it
+    threshold: float  # the best on the `tune` phantoms
     dice_half: Values  # per test phantom, at threshold 0.5
     dice_best: Values  # at `threshold`
     raw_dice_half: Values  # before post-processing
     raw_dice_best: Values
     assd_half_mm: Values  # NaN where nothing was marked
     assd_best_mm: Values
-    marked_half: float  # mean part of the voxels, before post-processing
+    marked_half: float  # mean marked fraction of the voxels, before post-processing
     marked_best: float
     train_minutes: float
     score_minutes: float
@@ -50,12 +50,12 @@ class CellRow:
 
     @property
     def key(self) -> tuple[str, str, str, str, float, int]:
-        """What no two rows of the table share."""
+        """What identifies a row of the table."""
         return self.size, self.settings, self.row, self.parameter, self.value, self.seed
 
     @property
     def value(self) -> float:
-        """Of the parameter that was changed; 0 where none was."""
+        """Value of the changed parameter; 0 where none was changed."""
         return self.of(self.parameter) if self.parameter else 0.0
 
     def of(self, parameter: str) -> float:
@@ -64,7 +64,7 @@ class CellRow:
 
 
 def read_table(folder: Path) -> list[CellRow]:
-    """All rows of the folder's table; none where there is no file. Raises ValueError for one that is damaged."""
+    """All rows of the folder's table; none where there is no file. Raises ValueError where it is damaged."""
     path = folder / TABLE_NAME
     if not path.is_file():
         return []
@@ -80,7 +80,7 @@ def read_table(folder: Path) -> list[CellRow]:
 
 
 def add_row(folder: Path, row: CellRow) -> None:
-    """Add a row, in place of an earlier one of the same cell; the file is read anew, others may have added to it."""
+    """Add a row, or replace the same cell's row. The file is read anew, as other runs may have added to it."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [other for other in read_table(folder) if other.key != row.key]
     write_table(folder, [*rows, row])
@@ -102,7 +102,7 @@ def _format(value: object) -> str:
 
 
 def _parse(text: str, kind: str) -> Any:
-    """A field's value; `kind` is its annotation."""
+    """Parse a field's value. `kind` is its annotation as text."""
     if kind == "Values":
         return tuple(float(part) for part in text.split())
     if kind == "float":
