@@ -1,1 +1,1 @@
-"""Training: everything that makes the weights which `lnq` runs."""
+"""Training: everything that makes the weights that `lnq` runs."""

@@ -12,7 +12,7 @@ STOPPED = 143
 
 
 def run_command(work: Callable[[], bool]) -> int:
-    """0 where `work` says that all is done, 143 where it was stopped, 2 with one sentence where it cannot start."""
+    """Run `work`; returns 0 where it returns True, 143 where it was stopped, 2 where it failed, with one sentence."""
     try:
         return 0 if work() else STOPPED
     except (ValueError, OSError, RuntimeError, BundleError) as error:

@@ -1,4 +1,4 @@
-"""The commit of this source tree, for whatever says how it was made."""
+"""The commit of this source tree, for records of how a result was made."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Presets as values, with a reason beside each number, and the command line made from them.
+"""Presets with a reason beside each number, and the command line made from them.
 
-Arrays and sizes are in z, y, x order, spacings in mm. `paper` holds the paper's numbers; the reasons for where
-`compact` and `tiny` differ stand beside their values.
+Arrays and sizes are in z, y, x order, spacings in mm. `paper` holds the paper's numbers. Where `compact` and `tiny`
+differ, the reason stands beside the value.
 """
 
 from __future__ import annotations
@@ -97,11 +97,11 @@ class Config:
 
 
 ConfigArguments = Annotated[Config, tyro.conf.arg(name="")]
-"""A command's field that offers every entry of the configuration, as in `--finetune.epochs 3`."""
+"""Type of a command's field that offers every entry of the configuration, as in `--finetune.epochs 3`."""
 
 
 def _network(channels: tuple[int, ...], dropout: tuple[float, ...]) -> NetworkSpec:
-    """The paper's pattern at another width and depth: in-plane first, then all three axes."""
+    """The paper's network with another width and depth: it downsamples in-plane first, then along all three axes."""
     levels = len(channels)
     return NetworkSpec(
         channels=channels,
@@ -114,18 +114,17 @@ def _network(channels: tuple[int, ...], dropout: tuple[float, ...]) -> NetworkSp
 PAPER = Config(paper_postprocess=True)
 
 COMPACT = Config(
-    # 16 channels cost a CPU no more than 8, its kernels work in blocks of 16; a small net needs less dropout
+    # On a CPU 16 channels cost no more than 8: its kernels work in blocks of 16. A small network needs less dropout.
     network=_network((16, 16, 32, 64, 128), (0.0, 0.05, 0.1, 0.2, 0.0)),
     spacing_mm=(3.0, 1.5, 1.5),  # a 5 mm node still spans three voxels, at a quarter of the work
     patch=(32, 64, 64),  # 96 mm a side: enough around a node, and more steps in the time than a larger one
     normalisation="ct",  # soft tissue fills the range
-    # all steps go where nodes can be; every batch of two has an annotated one, without which Tversky has no gradient
+    # All patches lie where nodes can be. Every batch of two has an annotated node: without one Tversky has no gradient.
     sampling=Sampling(node_every=2, region=True),
     augmentation=Augmentation(strong=True),
     pretrain=Stage(epochs=8, iterations=50, momentum=0.99),  # as long as a CPU allows
-    # 9,000 steps instead of 75,000 need larger ones: lr 0.01, tried with larger patches, took over twice
-    # as many to the same loss as 0.1;
-    # averaging steadies them
+    # 9,000 steps instead of 75,000 need a higher rate. Tried with larger patches, lr 0.01 took over twice as many steps
+    # as 0.1 to the same loss. Averaged weights make up for the noise of large steps.
     finetune=Stage(epochs=150, iterations=60, lr=0.1, momentum=0.9, ema=0.99),
     workers=1,  # a CPU's cores are for the steps
 )
@@ -144,7 +143,7 @@ PRESETS: dict[str, Config] = {"paper": PAPER, "compact": COMPACT, "tiny": TINY}
 
 
 def preset(name: str) -> Config:
-    """The preset of that name. Raises ValueError with the known names otherwise."""
+    """The preset of a name. Raises ValueError with the known names for an unknown one."""
     if name not in PRESETS:
         raise ValueError(f"Preset must be one of {', '.join(PRESETS)}, not {name!r}")
     return PRESETS[name]

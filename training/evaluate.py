@@ -56,17 +56,17 @@ class Evaluate:
 
     @property
     def scored(self) -> str:
-        """What is scored, as a path."""
+        """The path of what is scored."""
         return str(self.challenge or self.predictions or self.checkpoint or self.model)
 
 
 @contextmanager
 def open_model(command: Evaluate) -> Iterator[Model]:
-    """The bundle's model, or the checkpoint's by way of a bundle that is gone afterwards."""
+    """Open the bundle's model, or the checkpoint's from a temporary bundle that is deleted afterwards."""
     if command.checkpoint is None:
         yield load_model(command.model, command.device, precision=command.precision, mirror=command.mirror)
         return
-    from training.bundle.write import export  # brings ONNX
+    from training.bundle.write import export  # imports ONNX
 
     with tempfile.TemporaryDirectory(prefix="lnq-evaluate-") as folder:
         export(command.checkpoint, Path(folder) / "model")
@@ -74,7 +74,7 @@ def open_model(command: Evaluate) -> Iterator[Model]:
 
 
 def refuse_contradictions(command: Evaluate) -> None:
-    """Raise ValueError for options that do not go together."""
+    """Raise ValueError for options that exclude each other."""
     if (command.challenge is None) != (command.truth is None):
         raise ValueError("--challenge and --truth go together")
     alone = Evaluate((), command.output, worst=command.worst, challenge=command.challenge, truth=command.truth)
@@ -93,18 +93,18 @@ def refuse_contradictions(command: Evaluate) -> None:
 
 @dataclass
 class Evaluation:
-    """The results and, where they come from a model, by which specification, and the thresholds that were tried."""
+    """The results, the specification where they come from a model, and the thresholds that were tried."""
 
     scored: Scored
-    spec: ModelSpec | None = None  # None for masks that were there before
+    spec: ModelSpec | None = None  # None for masks made elsewhere
     tried: list[Tried] = field(default_factory=list)
-    metrics: dict[str, Any] | None = None  # of a submission to the challenge in which nothing is wrong
+    metrics: dict[str, Any] | None = None  # for a submission to the challenge without errors
 
 
 def evaluate(command: Evaluate, console: Console) -> Evaluation:
-    """Score at the bundle's (or the given) threshold, or at those that are best on these cases.
+    """Score at the bundle's or the given threshold, or at the thresholds that are best on these cases.
 
-    Raises ValueError where no case can be scored, but for a submission, of which all that is wrong is said.
+    Raises ValueError where no case can be scored, except for a submission, whose errors are all printed.
     """
     refuse_contradictions(command)
     jobs: list[ChallengeJob] = []
@@ -149,7 +149,7 @@ def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], co
 
 
 def write(command: Evaluate, outcome: Evaluation) -> None:
-    """Write tables and pictures, store the thresholds where they were to be chosen, and print the table."""
+    """Write tables and pictures, store thresholds where some were chosen, and print the table."""
     command.output.mkdir(parents=True, exist_ok=True)
     results, spec, at = outcome.scored.results, outcome.spec, ""
     facts: dict[str, Any] = {"scored": command.scored, "threshold": None, "peak_threshold": None, "mirror": None}
@@ -169,7 +169,7 @@ def write(command: Evaluate, outcome: Evaluation) -> None:
 
 
 def _keep_chosen(command: Evaluate, spec: ModelSpec, outcome: Evaluation) -> None:
-    """Into a table of all that were tried, and the bundle; a checkpoint has none, so they are said."""
+    """Write the table of tried thresholds, and store the chosen ones in the bundle. For a checkpoint, print them."""
     write_tried(command.output / "thresholds.csv", outcome.tried)
     if command.checkpoint is None:
         store_cut(command.model, spec, outcome.scored.results)
@@ -180,7 +180,7 @@ def _keep_chosen(command: Evaluate, spec: ModelSpec, outcome: Evaluation) -> Non
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status: 1 where cases were left out."""
+    """Run the command; returns its exit status, which is 1 where cases were left out."""
     failed: dict[str, str] = {}
 
     def work() -> bool:

@@ -1,4 +1,4 @@
-"""Functions run in processes of their own."""
+"""Run a function on many items, each in a process of a pool."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:
-    """The results of `work`, a function of a module, as they come; with one process or less this one does the work.
+    """Yield the results of `work` as they are done. With `processes` below 2, it runs in this process, in order.
 
-    Raises what `work` raises, and BrokenProcessPool where a process was ended from outside.
+    `work` must be a module's function. Raises what it raises, and BrokenProcessPool where a process was killed.
     """
     if processes <= 1:
         yield from map(work, items)
@@ -23,8 +23,8 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], processe
 
 
 def in_fresh_processes(work: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:
-    """The same, also for one process. What is not yet begun is given up where the caller takes no more results."""
-    # Processes are started afresh: SimpleITK's threads do not survive a fork.
+    """Like `side_by_side`, but in new processes even for one. If the caller stops early, pending items are dropped."""
+    # Processes are spawned, not forked: SimpleITK's threads do not survive a fork.
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
     try:
         for job in as_completed([pool.submit(work, item) for item in items]):

@@ -2,9 +2,9 @@
 
     python -m training.quantise data/train --model model
 
-Weights, and what goes into the convolutions, become 8-bit integers (NNCF's post-training quantisation). Their ranges
-are taken from windows of CTs, which need no truth: some of those that were trained on. The first and last convolutions,
-the norms and the sums stay in float. docs/speed.md tells what is lost and won. Needs nncf.
+Weights and the inputs of convolutions become 8-bit integers (NNCF's post-training quantisation). Their ranges are taken
+from windows of some training CTs, without their truth. The first and last convolutions, the norms and the sums stay in
+float. docs/speed.md tells what is lost and gained. Needs nncf.
 """
 
 from __future__ import annotations

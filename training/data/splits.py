@@ -45,7 +45,7 @@ class SplitRow:
 class Selection:
     """Which of the prepared cases a run trains on."""
 
-    splits: Path | None = None  # CSV file: case, patient, split, fold; default: the prepared folder's splits.csv
+    splits: Path | None = None  # CSV file: case, patient, split, fold; none is the prepared folder's own splits.csv
     fold: int | None = None  # leave out this fold of the training cases, to validate on
     annotated: Literal["any", "partial", "full"] = "any"  # of these cases, those annotated in part, or wholly
 

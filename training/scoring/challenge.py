@@ -76,9 +76,8 @@ def _job(entry: Any, folder: Path, where: str) -> ChallengeJob:
 def _value(entry: Any, key: str, place: str, where: str) -> Any:
     """The entry of a job's inputs or outputs (`key`) with relative path `place`, or None."""
     for value in _field(entry, key, list, where):
-        kind = (
-            "interface" if isinstance(value, dict) and "socket" not in value else "socket"
-        )  # the name in 2023 was interface
+        # In 2023 the key was `interface`.
+        kind = "interface" if isinstance(value, dict) and "socket" not in value else "socket"
         if _field(_field(value, kind, dict, where), "relative_path", str, where) == place:
             return value
     return None
