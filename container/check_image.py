@@ -2,9 +2,9 @@
 
     python container/check_image.py lnq.tar.gz
 
-At upload: one image, a user that is not root, linux/amd64, a file under 10 GB. Besides: an entrypoint, no setuid or
-setgid file, and nothing below /opt/algorithm that its user could change or that does not belong there. Exit status 1
-with a sentence for each thing that is wrong. Needs nothing but Python.
+The platform asks for one image, a user that is not root, linux/amd64, and a file under 10 GB. This script also asks for
+an entrypoint, no setuid or setgid file, and nothing below /opt/algorithm that its user could change or that does not
+belong there. It prints a sentence for each fault, and exits with status 1 where there is one. It needs only Python.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from pathlib import Path
 from typing import IO, Any
 
 LARGEST_BYTES = 10e9
-LARGEST_DOCUMENT = 1 << 20  # of an archive's JSON files; a layer's first name may begin as one does
+LARGEST_DOCUMENT = 1 << 20  # bytes of a JSON file; a layer's first byte may look like JSON's
 PROGRAM = "opt/algorithm"
-PARTS = {"process.py", "lnq", "model", "__pycache__"}  # of the program's folder
-WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"  # in a layer: what it takes away of those below
+PARTS = {"process.py", "lnq", "model", "__pycache__"}  # expected in the program's folder
+WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"  # names in a layer that delete files of lower layers
 
 
 @dataclass
 class Archive:
-    """What a saved image holds: its JSON files, and the files of each layer, by their names in the archive."""
+    """Content of a saved image: its JSON files, and the files of each layer, by their names in the archive."""
 
     documents: dict[str, Any]
     layers: dict[str, list[tarfile.TarInfo]]
 
 
 def read_archive(file: IO[bytes]) -> Archive:
-    """Read an archive in one pass, without unpacking it. Raises tarfile.TarError for one that is none."""
+    """Read an archive in one pass, without unpacking it. Raises tarfile.TarError for another kind of file."""
     archive = Archive({}, {})
     with tarfile.open(fileobj=file, mode="r|*") as outer:
         for member in outer:
@@ -49,7 +49,7 @@ def read_archive(file: IO[bytes]) -> Archive:
 
 
 class _Rest:
-    """A file whose first byte was read already."""
+    """A file whose first byte `start` was already read."""
 
     def __init__(self, start: bytes, file: IO[bytes]) -> None:
         self.start, self.file = start, file
@@ -64,11 +64,11 @@ def _members(file: _Rest) -> list[tarfile.TarInfo]:
         with tarfile.open(fileobj=file, mode="r|*") as layer:  # type: ignore[call-overload]
             return list(layer)
     except tarfile.ReadError:
-        return []  # another blob
+        return []  # a blob that is not a layer
 
 
 def merge(layers: list[list[tarfile.TarInfo]]) -> dict[str, tarfile.TarInfo]:
-    """The files that a container sees, by path: each layer adds to those below, or takes away."""
+    """The files that a container sees, by path. Each layer adds files to the layers below, or deletes some."""
     files: dict[str, tarfile.TarInfo] = {}
     for layer in layers:
         for member in layer:
@@ -86,7 +86,7 @@ def _within(path: str, folder: str) -> bool:
 
 
 def check_archive(archive: Archive, size: int) -> tuple[list[str], dict[str, Any]]:
-    """What is wrong, a sentence each, and facts about the image; `size` is the archive's, in bytes."""
+    """A sentence for each fault of the image, and facts about it. `size`: the archive's, in bytes."""
     manifest = archive.documents.get("manifest.json", [])
     if len(manifest) != 1:
         return [f"The archive must hold one image, not {len(manifest)}"], {}

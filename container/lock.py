@@ -2,8 +2,8 @@
 
     make lock          needs Linux on x86-64 and Python 3.11, as in the image
 
-requirements.txt becomes gpu.lock and, what only the CUDA build of torch needs, cuda.lock; requirements-cpu.txt becomes
-cpu.lock. torch has two hashes: of the CUDA build, which is on PyPI, and of the CPU build of PyTorch's own index.
+requirements.txt becomes gpu.lock, and cuda.lock with what only the CUDA build of torch needs. requirements-cpu.txt
+becomes cpu.lock. torch has two hashes: for the CUDA build on PyPI, and for the CPU build on PyTorch's own index.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LEFT_OUT = {
     "openvino-telemetry",  # reports home; openvino runs without
-    "cookiecutter",  # of evalutils' command line, which the image has no use for
+    "cookiecutter",  # used only by evalutils' command line, which the image does not need
     "pip-tools",
 }
-CUDA = re.compile(r"nvidia-|cuda-|triton$")  # names of what torch's CUDA build brings
-CPU_TORCH = {  # of the wheels `torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl`
+CUDA = re.compile(r"nvidia-|cuda-|triton$")  # packages that only torch's CUDA build needs
+CPU_TORCH = {  # SHA-256 of the wheels `torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl`
     "2.13.0": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
 }
 Pins = dict[str, tuple[str, list[str]]]
-"""name -> version and SHA-256 of the wheels that may be installed."""
+"""Package name -> version, and SHA-256 of the wheels that may be installed."""
 
 
 def resolve(requirements: Path) -> Pins:
-    """What pip would install for a list into an empty environment, without downloading it."""
+    """What pip would install for a list of requirements into an empty environment, without downloading it."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
@@ -47,7 +47,7 @@ def resolve(requirements: Path) -> Pins:
 
 
 def _needed(by_name: dict[str, dict[str, Any]]) -> set[str]:
-    """What is asked for and what that needs, without what is left out and what only that needs."""
+    """Names of the requested packages and their dependencies, without LEFT_OUT and what only those need."""
     seen = set[tuple[str, frozenset[str]]]()
     waiting = {(name, frozenset[str]()) for name, entry in by_name.items() if entry["requested"]}
     while waiting:
@@ -67,7 +67,7 @@ def _pin(entry: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def with_cpu_torch(pins: Pins) -> Pins:
-    """With the hash of torch's CPU build beside that of the CUDA build. Raises KeyError for a version without one."""
+    """Add the hash of torch's CPU build to that of the CUDA build. Raises KeyError for a version not in CPU_TORCH."""
     version, hashes = pins["torch"]
     return pins | {"torch": (version, sorted({*hashes, CPU_TORCH[version]}))}
 
@@ -82,7 +82,7 @@ def write(path: Path, source: str, pins: Pins) -> None:
 
 
 def main() -> None:
-    """Write all three."""
+    """Write all three lists."""
     gpu = with_cpu_torch(resolve(ROOT / "requirements.txt"))
     write(HERE / "gpu.lock", "requirements.txt", {n: p for n, p in gpu.items() if not CUDA.match(n)})
     write(HERE / "cuda.lock", "requirements.txt", {n: p for n, p in gpu.items() if CUDA.match(n)})
