@@ -113,7 +113,11 @@ def test_an_archive_that_is_too_large_is_refused(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == "The archive must be under 10 GB, not 0.0 GB\n"
 
 
-@pytest.mark.parametrize("data", [b"", b"text", gzip.compress(b"text"), tar({"manifest.json": b"[{}]"})])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"text", gzip.compress(b"text"), tar({"manifest.json": b"[{}]"})],
+    ids=["empty", "text", "packed text", "an archive"],
+)
 def test_what_is_no_saved_image_is_named(tmp_path, capsys, data):
     path = tmp_path / "x.tar.gz"
     path.write_bytes(data)
