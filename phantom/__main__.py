@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
+from lnq.processes import side_by_side
 from phantom.patient import PHASES
 from phantom.write import SPLITS, write_phantom
 
@@ -46,15 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with Progress() as bar:
         task = bar.add_task("phantoms", total=args.count)
-        if args.workers == 1:
-            for index in range(args.count):
-                write_one(args, index)
-                bar.advance(task)
-            return
-        with ProcessPoolExecutor(args.workers) as pool:
-            for done in as_completed([pool.submit(write_one, args, i) for i in range(args.count)]):
-                done.result()
-                bar.advance(task)
+        for _ in side_by_side(partial(write_one, args), range(args.count), args.workers):
+            bar.advance(task)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import track
 
 from lnq.image.names import CT
+from lnq.processes import side_by_side
 from training.ablation.sizes import TEST_SEED, TRAIN_SEED, TUNE_SEED, AblationSize
 from training.data.dataset_info import read_dataset_info
 from training.data.preparation import Preparation, prepare_cases
-from training.processes import side_by_side
 
 
 @dataclass(frozen=True)

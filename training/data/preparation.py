@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lnq.inference.spec import DEFAULT_CROP, CropSpec, Triple
+from lnq.processes import in_fresh_processes, side_by_side
 from training.commit import git_commit
 from training.data.dataset_info import dataset_info, write_dataset_info
 from training.data.prepare_case import is_prepared, prepare_case
@@ -21,7 +22,6 @@ from training.data.prepared import CaseInfo
 from training.data.raw_case import Annotation, RawCase
 from training.data.sources import find_cases
 from training.data.splits import SPLITS_NAME, SplitRow, make_splits, read_splits, write_splits
-from training.processes import in_fresh_processes, side_by_side
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from training.processes import in_fresh_processes, side_by_side
+from lnq.processes import in_fresh_processes, side_by_side
 
 
 @pytest.mark.parametrize("processes", [0, 1])
