@@ -52,11 +52,9 @@ lint: $(DEV)/.installed
 docs: $(DEV)/.installed
 	$(DOCS)
 
-# Two processes share out the tests, module by module, and leave one thread to each library. Coverage includes the commands
-# that tests start, from whatever folder: hence the absolute path of its data.
+# Two processes share out the tests, module by module, and leave one thread to each library. One that crashes ends the run.
 unit: $(DEV)/.installed
-	COVERAGE_FILE=$(CURDIR)/$(DEV)/.coverage OMP_NUM_THREADS=1 \
-		$(DEV)/bin/python -m pytest -n 2 --dist loadscope --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n 2 --dist loadscope --max-worker-restart 0 --cov --cov-report=term
 
 setup: $(DEV)/.installed
 

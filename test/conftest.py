@@ -78,7 +78,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch=patch,
         spacing_mm=(6.0, 5.0, 5.0),
         normalisation=Normalisation("ct", clip_hu=(-160.0, 240.0), mean=40.0, std=100.0),
-        postprocess=PostProcessing(min_volume_mm3=0.0),
+        postprocess=PostProcessing(min_volume_mm3=5000.0),
         sha256={name: file_sha256(bundle / name) for name in (WEIGHTS_NAME, ONNX_NAME)},
     ).save(bundle)
     return bundle

@@ -1,6 +1,7 @@
 """Load a model bundle into a network that runs: OpenVINO on CPUs, torch on GPUs. Either is imported when used."""
 
 import dataclasses
+import functools
 import math
 import os
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -122,9 +124,19 @@ def import_openvino() -> ModuleType:
     return openvino
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's `Core`: one for all networks of this process, kept until it ends.
+
+    Each `Core` gives the process a stack for signals, and puts the one before back when it is deleted. If the older of
+    two went first, the newer would put back a stack that is gone, and the next signal would end the process.
+    """
+    return import_openvino().Core()
+
+
 def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str = "f32") -> Model:
     path = spec.verified_file(bundle, ONNX_NAME) if precision == "f32" else _int8_file(bundle, spec)
-    core = import_openvino().Core()
+    core = openvino_core()
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results, and is far slower on CPUs that lack it
         "INFERENCE_NUM_THREADS": threads,

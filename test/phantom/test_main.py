@@ -24,7 +24,8 @@ def test_files_have_the_challenge_names_and_one_geometry(tmp_path):
     assert info["full"] and info["seed"] == 41 and len(info["nodes"]) == nodes.array.max()
 
 
-def test_partial_annotation_is_the_default(tmp_path):
+def test_partial_annotation_is_the_default(tmp_path, venous, monkeypatch):
+    monkeypatch.setattr("phantom.write.make_phantom", lambda *_: venous)
     main([str(tmp_path), "--count", "1", "--first-seed", "40", *GRID])
     seg, nodes = (read_volume(tmp_path / f"lnq2023-train-0001-{part}.nrrd").array for part in ("seg", "nodes"))
     assert 0 < (seg > 0).sum() < (nodes > 0).sum()

@@ -7,24 +7,37 @@ import pytest
 
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume, make_affine
-from phantom import make_phantom, write
+from phantom import write
 
-GRID = {"spacing_mm": (8.0, 4.0, 4.0), "size": (34, 96, 96)}
+GRID = ((8.0, 4.0, 4.0), (34, 96, 96))
+
+
+@pytest.fixture
+def drawn(venous, monkeypatch):
+    """What the phantom was asked for: one that is drawn already is written."""
+    asked = []
+
+    def make_phantom(*request):
+        asked.append(request)
+        return venous
+
+    monkeypatch.setattr(write, "make_phantom", make_phantom)
+    return asked
 
 
 @pytest.mark.parametrize(("split", "full"), [("train", False), ("val", True), ("test", True)])
-def test_only_training_cases_are_annotated_in_part(tmp_path, split, full):
-    write.write_phantom(tmp_path, split, 12, 40, **GRID)
-    phantom = make_phantom(40, **GRID)
+def test_only_training_cases_are_annotated_in_part(tmp_path, drawn, venous, split, full):
+    write.write_phantom(tmp_path, split, 12, 40, *GRID)
     base = tmp_path / f"lnq2023-{split}-0012"
     ct, label, nodes = (read_volume(f"{base}{end}.nrrd").array for end in ("-ct", "-seg", "-nodes"))
-    np.testing.assert_array_equal(ct, phantom.ct.array)
-    np.testing.assert_array_equal(nodes, phantom.nodes.array)
-    np.testing.assert_array_equal(label, phantom.nodes.array > 0 if full else phantom.partial.array)
+    np.testing.assert_array_equal(ct, venous.ct.array)
+    np.testing.assert_array_equal(nodes, venous.nodes.array)
+    np.testing.assert_array_equal(label, venous.nodes.array > 0 if full else venous.partial.array)
+    assert drawn == [(40, *GRID, None)]
 
 
 def test_facts_tell_how_to_make_the_phantom_again(tmp_path):
-    write.write_phantom(tmp_path, "train", 1, 41, **GRID, phase="venous", full=True)
+    write.write_phantom(tmp_path, "train", 1, 41, *GRID, phase="venous", full=True)
     facts = json.loads((tmp_path / "lnq2023-train-0001-info.json").read_text())
     assert (facts["full"], facts["seed"], facts["phase"], facts["spacing_mm"]) == (True, 41, "venous", [8.0, 4.0, 4.0])
     labels = read_volume(tmp_path / "lnq2023-train-0001-nodes.nrrd")

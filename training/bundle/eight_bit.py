@@ -14,7 +14,7 @@ import numpy as np
 from lnq.files import file_sha256
 from lnq.image.itk import read_volume
 from lnq.image.names import CT, EXTENSIONS, stem
-from lnq.inference.backends import import_openvino
+from lnq.inference.backends import import_openvino, openvino_core
 from lnq.inference.normalise import normalise
 from lnq.inference.sliding_window import sliding_window
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, ModelSpec
@@ -62,7 +62,7 @@ def quantise(bundle: Path, samples: Sequence[np.ndarray]) -> ModelSpec:
     openvino = import_openvino()
     import nncf
 
-    network = openvino.Core().read_model(spec.verified_file(bundle, ONNX_NAME))
+    network = openvino_core().read_model(spec.verified_file(bundle, ONNX_NAME))
     network.reshape([1, spec.network.in_channels, *spec.patch])
     kept = nncf.IgnoredScope(names=end_convolutions(network), types=list(FLOAT_OPERATIONS), validate=False)
     small = nncf.quantize(

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lnq.files import file_sha256
-from lnq.inference.backends import import_openvino
+from lnq.inference.backends import openvino_core
 from lnq.inference.network import SegmentationNet
 from lnq.inference.sliding_window import Predict
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, SPEC_NAME, WEIGHTS_NAME, ModelSpec
@@ -114,7 +114,7 @@ def check_agreement(dual: nn.Module, network: nn.Module, onnx: Path, spec: Model
 
 def onnx_runner(path: Path) -> Predict:
     """A function from patches, float32 [1, C, Z, Y, X], to logits. It runs the file as inference does, in fp32."""
-    model = import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(patch: np.ndarray) -> np.ndarray:
         logits: np.ndarray = model(patch)[0]

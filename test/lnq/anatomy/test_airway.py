@@ -87,7 +87,7 @@ def test_nothing_is_found_without_air_or_region():
 
 @pytest.mark.parametrize("seed", [1, 5])
 def test_the_carina_of_a_phantom_is_found(seed):
-    phantom = make_phantom(seed, spacing_mm=(3.0, 1.4, 1.4))
+    phantom = make_phantom(seed, spacing_mm=(4.0, 1.6, 1.6), size=(64, 224, 224))
     patient = draw_patient(np.random.default_rng(np.random.SeedSequence(seed).spawn(len(PARTS))[0]), None)
     true = patient.pose.to_image(np.zeros(3))[::-1]
     crop = find_crop(phantom.ct, CropSpec())

@@ -41,6 +41,22 @@ def test_openvino_and_torch_agree(tiny_bundle):
     assert np.abs(a - b).max() < 1e-3
 
 
+def test_a_signal_is_survived_after_two_models_were_dropped_in_their_order(tiny_bundle):
+    """Where each had a `Core` of its own, the process ended with a segmentation fault."""
+    code = """
+import gc, signal, sys
+from lnq.inference.backends import load_model
+models = [load_model(sys.argv[1], "cpu", threads=1) for _ in range(2)]
+while models:
+    del models[0]
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("told"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_bundle)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "told\n")
+
+
 def test_windows_of_a_batch_do_not_influence_each_other(tiny_bundle):
     model = load_model(tiny_bundle, "cpu", threads=1)
     batch = patches(tiny_bundle, 2)
