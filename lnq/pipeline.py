@@ -38,11 +38,11 @@ class Prepared:
     cropped: Volume  # HU: LPS, cropped, at the CT's own spacing
     crop: Crop
     orientation: Orientation
-    affine: np.ndarray  # [4, 4] of the CT's own grid
+    source: Volume  # the CT on its own grid
 
     def paste(self, array: np.ndarray) -> Volume:
         """Put an array on the crop's grid back on the CT's own grid, with 0 outside the crop."""
-        return Volume(np.ascontiguousarray(self.orientation.undo(self.crop.undo(array))), self.affine)
+        return Volume(np.ascontiguousarray(self.orientation.undo(self.crop.undo(array))), self.source.affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ def prepare(volume: Volume, target_spacing_mm: Triple, spec: CropSpec) -> Prepar
     cropped = cropped.with_array(np.maximum(cropped.array, PADDING_HU))
     image = resample_image(cropped, target_spacing_mm)
     region = resample_label_to(cropped.with_array(crop.region), image).array.astype(bool)
-    return Prepared(image, region, cropped, crop, orientation, volume.affine)
+    return Prepared(image, region, cropped, crop, orientation, volume)
 
 
 def segment(volume: Volume, model: Model) -> Segmentation:
@@ -131,10 +131,10 @@ def segment(volume: Volume, model: Model) -> Segmentation:
 
 
 def _warnings(inferred: Inferred) -> tuple[str, ...]:
-    """Sentences on what was not found, what was not done as planned, and what is unlike the training data."""
+    """Sentences on how the CT was read, what was not found, what was not done as planned, and what is unlike the training data."""
     ready = inferred.ready
     unlike = warnings_for(ready.cropped, ready.crop.region, ready.crop.lungs_found)
-    return tuple(dict.fromkeys((*ready.crop.warnings, *inferred.warnings, *unlike)))
+    return tuple(dict.fromkeys((*ready.source.warnings, *ready.crop.warnings, *inferred.warnings, *unlike)))
 
 
 def infer(volume: Volume, model: Model) -> Inferred:

@@ -34,7 +34,7 @@ def write_cases(source: Path, out: Path, split: str, first_number: int, copies: 
 
     Raises ImageError where the CT cannot be read or has no place for nodes.
     """
-    volume = read_dicom_series(source) if source.is_dir() else read_volume(source)
+    volume = read_dicom_series(source).volume if source.is_dir() else read_volume(source)
     background = study_background(reorient_to_lps(volume)[0])
     for copy in range(copies):
         ct, labels, nodes = insert_nodes(background, seed + copy, count)

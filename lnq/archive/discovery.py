@@ -21,8 +21,10 @@ from lnq.archive.case import (
     Subject,
     name_cases,
 )
-from lnq.dicom.header import OF_CHOICE, PREAMBLE_BYTES, is_dicom, is_whole, parse_header, read_header
-from lnq.dicom.series import ONE_PER_STUDY, Choice, Gatherer, Series, select
+from lnq.archive.copies import same_pixels
+from lnq.dicom.choice import ONE_PER_STUDY, Choice, select
+from lnq.dicom.header import OF_CHOICE, OF_GATHERING, PREAMBLE_BYTES, is_dicom, is_whole, parse_header, read_header
+from lnq.dicom.series import Gatherer, Series
 from lnq.errors import ImageError, Message, StartError, Stopped, Words
 from lnq.image.names import EXTENSIONS, VOXEL_FILES, is_label_file
 
@@ -63,7 +65,7 @@ class _Sources:
     """Everything under the inputs, before a choice is made."""
 
     images: list[ImageFile | ArchivedImage] = field(default_factory=list)
-    gatherer: Gatherer = field(default_factory=Gatherer)
+    gatherer: Gatherer = field(default_factory=lambda: Gatherer(same_pixels))
     broken: dict[Path, Message] = field(default_factory=dict)  # what is wrong, by folder or archive
     seen: set[Path] = field(default_factory=set)  # resolved paths: circular links end, nothing is found twice
     stopping: Callable[[], bool] = lambda: False
@@ -94,10 +96,12 @@ def discover(
         if not given.exists():
             raise StartError(f"{given} does not exist: check the path")
         _gather(given, sources)
-    chosen, others = select(sources.gatherer.all(), choice)
+    gathered = sources.gatherer.all()
+    chosen, others = select(gathered, choice)
     found: list[Found] = [] if choice.by_name else [ToSegment(case) for case in sources.images]
     found += [_chosen(series, sources.broken) for series in chosen]
     found += _broken(sources.broken, chosen) + _not_chosen(chosen, others, choice)
+    found += [copies for series in gathered for copies in _copies(series)]
     if choice.uids and chosen:
         missing = sorted(choice.uids - {series.uid for series in chosen})
         found += [SetAside(MissingSeries("", Path(uid)), Message("it was not found"), True) for uid in missing]
@@ -137,9 +141,9 @@ def _not_chosen(chosen: Sequence[Series], others: Sequence[tuple[Series, Message
     """The series that were not chosen, one by one. A study with images but no usable CT becomes one failure."""
     usable = {series.study for series in chosen}
     found: list[Found] = []
-    without: dict[str, list[tuple[Series, Message]]] = {}
+    without: dict[tuple[str, ...], list[tuple[Series, Message]]] = {}
     for series, reason in others:
-        if choice.by_name or series.study in usable or series.text("Modality") in _NO_IMAGES:
+        if choice.by_name or series.study in usable or not _has_image(series):
             found.append(SetAside(_case(series), reason))
         else:
             without.setdefault(series.study, []).append((series, reason))
@@ -147,6 +151,19 @@ def _not_chosen(chosen: Sequence[Series], others: Sequence[tuple[Series, Message
         reasons = {str(reason): reason for _, reason in group}
         found.append(SetAside(_case(group[0][0]), Message.listed(reasons.values()), failed=True))
     return found
+
+
+def _has_image(series: Series) -> bool:
+    return bool(series.text("Rows")) and series.text("Modality") not in _NO_IMAGES
+
+
+def _copies(series: Series) -> list[Found]:
+    """A series' objects that are further copies of its others."""
+    if not series.copies:
+        return []
+    folder = series.folder if series.archive else Path(series.copies[0]).parent
+    reason = Message("{count} of its files are copies of others of the same series", count=len(series.copies))
+    return [SetAside(Subject("", folder), reason)]
 
 
 def _nothing(inputs: Sequence[Path], choice: Choice) -> str:
@@ -188,7 +205,7 @@ def _gather_file(path: Path, sources: _Sources) -> None:
         try:
             with path.open("rb") as file:
                 told = is_dicom(file.read(PREAMBLE_BYTES))
-            header = read_header(path, OF_CHOICE) if told else None
+            header = read_header(path, OF_CHOICE, OF_GATHERING) if told else None
         except OSError as error:
             problem = Message("cannot be read: {reason}", reason=Words(error.strerror or "unknown"))
             sources.break_file(path.parent, path.name, problem)
@@ -259,7 +276,7 @@ def _member_header(archive: zipfile.ZipFile, name: str) -> pydicom.Dataset | Non
             if not is_dicom(data):
                 return None
             try:
-                header = parse_header(io.BytesIO(data), OF_CHOICE)
+                header = parse_header(io.BytesIO(data), OF_CHOICE, OF_GATHERING)
             except Exception:  # too few bytes, or damaged: pydicom raises errors of many kinds
                 continue
             if is_whole(header):

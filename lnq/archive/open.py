@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lnq.dicom.header import SliceFile
 from lnq.dicom.read import read_dicom_files, read_dicom_series
+from lnq.dicom.stack import Stack
 from lnq.errors import ImageError
 from lnq.image.itk import read_volume
 from lnq.image.plausible import check_image
@@ -25,12 +26,17 @@ class OpenedCase:
     """A case that was read."""
 
     volume: Volume  # checked, in HU
-    slices: tuple[SliceFile, ...] = ()  # a DICOM series' files with their headers, in the volume's order
+    stack: Stack | None = None  # the slices of a DICOM series, and how they lie in the volume
+
+    @property
+    def slices(self) -> tuple[SliceFile, ...]:
+        """A DICOM series' slices with their headers, in the order in which they lie; none for an image file."""
+        return () if self.stack is None else tuple(one.file for one in self.stack.slices)
 
 
 def read_ct(path: Path) -> Volume:
     """Read and check the CT of an image file or a DICOM folder. Raises ImageError where it cannot be used."""
-    volume = read_dicom_series(path) if path.is_dir() else read_volume(path)
+    volume = read_dicom_series(path).volume if path.is_dir() else read_volume(path)
     check_image(volume, path.name)
     return volume
 
@@ -40,9 +46,9 @@ def open_series(files: Sequence[Path], name: str) -> OpenedCase:
 
     Raises ImageError where it cannot be used.
     """
-    volume, slices = read_dicom_files(files, name)
-    check_image(volume, name)
-    return OpenedCase(volume, tuple(slices))
+    series = read_dicom_files(files, name)
+    check_image(series.volume, name)
+    return OpenedCase(series.volume, series.stack)
 
 
 def unpack(archive: Path, names: Sequence[str], folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from lnq.batch.pool import LocalPool, Pool
 from lnq.batch.record import MANIFEST
 from lnq.batch.run import RESERVED, Batch
 from lnq.batch.settings import CaseLimits, WorkerSettings
-from lnq.dicom.series import Choice, read_uids
+from lnq.dicom.choice import Choice, read_uids
 from lnq.errors import DONE, INTERRUPTED, SOME_FAILED, TERMINATED, StartError, Stopped
 from lnq.files import prepare_output
 from lnq.inference.backends import available_cpus

@@ -55,17 +55,19 @@ class CaseResults:
         versions = self.record.versions
         assert versions is not None  # a segmented case was segmented by some version
         found, slices = self.segmentation, self.opened.slices
+        assert self.opened.stack is not None  # `wants_dicom` is refused for other cases
+        labels = self.opened.stack.on_slices(found.labels)
         maker = Maker("lnq", versions.lnq, versions.weights)
         if options.format == "dicom-seg" or options.sr:
             from lnq.results.write_seg import write_seg
 
             name = f"{MASK}.dcm" if options.format == "dicom-seg" else SEGMENTS
-            write_seg(folder / name, found.labels, found.nodes, slices, maker)
+            write_seg(folder / name, labels, found.nodes, slices, maker)
         if options.format == "rtstruct":
             from lnq.results.write_rtstruct import write_rtstruct
 
-            write_rtstruct(folder / f"{MASK}.dcm", found.labels, found.nodes, slices, maker)
+            write_rtstruct(folder / f"{MASK}.dcm", labels, found.nodes, slices, maker)
         if options.sr:
             from lnq.results.write_sr import write_sr
 
-            write_sr(folder / REPORT, found.labels, found.nodes, slices, maker)
+            write_sr(folder / REPORT, labels, found.nodes, slices, maker)

@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
+from pydicom.dataelem import RawDataElement
+from pydicom.multival import MultiValue
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from lnq.errors import ImageError
 
 PREAMBLE_BYTES = 132  # at the start of a DICOM file; the last four are "DICM"
+_LONGEST_FIRST = 256  # bytes of the first element's value, a number or a UID
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
 SCALE = ("RescaleSlope", "RescaleIntercept")
@@ -34,6 +44,7 @@ MORE_OF_STUDY = (  # objects leave out those of these elements that the CT lacks
     "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID",
     "ClinicalTrialTimePointDescription",
 )  # fmt: skip
+FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # of multi-frame objects
 DATED = ("Study", "Series", "Acquisition", "Content", "InstanceCreation")  # each has a tag ...Date and a tag ...Time
 OF_CHOICE = (  # tags that tell which series a file belongs to, and whether that is a CT to segment
     "StudyInstanceUID",
@@ -49,7 +60,21 @@ OF_CHOICE = (  # tags that tell which series a file belongs to, and whether that
     "NumberOfFrames",
     "Rows",  # comes after all the others: a header that has it was not cut off
 )
-OF_IMAGE = (*OF_CHOICE, *GEOMETRY, *SCALE, "SamplesPerPixel", "BitsAllocated")  # tags needed to read the pixels
+OF_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")  # together they tell patients apart
+OF_STACK = (  # tags that differ between the stacks of one series, the likeliest first
+    "AcquisitionNumber", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "ConvolutionKernel",
+    "ImageType", "SliceThickness", "ReconstructionDiameter", "FilterType", "ContrastBolusAgent", "KVP",
+    "SeriesDescription", "SeriesNumber", "PatientPosition", "SeriesTime", "AcquisitionTime", "AcquisitionDateTime",
+)  # fmt: skip
+OF_GATHERING = (  # tags that are read, besides those of the choice, but decoded only when they are needed
+    "SOPClassUID", *OF_PATIENT, *OF_STACK, "Columns", "PixelSpacing", "InstanceNumber", "RescaleType",
+    "BodyPartExamined", "ProtocolName", "SpecificCharacterSet",
+)  # fmt: skip
+OF_IMAGE = (  # tags needed to read the pixels
+    *OF_CHOICE, *GEOMETRY, *SCALE, "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "RescaleType",
+)  # fmt: skip
+CT_CLASSES = frozenset({CTImageStorage, LegacyConvertedEnhancedCTImageStorage, EnhancedCTImageStorage})
 OF_RESULTS = (  # tags that objects need to refer to a slice, besides those of the image
     *IDENTITY,
     *PATIENT_AND_STUDY,
@@ -62,24 +87,33 @@ OF_RESULTS = (  # tags that objects need to refer to a slice, besides those of t
 
 @dataclass(frozen=True, eq=False)
 class SliceFile:
-    """A file of a CT series, and the tags of its header that images and results need. The header is read only once."""
+    """One slice of a CT series, and the tags of its header that images and results need. A header is read only once."""
 
     path: Path
     header: pydicom.Dataset
+    frame: int = 0  # number of the slice among the frames of its file
 
     @staticmethod
     def read(path: Path) -> SliceFile:
         """Read a file's header and decode the tags of the image. Raises ImageError where these are damaged."""
-        return SliceFile(path, read_header(path, OF_IMAGE, OF_RESULTS))
+        return SliceFile(path, read_header(path, OF_IMAGE, (*OF_GATHERING, *OF_RESULTS, *FRAMES)))
 
 
 def is_dicom(start: bytes) -> bool:
-    """Whether a file that starts with these bytes carries DICOM's preamble."""
-    return start[PREAMBLE_BYTES - 4 : PREAMBLE_BYTES] == b"DICM"
+    """Whether a file that starts with these bytes (PREAMBLE_BYTES) is DICOM, with or without a preamble."""
+    return start[PREAMBLE_BYTES - 4 : PREAMBLE_BYTES] == b"DICM" or is_bare(start)
+
+
+def is_bare(start: bytes) -> bool:
+    """Whether a file lacks preamble and prefix: it begins with an element of group 2 or 8, of a believable length."""
+    if len(start) < 8 or start[:2] not in (b"\2\0", b"\x08\0") or start[3]:
+        return False
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    return int.from_bytes(start[6:8] if explicit else start[4:8], "little") <= _LONGEST_FIRST
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Whether a file carries DICOM's preamble. False where it cannot be read."""
+    """Whether a file is DICOM, by its first bytes. False where it cannot be read."""
     try:
         with path.open("rb") as file:
             return is_dicom(file.read(PREAMBLE_BYTES))
@@ -100,7 +134,9 @@ def parse_header(source: Path | BinaryIO, tags: Sequence[str], later: Sequence[s
     if isinstance(source, Path):
         with _Bounded(source) as file:
             return parse_header(file, tags, later)
-    header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=[*tags, *later])
+    bare = is_bare(source.read(PREAMBLE_BYTES))
+    source.seek(0)
+    header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=[*tags, *later], force=bare)
     for tag in tags:
         header.get(tag)  # pydicom decodes a value at the first access
     return header
@@ -118,20 +154,55 @@ class _Bounded(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
+def raw_text(header: pydicom.Dataset, tag: str) -> str:
+    """A tag's value as the file holds it, blank where it is missing. A value that cannot be decoded does no harm."""
+    element = header.get_item(tag)
+    if element is None:
+        return ""
+    value = element.value
+    if isinstance(element, RawDataElement):
+        return (value or b"").decode("latin-1").strip(" \0")
+    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value if value is not None else "")
+
+
+def sop_class(header: pydicom.Dataset) -> str:
+    """An object's SOP class UID, where necessary the one of the file's own header; blank where neither tells it."""
+    meta = getattr(header, "file_meta", None)
+    return raw_text(header, "SOPClassUID") or str(meta.get("MediaStorageSOPClassUID") or "" if meta else "")
+
+
+def kind_of(header: pydicom.Dataset) -> str:
+    """What an object is: "ct", "scout", or else the name of its SOP class without "Storage", or blank.
+
+    Its class decides. An object without a class is what its modality says.
+    """
+    uid, says_ct = sop_class(header), header.get("Modality") == "CT"
+    if uid in CT_CLASSES or (says_ct and (not uid or (uid == SecondaryCaptureImageStorage and _lies(header)))):
+        return "scout" if is_scout(header) else "ct"
+    name = UID(uid).name
+    return "" if name == uid else name.removesuffix(" Storage")
+
+
+def _lies(header: pydicom.Dataset) -> bool:
+    """Whether an object tells where its image lies, as a slice in a volume does."""
+    return all(header.get(tag) for tag in ("ImagePositionPatient", "ImageOrientationPatient"))
+
+
 def is_whole(header: pydicom.Dataset) -> bool:
-    """Whether a header is complete: it names its object, its series and its modality, and the size of a CT."""
-    told = all(header.get(tag) for tag in ("SOPInstanceUID", "SeriesInstanceUID", "Modality"))
-    return told and (header.Modality != "CT" or bool(header.get("Rows")))
+    """Whether a header was read to its end. A CT image says how large it is after all that tells whose it is."""
+    return bool(header.get("SOPInstanceUID") or sop_class(header)) and (
+        kind_of(header) not in ("ct", "scout") or bool(header.get("Rows"))
+    )
 
 
 def is_scout(header: pydicom.Dataset) -> bool:
     """Whether an image is a scout view (a localizer)."""
-    return "LOCALIZER" in str(header.get("ImageType") or "").upper()
+    return "LOCALIZER" in raw_text(header, "ImageType").upper()
 
 
 def is_ct_slice(header: pydicom.Dataset) -> bool:
-    """Whether a header (with Modality and ImageType) belongs to a CT image that is not a scout view."""
-    return header.get("Modality") == "CT" and not is_scout(header)
+    """Whether a header (with SOPClassUID, Modality and ImageType) belongs to a CT image that is not a scout view."""
+    return kind_of(header) == "ct"
 
 
 def count_of(header: pydicom.Dataset, tag: str) -> int:

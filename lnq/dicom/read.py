@@ -1,8 +1,7 @@
-"""Read a CT series: its headers by pydicom, its pixels by SimpleITK's GDCM."""
+"""Read a CT series into an upright volume: headers by pydicom, compressed pixels by SimpleITK's GDCM."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,36 +9,27 @@ from pathlib import Path
 
 import numpy as np
 
+from lnq.dicom.choice import choose, unsuitable
+from lnq.dicom.frames import frames_of
 from lnq.dicom.header import SCALE, SliceFile, count_of, is_ct_slice, is_dicom_file, is_whole
-from lnq.dicom.series import Gatherer, Series, choose, unsuitable
-from lnq.dicom.structure import pixel_bytes
-from lnq.errors import Damaged, ImageError
+from lnq.dicom.pixels import read_hu
+from lnq.dicom.series import Gatherer, Series
+from lnq.dicom.stack import SAME_PLACE_MM, Slice, Stack, arrange
+from lnq.errors import ImageError
 from lnq.image.headers.layout import printable
 from lnq.image.itk import name_problem
-from lnq.image.plausible import MOST_HU
 from lnq.image.volume import Volume
 
-_GAP_TOLERANCE = 0.1  # slice gaps may differ by this fraction of their median, because scanners round positions
-_TILT_DEGREES = 0.1  # largest angle between the stack's direction and the slices' normal: 0.5 mm over a chest
 _ANGLE_TOLERANCE = 1e-3  # largest difference of direction cosines
-_MOST_PIXELS = 2**24  # in a slice: the file's length does not limit those of a compressed one
+_SPACING_TOLERANCE = 1e-3  # largest relative difference of pixel spacings: headers round them
 
 
 @dataclass(frozen=True, eq=False)
-class _Slice:
-    """The geometry of one CT slice: position (mm) and direction cosines in patient coordinates (L, P, S)."""
+class CtSeries:
+    """A CT series that was read."""
 
-    file: SliceFile
-    position: np.ndarray  # [3], centre of the first voxel
-    row: np.ndarray  # [3], unit vector along which the column index grows
-    column: np.ndarray  # [3], unit vector along which the row index grows
-    pixel_mm: tuple[float, float]  # distance between rows, between columns
-    size: tuple[int, int]  # rows, columns
-    bits: int  # allocated for each pixel
-
-    @property
-    def normal(self) -> np.ndarray:
-        return np.cross(self.row, self.column)
+    volume: Volume  # int16 HU, on an upright grid
+    stack: Stack  # the slices that it was read from
 
 
 def is_dicom_folder(path: Path) -> bool:
@@ -47,34 +37,49 @@ def is_dicom_folder(path: Path) -> bool:
     return path.is_dir() and any(is_dicom_file(file) for file in _files(path))
 
 
-def read_dicom_series(folder: Path) -> Volume:
-    """Read the folder's CT series: int16 HU [Z, Y, X], with the geometry of the headers.
+def read_dicom_series(folder: Path) -> CtSeries:
+    """Read the folder's CT series, with the geometry of the headers.
 
-    The rules of `lnq.dicom.series` choose among several CT series. Raises ImageError where there is no CT, where its
-    slices differ in size or direction, are missing, doubled, unevenly spaced or tilted, or where files are damaged.
+    The rules of `lnq.dicom.choice` choose among several CT series. Raises ImageError where there is no CT, where its
+    slices differ in size or direction, are missing or unevenly spaced, or where files are damaged.
     """
     folder = Path(folder)
     try:
-        return _read(_ct_series(folder))[0]
+        return _read(_ct_series(folder))
     except ImageError as error:
         raise ImageError("{subject} cannot be used: {reason}", subject=folder.name, reason=error) from None
 
 
-def read_dicom_files(files: Sequence[Path], name: str) -> tuple[Volume, list[SliceFile]]:
-    """Like `read_dicom_series`, from the files of a CT series' slices, in any folders. Also returns the slices.
-
-    The slices come in the volume's order. Errors call the series `name`.
-    """
+def read_dicom_files(files: Sequence[Path], name: str) -> CtSeries:
+    """Like `read_dicom_series`, from the files of a CT series, in any folders. Errors call the series `name`."""
     try:
         return _read([SliceFile.read(file) for file in files])
     except ImageError as error:
         raise ImageError("{subject} cannot be used: {reason}", subject=name, reason=error) from None
 
 
-def _read(files: Sequence[SliceFile]) -> tuple[Volume, list[SliceFile]]:
-    slices = _sorted_slices(files)
-    affine = _affine(slices)
-    return Volume(_read_pixels(slices), affine), [one.file for one in slices]
+def _read(files: Sequence[SliceFile]) -> CtSeries:
+    slices = _sorted_slices([slice_file for file in files for slice_file in frames_of(file)])
+    for path in dict.fromkeys(s.file.path for s in slices):
+        problem = name_problem(path)
+        if problem:
+            raise ImageError("{problem}", problem=problem)
+    slices, hu, warnings = _without_copies(slices, read_hu([s.file for s in slices]))
+    stack = arrange(slices)
+    return CtSeries(Volume(stack.upright(hu), stack.affine, (*warnings, *stack.warnings)), stack)
+
+
+def _without_copies(slices: list[Slice], hu: np.ndarray) -> tuple[list[Slice], np.ndarray, list[str]]:
+    """Leave out slices that were stored twice. Raises ImageError where two at one position are not the same."""
+    heights = np.array([s.position @ slices[0].normal for s in slices])
+    again = np.flatnonzero(np.diff(heights) < SAME_PLACE_MM) + 1
+    if not again.size:
+        return slices, hu, []
+    if any((hu[i] != hu[i - 1]).any() for i in again):
+        raise ImageError("it has two slices at the same position")
+    kept = np.setdiff1d(np.arange(len(slices)), again)
+    many = "1 slice is" if again.size == 1 else f"{again.size} slices are"
+    return [slices[i] for i in kept], hu[kept], [f"{many} stored twice: each was read once."]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -110,29 +115,28 @@ def _chosen(found: Sequence[Series]) -> Series:
     raise ImageError("it holds {modality} images, not a CT", modality=" and ".join(sorted(modalities)))
 
 
-def _sorted_slices(files: Sequence[SliceFile]) -> list[_Slice]:
+def _sorted_slices(files: Sequence[SliceFile]) -> list[Slice]:
     slices = [_slice(file) for file in files]
-    if len({s.size for s in slices}) > 1 or len({s.pixel_mm for s in slices}) > 1:
-        raise ImageError("its series mixes slices of different size or pixel spacing")
     first = slices[0]
+    pixels_mm = np.array([s.pixel_mm for s in slices])
+    if len({s.size for s in slices}) > 1 or (np.ptp(pixels_mm, axis=0) > _SPACING_TOLERANCE * pixels_mm[0]).any():
+        raise ImageError("its series mixes slices of different size or pixel spacing")
     for other in slices:
         if np.abs([other.row - first.row, other.column - first.column]).max() > _ANGLE_TOLERANCE:
             raise ImageError("its series mixes slices of different orientation")
-    return sorted(slices, key=lambda s: float(s.position @ first.normal))
+    return sorted(slices, key=lambda s: (float(s.position @ first.normal), s.file.frame, str(s.file.path)))
 
 
-def _slice(file: SliceFile) -> _Slice:
+def _slice(file: SliceFile) -> Slice:
     header, name = file.header, file.path.name
-    if count_of(header, "NumberOfFrames") > 1:
-        raise ImageError("it is an enhanced (multi-frame) CT: convert it to one file per slice")
     if count_of(header, "SamplesPerPixel") != 1:
         raise ImageError("it holds colour images, not CT slices in HU")
     try:
         position = np.array(header.ImagePositionPatient, dtype=np.float64).reshape(3)
         cosines = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
         pixel_mm = (float(header.PixelSpacing[0]), float(header.PixelSpacing[1]))
-        size, bits = (int(header.Rows), int(header.Columns)), int(header.BitsAllocated)
-        scale = [float(value) for value in map(header.get, SCALE) if value is not None]  # GDCM reads NaN as 1 or 0
+        size = (int(header.Rows), int(header.Columns))
+        scale = [float(value) for value in map(header.get, SCALE) if value is not None]
         if not (np.isfinite([*position, *pixel_mm, *scale]).all() and min(pixel_mm) > 0 and min(size) > 0):
             raise ValueError
     except (AttributeError, TypeError, ValueError, IndexError, OverflowError):
@@ -142,71 +146,4 @@ def _slice(file: SliceFile) -> _Slice:
         raise ImageError("the orientation of its slice {file} is not a rotation", file=name)
     row = cosines[0] / np.linalg.norm(cosines[0])
     column = cosines[1] - row * (row @ cosines[1])  # headers round the cosines: make them exactly orthogonal
-    return _Slice(file, position, row, column / np.linalg.norm(column), pixel_mm, size, bits)
-
-
-def _affine(slices: list[_Slice]) -> np.ndarray:
-    """Index (z, y, x, 1) -> patient (L, P, S, 1) in mm, from the first and last slice's position."""
-    if len(slices) < 2:
-        raise ImageError("it is a single slice: a CT volume is needed")
-    first = slices[0]
-    positions = np.array([s.position for s in slices])
-    gaps = np.diff(positions @ first.normal)
-    usual = float(np.percentile(gaps, 50, method="lower"))
-    if gaps.min() < 0.01:
-        raise ImageError("it has two slices at the same position")
-    if gaps.max() > (1 + 5 * _GAP_TOLERANCE) * usual:
-        raise ImageError(
-            "slices are missing: the gaps are {usual:.2f} and {most:.2f} mm", usual=usual, most=float(gaps.max())
-        )
-    if np.abs(gaps - usual).max() > _GAP_TOLERANCE * usual:
-        uneven = "its slices are unevenly spaced, {least:.2f} to {most:.2f} mm apart"
-        raise ImageError(uneven, least=float(gaps.min()), most=float(gaps.max()))
-    step = (positions[-1] - positions[0]) / (len(slices) - 1)
-    cosine = float(step @ first.normal) / float(np.linalg.norm(step))
-    if cosine < np.cos(np.radians(_TILT_DEGREES)):
-        tilt = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-        raise ImageError("it was taken with a gantry tilt of {tilt:.1f} degrees", tilt=tilt)
-    affine = np.eye(4)
-    affine[:3, 0] = first.normal * float(step @ first.normal)
-    affine[:3, 1] = first.column * first.pixel_mm[0]
-    affine[:3, 2] = first.row * first.pixel_mm[1]
-    affine[:3, 3] = first.position
-    return affine
-
-
-def _read_pixels(slices: list[_Slice]) -> np.ndarray:
-    """Read the pixels as int16 HU [Z, Y, X]: rescale slope and intercept applied, clamped to the range of int16."""
-    import SimpleITK as sitk
-
-    for s in slices:
-        _check_pixels(s)
-    reader = sitk.ImageSeriesReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames([str(s.file.path) for s in slices])
-    try:
-        array = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError:
-        raise ImageError("the pixels of its slices cannot be read: files may be damaged") from None
-    if array.shape != (len(slices), *slices[0].size):
-        raise ImageError("its slices are of another size than their headers say")
-    low, high = float(array.min()), float(array.max())
-    if not -MOST_HU <= low <= high <= MOST_HU:
-        raise ImageError("its values are not HU: they go from {low:.3g} to {high:.3g}", low=low, high=high)
-    return np.clip(np.rint(array), -32768, 32767).astype(np.int16)
-
-
-def _check_pixels(s: _Slice) -> None:
-    """Raise ImageError unless a slice's file is complete and holds as many pixels as its header claims."""
-    problem = name_problem(s.file.path)
-    if problem:
-        raise ImageError("{problem}", problem=problem)
-    try:
-        found = pixel_bytes(s.file.path)
-    except Damaged as damage:
-        raise ImageError("its file {file} cannot be read: {damage}", file=s.file.path.name, damage=damage) from None
-    pixels = math.prod(s.size)
-    claimed = -(-pixels * s.bits // 8)
-    if pixels > _MOST_PIXELS or found not in (None, claimed, claimed + claimed % 2):
-        claim = "its file {file} does not hold the {rows} x {columns} pixels that it claims"
-        raise ImageError(claim, file=s.file.path.name, rows=s.size[0], columns=s.size[1])
+    return Slice(file, position, row, column / np.linalg.norm(column), pixel_mm, size)

@@ -1,28 +1,24 @@
-"""Gather DICOM series from files in any folders, and choose the axial CT of each study by rules.
+"""Gather DICOM objects from files in any folders into series.
 
-A series is left out, with the reason, unless it is an axial CT of enough slices. One of a study's remaining series is
-segmented. The user can name series instead.
+No single UID is taken for identity, because anonymisers and archives reuse them. A series is what has one patient,
+study, series UID, modality and kind of object, and one slice geometry. The same object is the same UID at the same
+position with the same pixels.
 """
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pydicom
 
-from lnq.dicom.header import count_of, is_scout
-from lnq.errors import Message, Words
-from lnq.image.headers.layout import printable
+from lnq.dicom.header import OF_PATIENT, OF_STACK, count_of, kind_of, raw_text
+from lnq.dicom.stacks import Instance, merge_single, split_stacks
 
-LEAST_SLICES = 10
-_AXIAL_COSINE = 0.9  # least cosine of the slices' normal with the patient's long axis: up to 26 degrees of tilt
-_USUAL_MM = 3.0  # slice distance of the training data
-_SAME_LENGTH = 0.9  # a scan of at least this fraction of the longest one counts as equally long
+_SAME_COSINE = 0.02  # largest difference of direction cosines within a series: over a degree
+_SAME_SPACING = 0.01  # largest relative difference of pixel spacings within a series
 
 
 @dataclass
@@ -36,11 +32,22 @@ class Series:
     archive: bool = False  # whether its files are members of an archive
     places: list[str] = field(default_factory=list)  # the files' paths, or their names in the archive
     positions_mm: list[tuple[float, ...]] = field(default_factory=list)  # ImagePositionPatient, where an object has it
+    patient: tuple[str, ...] = ()  # what tells its patient from others
+    kind: str = "ct"  # see `lnq.dicom.header.kind_of`
+    copies: list[str] = field(default_factory=list)  # places of further copies of its objects
+    part: int = 0  # number of this stack where the series holds several, from 1; 0 where it is one
 
     @property
-    def study(self) -> str:
-        """The identity of its study: the UID, or else the folder."""
-        return self.study_uid or str(self.folder)
+    def study(self) -> tuple[str, ...]:
+        """The identity of its study: patient and UID, or else the folder."""
+        return (*self.patient, self.study_uid or str(self.folder))
+
+    def join(self, other: Series) -> None:
+        """Add the objects of another series."""
+        self.folder = common_folder(self.folder, other.folder)
+        self.places += other.places
+        self.positions_mm += other.positions_mm
+        self.copies += other.copies
 
     def text(self, tag: str) -> str:
         """A tag's value as text, blank where it is missing."""
@@ -48,11 +55,10 @@ class Series:
 
     def normal(self) -> np.ndarray | None:
         """The slices' normal, a unit vector [3] in patient coordinates; None without a usable orientation."""
-        try:
-            cosines = np.array(self.header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
-        except (AttributeError, TypeError, ValueError):
+        cosines = _numbers(self.header, "ImageOrientationPatient", 6)
+        if cosines is None:
             return None
-        normal = np.cross(*cosines)
+        normal = np.cross(cosines[:3], cosines[3:])
         length = float(np.linalg.norm(normal))
         return normal / length if length > 0.5 else None
 
@@ -68,142 +74,114 @@ class Series:
         return self.slice_distance_mm() * len(self.places)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which series are segmented. By default this is one suitable series per study."""
+@dataclass
+class _Group:
+    """Objects of one series, kind and slice geometry."""
 
-    uids: frozenset[str] = frozenset()  # series with these SeriesInstanceUIDs
-    description: re.Pattern[str] | None = None  # series in whose SeriesDescription it is found
-    every: bool = False  # all suitable series
+    header: pydicom.Dataset  # of the first object
+    archive: str  # the path of the archive that holds them, or blank
+    cosines: np.ndarray | None
+    spacing: np.ndarray | None
+    objects: list[Instance] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    seen: dict[tuple[str, tuple[float, ...]], Instance] = field(default_factory=dict)
 
-    @property
-    def by_name(self) -> bool:
-        """Whether the user names the series. If so, the rules do not apply."""
-        return bool(self.uids) or self.description is not None
+    def like(self, cosines: np.ndarray | None, spacing: np.ndarray | None) -> bool:
+        """Whether slices with these direction cosines and pixel spacing belong to it."""
+        return _near(self.cosines, cosines, _SAME_COSINE, False) and _near(self.spacing, spacing, _SAME_SPACING, True)
 
-
-ONE_PER_STUDY = Choice()
-
-
-def read_uids(path: Path) -> frozenset[str]:
-    """Read the column `series_uid` of a CSV file. Raises ValueError where file or column are missing or empty."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"The list of series {path} cannot be read: {error}") from None
-    uids = frozenset((row.get("series_uid") or "").strip() for row in rows) - {""}
-    if not uids:
-        raise ValueError(f"The list of series {path} must have a column series_uid with at least one entry")
-    return uids
-
-
-def unsuitable(series: Series) -> Message | None:
-    """The reason why a series is not a CT to segment, as the end of a sentence; None where it is one."""
-    modality = series.text("Modality")
-    if modality != "CT":
-        return Message("it holds {modality} images, not a CT", modality=printable(modality, 20))
-    if is_scout(series.header):
-        return Message("its only CT images are scout views")
-    if "SECONDARY" in series.text("ImageType").upper():
-        return Message("it is a secondary capture or a reformatted series (ImageType SECONDARY)")
-    normal = series.normal()
-    if normal is not None and abs(normal[2]) < _AXIAL_COSINE:
-        return Message("its slices are not axial")
-    if len(series.places) < LEAST_SLICES and count_of(series.header, "NumberOfFrames") == 1:
-        return Message("it has {slices} slices, fewer than {least}", slices=len(series.places), least=LEAST_SLICES)
-    return None
+    def series(self, objects: list[Instance], part: int = 0) -> Series:
+        """The series of some of the objects."""
+        folder = objects[0].folder
+        for one in objects[1:]:
+            folder = common_folder(folder, one.folder)
+        header = objects[0].header or self.header
+        return Series(
+            raw_text(header, "SeriesInstanceUID"),
+            raw_text(header, "StudyInstanceUID"),
+            folder,
+            header,
+            bool(self.archive),
+            [one.place for one in objects],
+            [one.position_mm for one in objects if one.position_mm],
+            _patient(header),
+            kind_of(header),
+            part=part,
+        )
 
 
-def choose(candidates: Sequence[Series]) -> Series:
-    """Choose the series to segment among a study's suitable series, of which there must be one.
-
-    Only scans within a tenth of the longest one count. Among these the criteria are, in this order: contrast medium,
-    the slice distance nearest to 3 mm (as a factor), the most slices, the lowest number, the lowest UID.
-    """
-    longest = max(s.length_mm() for s in candidates)
-    long = [s for s in candidates if s.length_mm() >= _SAME_LENGTH * longest]
-    return min(long, key=_rank)
-
-
-def _rank(series: Series) -> tuple[bool, float, int, int, str]:
-    distance = series.slice_distance_mm()
-    factor = abs(np.log(distance / _USUAL_MM)) if distance > 0 else np.inf
-    number = series.text("SeriesNumber")
-    return (
-        not series.text("ContrastBolusAgent"),
-        round(float(factor), 2),
-        -len(series.places),
-        int(number) if number.lstrip("-").isdigit() else 0,
-        series.uid,
-    )
-
-
-def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], list[tuple[Series, Message]]]:
-    """Split series into those to segment and the others, each of these with the reason why not.
-
-    The former keep the given order. All series of a study without a suitable one are among the others.
-    """
-    gathered = list(gathered)
-    reasons: dict[int, Message] = {}
-    if choice.by_name:
-        for index, series in enumerate(gathered):
-            description = series.text("SeriesDescription")
-            named = series.uid in choice.uids or (choice.description and choice.description.search(description))
-            if not named:
-                reasons[index] = Message("it is not among the series asked for")
-    else:
-        reasons = {i: reason for i, series in enumerate(gathered) if (reason := unsuitable(series))}
-        studies: dict[str, list[int]] = {}
-        for index, series in enumerate(gathered):
-            if index not in reasons:
-                studies.setdefault(series.study, []).append(index)
-        for indices in studies.values() if not choice.every else ():
-            best = choose([gathered[i] for i in indices])
-            for index in indices:
-                if gathered[index] is not best:
-                    reasons[index] = Message("series {uid} of the same study was chosen", uid=_shown(best.uid))
-    chosen = [series for i, series in enumerate(gathered) if i not in reasons]
-    return chosen, [(gathered[i], reason) for i, reason in reasons.items()]
-
-
-def _shown(uid: str) -> str:
-    """A UID for a message. A text that is not a valid UID could be anything, even a patient's name."""
-    return Words(uid) if re.fullmatch(r"[0-9.]{1,64}", uid) else printable(uid, 64)
+SamePixels = Callable[[Instance, Instance], bool]
+"""Whether two objects of the same UID and position are copies of each other."""
 
 
 class Gatherer:
-    """Collects objects into series. An object that comes twice counts once."""
+    """Collects objects into series. An object that comes twice counts once.
 
-    def __init__(self) -> None:
-        self._series: dict[tuple[str, str, bool], Series] = {}
-        self._seen: set[tuple[str, str, str]] = set()
+    `same_pixels` is asked about objects that agree in UID and position. By default they are copies.
+    """
+
+    def __init__(self, same_pixels: SamePixels = lambda one, other: True) -> None:
+        self._groups: dict[tuple[str, ...], list[_Group]] = {}
+        self._same_pixels = same_pixels
 
     def add(self, header: pydicom.Dataset, place: str, folder: Path, archive: bool = False) -> None:
-        """Add an object by its header (tags of `OF_CHOICE`). `folder` is the file's folder, or the archive."""
-        sop, uid = str(header.SOPInstanceUID), str(header.SeriesInstanceUID)
-        # an anonymiser may give all objects, or one of each series, the same SOPInstanceUID
-        object_key = (sop, uid, str(header.get("ImagePositionPatient")))
-        if object_key in self._seen:
-            return
-        self._seen.add(object_key)
-        key = (uid, str(folder) if archive else "", is_scout(header))
-        series = self._series.get(key)
-        if series is None:
-            study = str(header.get("StudyInstanceUID") or "")
-            series = self._series[key] = Series(uid, study, folder, header, archive)
-        series.places.append(place)
-        series.folder = common_folder(series.folder, folder)
-        try:
-            x, y, z = (float(v) for v in header.ImagePositionPatient)
-        except (AttributeError, TypeError, ValueError):
-            return
-        if np.isfinite([x, y, z]).all():
-            series.positions_mm.append((x, y, z))
+        """Add an object by its header (tags of `OF_CHOICE` and `OF_GATHERING`).
+
+        `folder` is the file's folder, or the archive.
+        """
+        sized = (raw_text(header, "Rows"), raw_text(header, "Columns"), raw_text(header, "NumberOfFrames"))
+        uids = (raw_text(header, "StudyInstanceUID"), raw_text(header, "SeriesInstanceUID") or str(folder))
+        inside = str(folder) if archive else ""
+        key = (inside, *_patient(header), *uids, raw_text(header, "Modality"), kind_of(header), *sized)
+        cosines, spacing = _numbers(header, "ImageOrientationPatient", 6), _numbers(header, "PixelSpacing", 2)
+        groups = self._groups.setdefault(key, [])
+        group = next((g for g in groups if g.like(cosines, spacing)), None)
+        if group is None:
+            group = _Group(header, inside, cosines, spacing)
+            groups.append(group)
+        self._add(group, header, place, folder)
+
+    def _add(self, group: _Group, header: pydicom.Dataset, place: str, folder: Path) -> None:
+        position = _numbers(header, "ImagePositionPatient", 3)
+        placed = () if position is None else tuple(map(float, position))
+        marks = tuple(raw_text(header, tag) for tag in OF_STACK)
+        kept = None if group.objects else header
+        one = Instance(place, folder, group.archive, placed, marks, count_of(header, "InstanceNumber"), kept)
+        uid = raw_text(header, "SOPInstanceUID") or place
+        before = group.seen.setdefault((uid, placed), one)
+        if before is not one and self._same_pixels(before, one):
+            group.copies.append(place)
+        else:
+            group.objects.append(one)
 
     def all(self) -> list[Series]:
         """All series, in the order of their first objects."""
-        return list(self._series.values())
+        found = []
+        for group in (group for groups in self._groups.values() for group in groups):
+            stacks = split_stacks(group.objects)
+            parts = [group.series(stack, n if len(stacks) > 1 else 0) for n, stack in enumerate(stacks, 1)]
+            parts[0].copies = group.copies
+            found += parts
+        return merge_single(found)
+
+
+def _patient(header: pydicom.Dataset) -> tuple[str, ...]:
+    return tuple(raw_text(header, tag).strip("^ ").casefold() for tag in OF_PATIENT)
+
+
+def _numbers(header: pydicom.Dataset, tag: str, count: int) -> np.ndarray | None:
+    """A tag's numbers, float64; None where it does not hold exactly `count` finite ones."""
+    try:
+        numbers = np.array(raw_text(header, tag).split("\\"), dtype=np.float64)
+    except ValueError:
+        return None
+    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+
+
+def _near(one: np.ndarray | None, other: np.ndarray | None, most: float, relative: bool) -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool((np.abs(one - other) <= most * (np.abs(one) if relative else 1.0)).all())
 
 
 def common_folder(one: Path, other: Path) -> Path:

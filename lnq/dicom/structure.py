@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from lnq.dicom.header import PREAMBLE_BYTES
+from lnq.dicom.header import PREAMBLE_BYTES, is_bare
 from lnq.errors import Damaged
 
 _ELEMENT = 8  # bytes of the shortest element
@@ -16,7 +17,7 @@ _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM U
 _UNDEFINED = 0xFFFFFFFF  # the length of an element that a delimiter ends
 _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _TRANSFER_SYNTAX, _PIXELS = (0x0002, 0x0010), (0x7FE0, 0x0010)
-_IMPLICIT_VR, _BIG_ENDIAN, _DEFLATED = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"
+_IMPLICIT_VR, _BIG_ENDIAN = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2"
 _RLE = b"1.2.840.10008.1.2.5"
 _COMPRESSED = (b"1.2.840.10008.1.2.4.", _RLE)  # the first is the start of all kinds of JPEG
 _DEEPEST = 20  # most sequences nested in each other
@@ -24,31 +25,45 @@ _DEEPEST = 20  # most sequences nested in each other
 Tag = tuple[int, int]
 
 
-def pixel_bytes(path: Path) -> int | None:
-    """Bytes of a file's pixels once unpacked; None for JPEG, whose decoders check this themselves.
+@dataclass(frozen=True)
+class PixelElement:
+    """The pixels of a file."""
 
-    Raises Damaged where an element runs beyond the file's end, where there are no pixels, where these are in another
-    form than the file's transfer syntax says, and for a deflated file. Raises OSError where the file cannot be read.
+    size: int | None  # bytes once unpacked; None for JPEG, whose decoders check this themselves
+    offset: int  # byte of the file where they begin, unless they are compressed
+    compressed: bool
+    big_endian: bool
+
+
+def find_pixels(path: Path) -> PixelElement:
+    """Find a file's pixels. The file is not deflated.
+
+    Raises Damaged where an element runs beyond the file's end, where there are no pixels, and where these are in
+    another form than the file's transfer syntax says. Raises OSError where the file cannot be read.
     """
     try:
         with path.open("rb") as file:
-            return _pixel_bytes(_Walk(file, path.stat().st_size))
+            return _pixels(_Walk(file, path.stat().st_size))
     except struct.error:
         raise Damaged("it is cut off") from None
 
 
-def _pixel_bytes(walk: _Walk) -> int | None:
+def _pixels(walk: _Walk) -> PixelElement:
     walk.to_end()
     if walk.pixels is None:
         raise Damaged("it holds no pixels")
-    if (walk.pixels == _UNDEFINED) != walk.syntax.startswith(_COMPRESSED):
+    compressed = walk.syntax.startswith(_COMPRESSED)
+    if (walk.pixels == _UNDEFINED) != compressed:
         raise Damaged("it holds pixels in another form than it says")
-    if walk.syntax == _RLE:
-        return _rle_bytes(walk.frame())
-    return None if walk.pixels == _UNDEFINED else walk.pixels
+    size = walk.pixels if not compressed else _rle_bytes(walk.frames()) if walk.syntax == _RLE else None
+    return PixelElement(size, walk.offset, compressed, walk.syntax == _BIG_ENDIAN)
 
 
-def _rle_bytes(frame: bytes) -> int:
+def _rle_bytes(frames: list[bytes]) -> int:
+    return sum(map(_rle_frame_bytes, frames))
+
+
+def _rle_frame_bytes(frame: bytes) -> int:
     """Bytes that a frame of run lengths unpacks to (PS3.5, annex G). Raises Damaged for impossible offsets."""
     count, *offsets = struct.unpack("<16I", frame[:64])
     if not 1 <= count <= len(offsets) or sorted({64, *offsets[:count]}) != offsets[:count]:
@@ -78,31 +93,33 @@ class _Walk:
         self._order = "<"
         self._explicit = True
         self.syntax = b""
+        self.offset = 0  # of the pixels in the file
         self.pixels: int | None = None  # length of the pixel data in bytes, or _UNDEFINED; None where there are none
         self._fragments: list[tuple[int, int]] = []  # offset in the file and length of each fragment of pixels
 
     def to_end(self) -> None:
-        self._file.seek(PREAMBLE_BYTES)
+        bare = is_bare(self._file.peek(PREAMBLE_BYTES)[:PREAMBLE_BYTES])
+        self._file.seek(0 if bare else PREAMBLE_BYTES)
         while self._file.peek(2)[:2] == b"\2\0":  # group 0002 describes the file itself
             tag, _, length = self._header()
             value = self._file.read(min(length, self._left()))
             self.syntax = value.rstrip(b"\0 ") if tag == _TRANSFER_SYNTAX else self.syntax
-        if not self.syntax:
+        if not self.syntax and not bare:
             raise Damaged("it does not say how it is written")
-        if self.syntax == _DEFLATED:
-            raise Damaged("it is deflated, which is not supported")
+        if not self.syntax and not self._file.peek(6)[4:6].isalpha():
+            self.syntax = _IMPLICIT_VR
         self._explicit = self.syntax != _IMPLICIT_VR
         self._order = ">" if self.syntax == _BIG_ENDIAN else "<"
         while self._left() >= _ELEMENT:  # fewer bytes at the end are padding
             self._element(depth=0)
 
-    def frame(self) -> bytes:
-        """The compressed pixels. The first fragment is a table of the frames' offsets, so it is left out."""
+    def frames(self) -> list[bytes]:
+        """The compressed frames of run lengths, a fragment each. The first fragment is a table of their offsets."""
         parts = []
         for place, length in self._fragments[1:]:
             self._file.seek(place)
             parts.append(self._file.read(length))
-        return b"".join(parts)
+        return parts
 
     def _left(self) -> int:
         return self._size - self._file.tell()
@@ -129,7 +146,7 @@ class _Walk:
         if depth > _DEEPEST or (depth == 0 and tag[0] == 0xFFFE):  # FFFE delimits items, and none is open here
             raise Damaged("it is damaged")
         if tag == _PIXELS and depth == 0:
-            self.pixels = length
+            self.pixels, self.offset = length, self._file.tell()
         if vr == b"SQ" or length == _UNDEFINED:
             self._items(length, depth, fragments=tag == _PIXELS, explicit=self._explicit and vr != b"UN")
         else:

@@ -74,7 +74,7 @@ def test_every_real_ct_is_segmented_within_its_mediastinum(request, tmp_path):
     for entry in entries:
         found = reorient_to_lps(read_volume(tmp_path / entry["mask"]))[0]
         path = Path(entry["input"])
-        volume = reorient_to_lps(read_dicom_series(path) if path.is_dir() else read_volume(path))[0]
+        volume = reorient_to_lps(read_dicom_series(path).volume if path.is_dir() else read_volume(path))[0]
         crop = find_crop(volume)
         assert not crop.apply(found).array[~crop.region].any()
         assert found.array.sum() == crop.apply(found).array.sum()
