@@ -131,7 +131,7 @@ def segment(volume: Volume, model: Model) -> Segmentation:
 
 
 def _warnings(inferred: Inferred) -> tuple[str, ...]:
-    """Sentences on how the CT was read, what was not found, what was not done as planned, and what is unlike the training data."""
+    """Sentences on how the CT was read, what was not found or not done as planned, and what is unlike the training."""
     ready = inferred.ready
     unlike = warnings_for(ready.cropped, ready.crop.region, ready.crop.lungs_found)
     return tuple(dict.fromkeys((*ready.source.warnings, *ready.crop.warnings, *inferred.warnings, *unlike)))
