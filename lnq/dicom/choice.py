@@ -32,7 +32,7 @@ _ATTENUATION = re.compile(r"\b(CTAC|AC|AC_CT|CT_AC|WB|LD|PET\w*|LOW ?DOSE|ATTENU
 _SHARP_WORD = re.compile(r"\b(LUNG|BONE|BONEPLUS|EDGE|ULTRA|SHARP|HRCT)\b")
 _SOFT_WORD = re.compile(r"\b(SOFT|STANDARD|STND|STD|SMOOTH|MEDIAST\w*)\b")
 _PHILIPS = {"A": 0, "B": 0, "C": 0, "L": 2, "D": 2, "E": 2, "YA": 2, "YB": 2, "YC": 2, "YD": 2}
-_AXIAL_COSINE = 0.9  # least cosine of the slices' normal with the patient's long axis: up to 26 degrees of tilt
+AXIAL_COSINE = 0.9  # least cosine of the slices' normal with the patient's long axis: up to 26 degrees of tilt
 _CHEST_MM = 250.0  # a scan of this length holds a chest
 _SHARP, _SHARP_TOSHIBA = 50, 30  # least numbers of Siemens' and Toshiba's sharp kernels
 _USUAL_MM = 3.0  # slice distance of the training data
@@ -86,7 +86,7 @@ def unsuitable(series: Series) -> Message | None:
     if _IS_MAP.search(image_type) or _IS_MAP.search(series.text("SeriesDescription").upper()):
         return Message("it is a projection or a map, as its ImageType or description says")
     normal = series.normal()
-    if normal is not None and abs(normal[2]) < _AXIAL_COSINE:
+    if normal is not None and abs(normal[2]) < AXIAL_COSINE:
         return Message("its slices are not axial")
     if len(series.places) < LEAST_SLICES and count_of(series.header, "NumberOfFrames") == 1:
         return Message("it has {slices} slices, fewer than {least}", slices=len(series.places), least=LEAST_SLICES)

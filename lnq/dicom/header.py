@@ -174,10 +174,11 @@ def sop_class(header: pydicom.Dataset) -> str:
 def kind_of(header: pydicom.Dataset) -> str:
     """What an object is: "ct", "scout", or else the name of its SOP class without "Storage", or blank.
 
-    Its class decides. An object without a class is what its modality says.
+    Its class decides, unless the modality contradicts it. An object without a class is what its modality says.
     """
-    uid, says_ct = sop_class(header), header.get("Modality") == "CT"
-    if uid in CT_CLASSES or (says_ct and (not uid or (uid == SecondaryCaptureImageStorage and _lies(header)))):
+    uid, modality = sop_class(header), raw_text(header, "Modality")
+    is_ct = uid in CT_CLASSES and modality in ("", "CT")
+    if is_ct or (modality == "CT" and (not uid or (uid == SecondaryCaptureImageStorage and _lies(header)))):
         return "scout" if is_scout(header) else "ct"
     name = UID(uid).name
     return "" if name == uid else name.removesuffix(" Storage")
@@ -190,9 +191,10 @@ def _lies(header: pydicom.Dataset) -> bool:
 
 def is_whole(header: pydicom.Dataset) -> bool:
     """Whether a header was read to its end. A CT image says how large it is after all that tells whose it is."""
-    return bool(header.get("SOPInstanceUID") or sop_class(header)) and (
-        kind_of(header) not in ("ct", "scout") or bool(header.get("Rows"))
-    )
+    kind = kind_of(header)
+    if kind in ("ct", "scout") or sop_class(header) in CT_CLASSES:
+        return bool(header.get("Rows"))
+    return bool(kind or header.get("Modality") or header.get("Rows"))
 
 
 def is_scout(header: pydicom.Dataset) -> bool:

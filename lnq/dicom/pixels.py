@@ -29,6 +29,8 @@ def read_hu(slices: Sequence[SliceFile]) -> np.ndarray:
     The slices are of one size. Raises ImageError where files are damaged, where some slices have a scale and others
     have none, and where the values are no HU.
     """
+    if math.prod(_size(slices[0])) > _MOST_PIXELS:
+        raise _wrong_size(slices[0])
     _check_scales(slices)
     files: dict[Path, np.ndarray] = {}  # of the last file
     planes = np.empty((len(slices), *_size(slices[0])), np.int16)
@@ -71,8 +73,6 @@ def _stored(one: SliceFile) -> np.ndarray:
             raise ValueError
     except (AttributeError, TypeError, ValueError):
         raise ImageError("its slice {file} has no usable size of a pixel in bits", file=name) from None
-    if math.prod(_size(one)) > _MOST_PIXELS:
-        raise _wrong_size(one)
     try:
         values = _values(one, bits, signed)
     except Damaged as damage:
@@ -117,7 +117,7 @@ def _wrong_size(one: SliceFile) -> ImageError:
 
 def _whole(one: SliceFile) -> pydicom.Dataset:
     try:
-        return pydicom.dcmread(one.path)
+        return pydicom.dcmread(one.path, force=True)
     except Exception:  # pydicom raises errors of many kinds for a damaged file
         raise Damaged("it is damaged") from None
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lnq.dicom.choice import choose, unsuitable
+from lnq.dicom.choice import AXIAL_COSINE, choose, unsuitable
 from lnq.dicom.frames import frames_of
 from lnq.dicom.header import SCALE, SliceFile, count_of, is_ct_slice, is_dicom_file, is_whole
 from lnq.dicom.pixels import read_hu
 from lnq.dicom.series import Gatherer, Series
 from lnq.dicom.stack import SAME_PLACE_MM, Slice, Stack, arrange
+from lnq.dicom.stacks import LEAST_SLICES
 from lnq.errors import ImageError
 from lnq.image.headers.layout import printable
 from lnq.image.itk import name_problem
@@ -95,7 +96,18 @@ def _ct_series(folder: Path) -> list[SliceFile]:
         if not is_whole(file.header):
             raise ImageError("its file {file} is damaged", file=path.name)
         gatherer.add(file.header, str(path), folder)
-    return [files[place] for place in _chosen(gatherer.all()).places]
+    found = gatherer.all()
+    chosen = _chosen(found)
+    for other in found:
+        if other is not chosen and other.uid == chosen.uid and other.kind == "ct" and _is_odd(other):
+            raise ImageError("its series mixes slices of different size, orientation or pixel spacing")
+    return [files[place] for place in chosen.places]
+
+
+def _is_odd(series: Series) -> bool:
+    """Whether these are a few axial slices, which no other rule leaves out."""
+    normal = series.normal()
+    return len(series.places) < LEAST_SLICES and normal is not None and abs(normal[2]) >= AXIAL_COSINE
 
 
 def _chosen(found: Sequence[Series]) -> Series:

@@ -161,7 +161,7 @@ def _planes(heights: np.ndarray) -> tuple[np.ndarray, float, float, list[str]]:
     Headers round the heights, so the planes are those that fit best.
     """
     gaps = np.diff(heights)
-    usual = float(np.median(gaps))
+    usual = float(np.percentile(gaps, 50, method="lower"))
     steps = np.maximum(1, np.rint(gaps / usual)).astype(int)
     planes = np.concatenate([[0], np.cumsum(steps)])
     missing = int((steps - 1).sum())

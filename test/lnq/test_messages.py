@@ -11,7 +11,7 @@ CONVERTED = {  # where Words holds what the program or the system knows, and no 
     ("lnq/archive/discovery.py", "Words"): "the system's text of an error, or one of two verbs",
     ("lnq/batch/worker.py", "Words"): "what became of a process",
     ("lnq/batch/cluster.py", "Words"): "an exception's class",
-    ("lnq/dicom/series.py", "Words"): "a UID of digits and dots",
+    ("lnq/dicom/choice.py", "Words"): "a UID of digits and dots, the name of a SOP class, a criterion of the module",
     ("lnq/image/headers/layout.py", "Words"): "a header's field, as the program names it",
     ("lnq/image/itk.py", "Words"): "one of the module's own sentences",
     ("lnq/results/dicom_reference.py", "Words"): "a tag, as the program names it",

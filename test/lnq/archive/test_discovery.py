@@ -14,7 +14,7 @@ import pytest
 
 from lnq.archive.case import ArchivedImage, ArchivedSeries, DicomSeries
 from lnq.archive.discovery import Found, SetAside, ToSegment, discover
-from lnq.dicom.series import Choice, read_uids
+from lnq.dicom.choice import Choice, read_uids
 from lnq.errors import StartError, Stopped
 from lnq.image.volume import Volume, make_affine
 
@@ -195,28 +195,33 @@ def test_series_of_one_folder_are_told_apart_and_one_of_several_folders_is_put_t
 def test_copies_of_a_slice_count_once(tmp_path: Path, write_dicom: WriteSeries) -> None:
     folder = write_dicom(ct(), tmp_path / "series")
     (folder / "copy.dcm").write_bytes((folder / "0003.dcm").read_bytes())
-    (found,) = discover([tmp_path])
+    found, copies = discover([tmp_path])
     assert len(slices_of(found)) == 12
+    assert str(copies.reason) == "series is left out: 1 of its files are copies of others of the same series"
 
 
 @pytest.mark.parametrize(
-    ("better", "worse"),
+    ("better", "worse", "why"),
     [
-        ((40, 3.0, {}), (24, 5.0, {})),  # nearer to the training data's slice distance
-        ((20, 5.0, {}), (105, 1.0, {})),  # by factor, of a scan of nearly the same length
-        ((60, 5.0, {}), (30, 3.0, {})),  # but length comes first
-        ((60, 5.0, {"ContrastBolusAgent": "Iopromide"}), (100, 3.0, {})),
-        ((30, 3.0, {"SeriesNumber": 2}), (30, 3.0, {"SeriesNumber": 10})),
+        ((40, 3.0, {}), (24, 5.0, {}), "slices nearer to 3 mm apart"),
+        (
+            (20, 5.0, {}),
+            (105, 1.0, {}),
+            "slices nearer to 3 mm apart",
+        ),  # by factor, of a scan of nearly the same length
+        ((60, 5.0, {}), (30, 3.0, {}), "the longer scan"),
+        ((60, 5.0, {"ContrastBolusAgent": "Iopromide"}), (100, 3.0, {}), "with contrast medium"),
+        ((30, 3.0, {"SeriesNumber": 2}), (30, 3.0, {"SeriesNumber": 10}), "the lower number"),
     ],
 )
-def test_of_a_study_one_series_is_chosen(tmp_path: Path, write_dicom: WriteSeries, better, worse) -> None:
+def test_of_a_study_one_series_is_chosen(tmp_path: Path, write_dicom: WriteSeries, better, worse, why) -> None:
     for name, (slices, distance, tags) in (("a-worse", worse), ("better", better), ("z-worse", worse)):
         write_dicom(ct(slices, distance), tmp_path / name, **tags)
     found = discover([tmp_path])
     assert segmented(found) == ["better"]
     uid = found[0].case.series_uid
     assert reasons(found, failed=False) == {
-        name: f"{name} is left out: series {uid} of the same study was chosen" for name in ("a-worse", "z-worse")
+        name: f"{name} is left out: series {uid} of the same study was chosen: {why}" for name in ("a-worse", "z-worse")
     }
     assert sorted(segmented(discover([tmp_path], Choice(every=True)))) == ["a-worse", "better", "z-worse"]
 
