@@ -138,13 +138,18 @@ def reason_of(error: BaseException, subject: str) -> Message:
     """One sentence that says why the case called `subject` could not be segmented."""
     if isinstance(error, ImageError):
         return error.message
+    return Message("{subject} could not be segmented: {reason}", subject=subject, reason=cause_of(error))
+
+
+def cause_of(error: BaseException) -> Message:
+    """The cause of a failure as the end of a sentence."""
+    if isinstance(error, MessageError):
+        return error.message
     if isinstance(error, MemoryError):
-        return Message("{subject} could not be segmented: there is not enough memory for it", subject=subject)
+        return Message("there is not enough memory for it")
     if isinstance(error, OSError):
         reason: Message | str = Words(os.strerror(error.errno)) if error.errno else str(error)
         if isinstance(error.filename, (str, bytes)):  # a number where a descriptor was used
-            reason = Message("{reason}: {place}", reason=reason, place=os.fsdecode(error.filename))
-    else:
-        kind, text = Words(type(error).__name__), str(error).replace("\n", " ")
-        reason = Message("{kind}: {text}", kind=kind, text=text)
-    return Message("{subject} could not be segmented: {reason}", subject=subject, reason=reason)
+            return Message("{reason}: {place}", reason=reason, place=os.fsdecode(error.filename))
+        return Message("{reason}", reason=reason)
+    return Message("{kind}: {text}", kind=Words(type(error).__name__), text=str(error).replace("\n", " "))

@@ -16,11 +16,11 @@ from lnq.archive.case import Case, content_sha256, file_state
 from lnq.batch.record import blank_record, identity_of_result, record_of_failure, write_record
 from lnq.batch.settings import WorkerSettings
 from lnq.batch.truth import read_truth, score, truth_sha256
-from lnq.batch.write import MASK, CaseResults
+from lnq.batch.write import CaseResults
 from lnq.errors import ImageError, Message, attempt
 from lnq.inference.backends import Model
 from lnq.pipeline import segment
-from lnq.results.case_record import DONE, FORMATS, CaseRecord, Findings, Versions
+from lnq.results.case_record import DONE, CaseRecord, Findings, Versions
 
 WORK_FOLDER = ".lnq-work"  # folder below the output for cases that are not finished
 
@@ -78,9 +78,9 @@ def _segment_into(
         input_state=state,
         scores=scores,
     )
-    name = f"{case.name}/{MASK}{FORMATS[options.format]}"
-    record = dataclasses.replace(blank, status=DONE, mask=name, warnings=tuple(warnings), findings=findings)
-    CaseResults(record, opened, segmentation, truth).write(folder, options)
+    record = dataclasses.replace(blank, status=DONE, warnings=tuple(warnings), findings=findings)
+    results = CaseResults(record, opened, segmentation, truth, lambda message: settings.said(message, case))
+    record = results.write(folder, options)
     if file_state(case) != state:
         sentence = "{subject} cannot be used: its files changed while it was segmented"
         raise ImageError(sentence, subject=case.path.name)

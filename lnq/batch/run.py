@@ -29,8 +29,8 @@ from lnq.batch.settings import WorkerSettings
 from lnq.batch.truth import truth_sha256
 from lnq.errors import ImageError, StartError, Stopped
 from lnq.files import write_text
-from lnq.report.pages import PAGE, write_index
-from lnq.results.case_record import FAILED, SKIPPED, CaseRecord, Versions
+from lnq.report.pages import write_index
+from lnq.results.case_record import FAILED, PAGE, SKIPPED, CaseRecord, Findings, Versions
 from lnq.results.node_table import NODES_CSV, NodeRow, read_case_table, write_table
 
 RESERVED = (MANIFEST, NODES_CSV, PAGE)  # the run's own files: no case may have such a name
@@ -196,13 +196,18 @@ def is_current(record: CaseRecord, case: Case, settings: WorkerSettings, version
         or not (output / str(record.mask)).is_file()
         or read_case_table(output / case.name) is None
         or not _has_scores(record, case, settings)
-        or not all((output / case.name / name).is_file() for name in settings.options.dicom_objects)
+        or not all((output / case.name / name).is_file() for name in _expected(settings, findings))
     ):
         return False
     try:
         return findings.input_state == file_state(case) or findings.input_sha256 == content_sha256(case)
     except (OSError, ImageError):
         return False
+
+
+def _expected(settings: WorkerSettings, findings: Findings) -> set[str]:
+    """The DICOM objects of a case that could be made."""
+    return set(settings.options.dicom_objects) - set(findings.left_out)
 
 
 def _has_scores(record: CaseRecord, case: Case, settings: WorkerSettings) -> bool:

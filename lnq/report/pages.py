@@ -35,15 +35,13 @@ from lnq.report.tables import (
     summary,
     versions_text,
 )
-from lnq.results.case_record import DONE, FAILED, REPORT, SEGMENTS, SKIPPED, CaseRecord
+from lnq.results.case_record import DONE, FAILED, PAGE, PREVIEW, REPORT, SEGMENTS, SKIPPED, CaseRecord
 from lnq.results.node_table import NODES_CSV, NodeRow
-from lnq.results.preview import FILE_NAME as PREVIEW
 from lnq.results.preview import WINDOW_HU
 
 if TYPE_CHECKING:
     import jinja2
 
-PAGE = "report.html"
 MOST_BYTES = 5_000_000  # largest size of a case's page
 
 _MOST_VOXELS, _FEWEST_VOXELS = 4_000_000, 100_000  # of the CT in a page: noise takes 0.5 byte per voxel, 0.7 as text

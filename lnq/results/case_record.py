@@ -20,6 +20,7 @@ IMAGE_FORMATS = {"mha": ".mha", "nifti": ".nii.gz", "nrrd": ".nrrd"}
 DICOM_FORMATS = {"dicom-seg": ".dcm", "rtstruct": ".dcm"}
 FORMATS = IMAGE_FORMATS | DICOM_FORMATS
 SEGMENTS = "segments.dcm"  # the SEG that a structured report refers to, written where the mask has another format
+PREVIEW, PAGE = "preview.png", "report.html"  # the picture and the page of a case
 REPORT = "nodes.dcm"  # the structured report
 
 
@@ -95,6 +96,7 @@ class Findings:
     input_sha256: str  # of the case's contents
     input_state: tuple[int, int, int]  # number, bytes and latest change (ns) of the case's files
     scores: TruthScores | None = None
+    left_out: tuple[str, ...] = ()  # names of files that could not be made
 
     def plain(self) -> dict[str, Any]:
         """Plain data for JSON, with the scores at the same level as the rest."""

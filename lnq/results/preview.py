@@ -11,7 +11,6 @@ from lnq.files import replace_atomically
 from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
 
-FILE_NAME = "preview.png"  # in a case's folder
 WINDOW_HU = (-160.0, 240.0)  # soft tissue: centre 40, width 400
 FOUND_COLOUR = "#E69F00"  # Okabe and Ito's orange, which colour-blind people can tell from their sky blue
 TRUTH_COLOUR = "#56B4E9"  # the sky blue
