@@ -165,10 +165,10 @@ def mark_nodes(inferred: Inferred, spec: ModelSpec) -> np.ndarray:
 def landmarks_of(ready: Prepared) -> Landmarks:
     """The landmarks that positions are measured from.
 
-    There are none where fewer than two lungs were found, or nothing between them.
+    There are none where fewer than two lungs were found, or nothing between them, or where left and right are unknown.
     """
     region = ready.crop.region
-    if ready.crop.lungs_found < 2 or region.all():
+    if not ready.source.oriented or ready.crop.lungs_found < 2 or region.all():
         return Landmarks(None, None)
     carina = find_carina(ready.cropped, region)
     if carina is not None:

@@ -1,6 +1,5 @@
-"""Read and write images through SimpleITK. Only this file knows its x, y, z order: elsewhere it is z, y, x."""
+"""Read images, and write them through SimpleITK. Only here and in `headers` is the order x, y, z: elsewhere z, y, x."""
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +8,8 @@ import numpy as np
 
 from lnq.errors import Damaged, ImageError, Message, Words
 from lnq.files import replace_atomically
-from lnq.image.headers.integrity import check_file
-from lnq.image.headers.layout import BAD_HEADER, BAD_SPACING, NO_ROTATION, Layout
+from lnq.image.headers.integrity import read_layout, read_voxels
+from lnq.image.headers.layout import NO_ROTATION, Layout
 from lnq.image.names import WRITABLE
 from lnq.image.volume import Volume, make_affine
 
@@ -22,7 +21,7 @@ _ROTATION_TOLERANCE = 1e-3  # largest dot product error of the direction columns
 
 
 def read_volume(path: Path | str) -> Volume:
-    """Read a 3-D image with one number per voxel: .mha, .mhd, .nrrd, .nhdr, .nii or .nii.gz.
+    """Read a 3-D image with one number per voxel: .mha, .mhd, .nrrd, .nhdr, .nii, .nii.gz or .hdr.
 
     Unsigned 8-bit files stay uint8. Other integer files give int16 where all values fit, and all else gives float32.
     Raises ImageError for a file that is missing, truncated, damaged, not an image, 2-D, 4-D, RGB or sheared. The same
@@ -35,18 +34,34 @@ def read_volume(path: Path | str) -> Volume:
     if problem:
         raise ImageError("{subject} cannot be read: {problem}", subject=path.name, problem=problem)
     try:
-        layout = check_file(path)
+        layout = read_layout(path)
+        array = read_voxels(layout)
     except Damaged as damage:
         raise ImageError("{subject} cannot be read: {problem}", subject=path.name, problem=damage) from None
-    image = _read_itk(path, layout)
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    if not np.abs(direction.T @ direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
+    unfit = _unfit(layout)
+    if unfit:
+        raise ImageError("{subject} cannot be used: {problem}", subject=path.name, problem=unfit)
+    affine = np.eye(4)
+    affine[:3] = layout.affine[:, [2, 1, 0, 3]]
+    volume = Volume(_compact(array), affine, layout.warnings, layout.oriented)
+    if not np.abs(volume.direction.T @ volume.direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
         raise ImageError("{subject} cannot be used: {problem}", subject=path.name, problem=Words(NO_ROTATION))
-    return from_sitk(image)
+    return volume
+
+
+def _unfit(layout: Layout) -> Message | None:
+    """What makes an image no scan, as the end of a sentence; None where it may be one."""
+    if layout.channels > 1:
+        return Message("it is a colour or vector image: a CT has one value per voxel")
+    if len(layout.sizes) != 3:
+        return Message("it has {count} dimensions: a CT volume has 3", count=len(layout.sizes))
+    if layout.dtype.kind == "c":
+        return Message("its voxels are complex numbers, not HU")
+    return None
 
 
 def name_problem(path: Path) -> Message | None:
-    """What is wrong with a path that would make ITK end the whole program, as the end of a sentence, or None."""
+    """What is wrong with a path that no result could be written beside, as the end of a sentence, or None."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -54,54 +69,6 @@ def name_problem(path: Path) -> Message | None:
     if len(str(path)) > _LONGEST_PATH:
         return Message("its path is longer than {most:,} characters", most=_LONGEST_PATH)
     return None
-
-
-def _read_itk(path: Path, layout: Layout) -> "sitk.Image":
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(layout.reader)  # Without this ITK guesses the format from the contents.
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        _check_information(path.name, reader, layout)
-        return reader.Execute()
-    except RuntimeError as error:
-        raise ImageError(
-            "{subject} cannot be read: {problem}", subject=path.name, problem=_itk_reason(str(error))
-        ) from error
-
-
-def _check_information(name: str, reader: "sitk.ImageFileReader", layout: Layout) -> None:
-    import SimpleITK as sitk
-
-    if reader.GetNumberOfComponents() > 1:
-        raise _unusable(name, Words("it is a colour or vector image: a CT has one value per voxel"))
-    dimension = reader.GetDimension()
-    if dimension != 3:
-        raise _unusable(name, Message("it has {count} dimensions: a CT volume has 3", count=dimension))
-    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
-        raise _unusable(name, Words("its voxels are complex numbers, not HU"))
-    if math.prod(reader.GetSize()) != layout.voxels:  # ITK read other sizes from the header
-        raise ImageError("{subject} cannot be read: {problem}", subject=name, problem=Words(BAD_HEADER))
-    if not all(spacing > 0 for spacing in reader.GetSpacing()):  # ITK would mirror the image
-        raise ImageError("{subject} cannot be read: {problem}", subject=name, problem=Words(BAD_SPACING))
-
-
-def _unusable(name: str, problem: Words | Message) -> ImageError:
-    return ImageError("{subject} cannot be used: {problem}", subject=name, problem=problem)
-
-
-def _itk_reason(message: str) -> Words:
-    """The end of a sentence for an ITK error. ITK's own text is many lines of file names and addresses."""
-    for sign, reason in (
-        ("Bad direction", NO_ROTATION),
-        ("Zero-valued spacing", BAD_SPACING),
-        ("Failed to allocate", "there is not enough memory for it"),
-    ):
-        if sign in message:
-            return Words(reason)
-    return Words("it is truncated, damaged or not a medical image")
 
 
 def from_sitk(image: "sitk.Image") -> Volume:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-EXTENSIONS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")  # of the files that can be read
+EXTENSIONS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")  # of the files that can be read
 WRITABLE = (".mha", ".nrrd", ".nii", ".nii.gz")  # formats of a single file, which can be replaced atomically
-VOXEL_FILES = (".raw", ".zraw", ".img", ".raw.gz")  # voxel data of a header file beside them
+VOXEL_FILES = (".raw", ".zraw", ".img", ".img.gz", ".raw.gz")  # voxel data of a header file beside them
 CT, LABEL, NODES = "-ct", "-seg", "-nodes"  # endings of a case's files: CT, label, label with a value per node
 
 

@@ -16,13 +16,15 @@ Box = tuple[slice, slice, slice]  # z, y, x, of step 1
 class Volume:
     """An array [Z, Y, X] and its `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> centre (L, P, S, 1) in mm.
 
-    `warnings` are sentences for the user about how the image was read. Raises ValueError for another number of
+    `warnings` are sentences for the user about how the image was read. `oriented` says whether left and right are
+    known. Raises ValueError for another number of
     dimensions or another shape of the affine.
     """
 
     array: np.ndarray
     affine: np.ndarray
     warnings: tuple[str, ...] = ()
+    oriented: bool = True
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:

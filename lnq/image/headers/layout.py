@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from lnq.errors import Damaged, Words
 
 LONGEST_HEADER = 1 << 20  # bytes
@@ -13,20 +15,36 @@ NO_IMAGE = "it is not a medical image, or its format is not known"
 NO_SPACING = "its header gives no voxel spacing"
 BAD_SPACING = "its voxel spacing is zero, negative or not a number"
 NO_ROTATION = "its orientation matrix is not a rotation"
+UNORIENTED = "The header does not say which side is left: sides and heights are left out of the table of nodes."
 BAD_HEADER = "its header is truncated or damaged"
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the voxels of an image file lie, as its header says."""
+    """What an image file's header says of its voxels: where they lie in the file, and in the patient."""
 
-    reader: str  # ITK's name of the format
-    voxels: int  # how many
     path: Path  # the file that holds the voxels
-    offset: int  # byte of that file where the voxels begin; 0 for NIfTI, which counts the header in
-    size: int  # bytes from the offset on, unpacked
-    packing: str = "raw"  # "raw", "gzip" or "zlib"
+    offset: int  # byte of that file where the voxels, or what packs them, begin
+    dtype: np.dtype  # of a voxel's value, with its byte order
+    sizes: tuple[int, ...]  # along x, y, z and further axes
+    affine: np.ndarray  # [3, 4], index (x, y, z, 1) -> L, P, S in mm; of no meaning where there are not three axes
+    packing: str = "raw"  # "raw", "gzip", "zlib" or "text"
+    skip: int = 0  # bytes, once unpacked, before the voxels
+    channels: int = 1  # values of a voxel
+    scale: tuple[float, float] | None = None  # slope and intercept of the values
+    warnings: tuple[str, ...] = ()  # sentences for the user
+    oriented: bool = True  # whether left and right are known
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels there are."""
+        return prod(self.sizes)
+
+    @property
+    def size(self) -> int:
+        """Bytes from the offset on, unpacked."""
+        return self.skip + self.voxels * self.channels * self.dtype.itemsize
 
 
 def printable(text: str, most: int = 60) -> str:
@@ -42,21 +60,30 @@ def whole_number(text: str, field: str, least: int) -> int:
     return int(text)
 
 
-def check_numbers(text: str, field: str, count: int) -> None:
-    """Raise Damaged unless a field holds exactly `count` finite numbers."""
+def numbers(text: str, field: str, count: int) -> np.ndarray:
+    """A field's numbers, float64 [count]. Raises Damaged unless it holds exactly `count` finite ones."""
     words = text.split()
     if len(words) != count or not all(map(_NUMBER.fullmatch, words)) or "inf" in map(str, map(float, words)):
         raise Damaged("its header gives {text!r} for {field}", text=printable(text, 20), field=Words(field))
+    return np.array(words, dtype=np.float64)
 
 
-def count_voxels(text: str, field: str, dimensions: int) -> int:
-    """The product of a field's sizes. Raises Damaged unless it has one for each dimension."""
-    sizes = [whole_number(size, field, 1) for size in text.split()]
+def whole_numbers(text: str, field: str, dimensions: int) -> tuple[int, ...]:
+    """A field's sizes. Raises Damaged unless it has one for each dimension."""
+    sizes = tuple(whole_number(size, field, 1) for size in text.split())
     if len(sizes) != dimensions:
         raise Damaged(
             "its header gives {count} sizes for {dimensions} dimensions", count=len(sizes), dimensions=dimensions
         )
-    return prod(sizes)
+    return sizes
+
+
+def plain_lines(data: bytes) -> list[bytes]:
+    """The lines of a header. They end in LF or CR LF. Raises Damaged for other control characters in them."""
+    lines = [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    if any(byte < 32 and byte != 9 for line in lines for byte in line):
+        raise Damaged("its header holds control characters")
+    return lines
 
 
 def voxel_file(header: Path, name: str) -> Path:

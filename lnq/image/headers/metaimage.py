@@ -1,90 +1,121 @@
-"""The header of a MetaImage file (.mha, .mhd): only what concerns its voxels and its geometry."""
+"""The header of a MetaImage file (.mha, .mhd)."""
+
+from __future__ import annotations
 
 import re
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from lnq.errors import Damaged
 from lnq.image.headers.layout import (
     BAD_HEADER,
+    BAD_SPACING,
+    LONGEST_HEADER,
     NO_IMAGE,
     NO_SPACING,
     Layout,
     check_count,
-    check_numbers,
-    count_voxels,
+    numbers,
+    plain_lines,
     printable,
     voxel_file,
     whole_number,
+    whole_numbers,
 )
 
-_TYPE_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
-_VECTORS = ("ElementSpacing", "ElementSize", "Offset", "Position", "Origin", "ImagePosition", "CenterOfRotation")
+_TYPES = {
+    "CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4", "LONG": "i4", "ULONG": "u4",
+    "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8",
+}  # fmt: skip
+_SPACINGS = ("ElementSpacing", "ElementSize")
+_ORIGINS = ("Offset", "Position", "Origin", "ImagePosition")
 _MATRICES = ("TransformMatrix", "Rotation", "Orientation")
-# ITK ignores these fields, so they must have these values.
-_SCALE = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
-_MOST_DIMENSIONS = 10  # with more, ITK's reader writes beyond its arrays
-_MOST_LINES = 1000  # ITK takes 32 kB of memory for each line
-_LONGEST_LINE = 499  # characters; ITK stops reading at longer lines
-_LONGEST_KEY = 100  # characters; ITK's array holds 255
-_TRUE = ("T", "t", "1")  # A MetaImage flag is true where its value begins with one of these.
+# Fields that would change the values or their places. They must have these values.
+_FIXED = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
+_MOST_DIMENSIONS = 10
+_MOST_LINES = 1000
+_KEY = re.compile(rb"[A-Za-z][A-Za-z0-9_. -]{0,99}")
+_TRUE = ("T", "t", "1")  # a MetaImage flag is true where its value begins with one of these
 
 
 def metaimage_layout(path: Path) -> Layout:
-    """Where a MetaImage's voxels lie. Raises Damaged for another format and for values that make no image."""
+    """The layout of a MetaImage. Raises Damaged for another format and for values that make no image."""
     with path.open("rb") as file:
         header, end = _read_header(file)
     dimensions = whole_number(header.get("NDims", ""), "NDims", 1)
     if dimensions > _MOST_DIMENSIONS:
         raise Damaged("its header claims {dimensions} dimensions", dimensions=dimensions)
-    _check_geometry(header, dimensions)
-    if not header.get("BinaryData", "").startswith(_TRUE):
-        raise Damaged("its voxels are written as text")
-    kind = header.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY").removeprefix("U")
-    if kind not in _TYPE_BYTES:
+    affine = _geometry(header, dimensions)
+    kind = header.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY")
+    if kind not in _TYPES:
         raise Damaged("its voxels are of type {kind!r}, which is not known", kind=printable(kind, 20))
-    voxels = count_voxels(header.get("DimSize", ""), "DimSize", dimensions)
+    big_endian = any(_is_true(header, flag) for flag in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
+    dtype = np.dtype((">" if big_endian else "<") + _TYPES[kind])
+    sizes = whole_numbers(header.get("DimSize", ""), "DimSize", dimensions)
     channels = whole_number(header.get("ElementNumberOfChannels", "1"), "ElementNumberOfChannels", 1)
-    size = voxels * channels * _TYPE_BYTES[kind]
     name = header["ElementDataFile"]
     is_local = name in ("LOCAL", "Local", "local")
     data = path if is_local else voxel_file(path, name)
     offset = whole_number(header.get("HeaderSize", "0"), "HeaderSize", 0) or (end if is_local else 0)
-    if not header.get("CompressedData", "").startswith(_TRUE):
-        return Layout("MetaImageIO", voxels, data, offset, size)
-    if "CompressedDataSize" not in header:
-        raise Damaged("its compressed voxels come without their CompressedDataSize")
-    packed = whole_number(header["CompressedDataSize"], "CompressedDataSize", 1)
-    check_count(data.stat().st_size - offset, packed)
-    return Layout("MetaImageIO", voxels, data, offset, size, "zlib")
+    packing = "raw" if _is_true(header, "BinaryData") else "text"
+    if _is_true(header, "CompressedData"):
+        packing = "zlib"
+        if "CompressedDataSize" not in header:
+            raise Damaged("its compressed voxels come without their CompressedDataSize")
+        packed = whole_number(header["CompressedDataSize"], "CompressedDataSize", 1)
+        check_count(data.stat().st_size - offset, packed)
+    return Layout(data, offset, dtype, sizes, affine, packing, channels=channels)
 
 
-def _check_geometry(header: dict[str, str], dimensions: int) -> None:
-    """Raise Damaged where ITK would invent: it takes 1 mm for a missing spacing, and 0 for an unreadable position."""
-    if not {"ElementSpacing", "ElementSize"} & header.keys():
+def _is_true(header: dict[str, str], flag: str) -> bool:
+    return header.get(flag, "").startswith(_TRUE)
+
+
+def _geometry(header: dict[str, str], dimensions: int) -> np.ndarray:
+    """The affine [3, 4] of index (x, y, z) to LPS mm. Raises Damaged where something would have to be invented."""
+    spacing = _one_of(header, _SPACINGS, dimensions)
+    if spacing is None:
         raise Damaged(NO_SPACING)
-    for fields, count in ((_VECTORS, dimensions), (_MATRICES, dimensions**2), (_SCALE, 1)):
-        for field in header.keys() & set(fields):
-            check_numbers(header[field], field, count)
-    if any(float(header.get(field, none)) != none for field, none in _SCALE.items()):
-        raise Damaged("its header scales its voxel values, which is not supported")
+    origin, matrix = _one_of(header, _ORIGINS, dimensions), _one_of(header, _MATRICES, dimensions**2)
+    for field, value in _FIXED.items():
+        if field in header and numbers(header[field], field, 1)[0] != value:
+            raise Damaged("its header scales its voxel values, which is not supported")
+    if dimensions != 3:
+        return np.eye(3, 4)
+    if not (spacing > 0).all():
+        raise Damaged(BAD_SPACING)
+    direction = np.eye(3) if matrix is None else matrix.reshape(3, 3).T  # the file gives axis after axis
+    return np.c_[direction * spacing, np.zeros(3) if origin is None else origin]
+
+
+def _one_of(header: dict[str, str], fields: tuple[str, ...], count: int) -> np.ndarray | None:
+    """The numbers of whichever of some fields that mean the same is given. Raises Damaged where they differ."""
+    given = {field: numbers(header[field], field, count) for field in fields if field in header}
+    values = list(given.values())
+    if any((value != values[0]).any() for value in values[1:]):
+        raise Damaged("its header gives different {fields}", fields=printable(" and ".join(given), 60))
+    return values[0] if values else None
 
 
 def _read_header(file: BinaryIO) -> tuple[dict[str, str], int]:
     """The lines `key = value` or `key: value` up to ElementDataFile, the last one, and the byte after it."""
     header: dict[str, str] = {}
     for _ in range(_MOST_LINES):
-        line = file.readline(_LONGEST_LINE)
-        text = line.decode(errors="surrogateescape").strip()
-        if line and not text:
+        line = file.readline(LONGEST_HEADER)
+        bare = line.strip(b" \t\r\n")
+        if line and not bare:
             continue
-        parts = re.split("[=:]", text, maxsplit=1)
-        key = parts[0].strip()
-        if len(parts) < 2 or len(key) > _LONGEST_KEY or (len(line) == _LONGEST_LINE and line[-1:] != b"\n"):
+        parts = re.split(b"[=:]", bare, maxsplit=1)
+        key = parts[0].rstrip(b" \t")
+        if len(parts) < 2 or not _KEY.fullmatch(key):
             break
-        if key in header:
-            raise Damaged("its header gives {field} twice", field=printable(key, 20))
-        header[key] = parts[1].lstrip("=: \t")
-        if key == "ElementDataFile":
+        plain_lines(line.removesuffix(b"\n"))
+        name = key.decode("ascii")
+        if name in header:
+            raise Damaged("its header gives {field} twice", field=printable(name, 20))
+        header[name] = parts[1].lstrip(b"=: \t").decode(errors="surrogateescape")
+        if name == "ElementDataFile":
             return header, file.tell()
     raise Damaged(BAD_HEADER if {"ObjectType", "NDims", "DimSize"} & header.keys() else NO_IMAGE)

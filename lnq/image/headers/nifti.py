@@ -1,66 +1,198 @@
-"""The header of a NIfTI file: only what concerns its voxels and its geometry."""
+"""The header of a NIfTI file: version 1 or 2, in one file or as a pair of .hdr and .img."""
+
+from __future__ import annotations
 
 import gzip
 import math
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lnq.errors import Damaged
-from lnq.image.headers.layout import BAD_SPACING, NO_IMAGE, NO_ROTATION, Layout
+from lnq.image.headers.layout import BAD_SPACING, NO_IMAGE, NO_ROTATION, UNORIENTED, Layout, printable
 
-_HEADER_BYTES = 348
-# NIfTI's data type: bytes of a voxel
-_TYPE_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 32: 8, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 2304: 4}
+_TYPES = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 32: "c8", 64: "f8", 128: "u1", 256: "i1", 512: "u2", 768: "u4", 1024: "i8",
+    1280: "u8", 1792: "c16", 2304: "u1",
+}  # fmt: skip
+_CHANNELS = {128: 3, 2304: 4}
 _TOLERANCE = 1e-3  # largest dot product error of a rotation's columns
 _SPACING_TOLERANCE = 1e-2  # relative, between the two spacings of a header: pixdim and sform
+_AGREE_MM = 0.01  # forms that place each corner this near to the other's agree
+_TO_LPS = np.diag([-1.0, -1.0, 1.0])  # NIfTI's axes point right, front and up
+
+
+@dataclass(frozen=True, eq=False)
+class _Header:
+    """The fields of a header that matter."""
+
+    sizes: tuple[int, ...]
+    data_type: int
+    offset: float
+    scale: tuple[float, float]
+    pixdim: np.ndarray  # [4], the first is qfac
+    codes: tuple[int, int]  # of qform and sform
+    quaternion: np.ndarray  # b, c, d
+    qoffset: np.ndarray  # mm
+    sform: np.ndarray  # [3, 4], index (x, y, z) -> right, front, up in mm
+    pair: bool
 
 
 def nifti_layout(path: Path) -> Layout:
-    """Where a NIfTI-1 file's voxels lie. Raises Damaged for another format and for values that make no image."""
+    """The layout of a NIfTI file. Raises Damaged for another format and for values that make no image."""
     with path.open("rb") as file:
-        packing = "gzip" if file.read(2) == b"\x1f\x8b" else "raw"
-    with gzip.open(path) if packing == "gzip" else path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    order = {_HEADER_BYTES.to_bytes(4, "little"): "<", _HEADER_BYTES.to_bytes(4, "big"): ">"}.get(header[:4])
-    if order is None or header[344:] != b"n+1\0":  # other endings: the voxels lie in another file
-        raise Damaged(NO_IMAGE)
-    dimensions, *sizes = struct.unpack(order + "8h", header[40:56])
-    (data_type,) = struct.unpack(order + "h", header[70:72])
-    offset, *scale = struct.unpack(order + "3f", header[108:120])
-    if not 1 <= dimensions <= 7 or min(sizes[:dimensions]) < 1:
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        data = file.read(540)
+    order, version = _kind(data, path)
+    header = _fields(data, order, version)
+    if min(header.sizes, default=0) < 1:
         raise Damaged("its header gives no size")
-    if data_type not in _TYPE_BYTES:
-        raise Damaged("its voxels are of type {kind}, which is not known", kind=data_type)
-    if not (offset >= _HEADER_BYTES and offset.is_integer()):
-        raise Damaged("its header says that its voxels begin at byte {offset:g}", offset=offset)
-    if any(map(math.isinf, scale)):  # Some writers put NaN where there is no scale.
+    if header.data_type not in _TYPES:
+        raise Damaged("its voxels are of type {kind}, which is not known", kind=header.data_type)
+    least = 0 if header.pair else len(data) if version == 2 else 348
+    if not (header.offset >= least and float(header.offset).is_integer()):
+        raise Damaged("its header says that its voxels begin at byte {offset:g}", offset=header.offset)
+    if any(map(math.isinf, header.scale)):  # some writers put NaN where there is no scale
         raise Damaged("its voxel values are scaled by infinity")
-    _check_geometry(header, order, min(dimensions, 3))
-    voxels = math.prod(sizes[:dimensions])
-    return Layout("NiftiImageIO", voxels, path, 0, int(offset) + voxels * _TYPE_BYTES[data_type], packing)
+    kind = np.dtype(order + _TYPES[header.data_type])
+    voxels, packing = (_beside(path) if header.pair else path), "gzip" if packed else "raw"
+    if header.pair:
+        packing = "gzip" if voxels.name.lower().endswith(".gz") else "raw"
+    sizes = header.sizes
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes = sizes[:-1]
+    affine, warnings, oriented = _geometry(header, sizes)
+    slope, intercept = header.scale
+    scaled = math.isfinite(slope) and slope != 0 and math.isfinite(intercept) and (slope, intercept) != (1, 0)
+    return Layout(
+        voxels,
+        0,
+        kind,
+        sizes,
+        affine,
+        packing,
+        skip=int(header.offset),
+        channels=_CHANNELS.get(header.data_type, 1),
+        scale=(slope, intercept) if scaled else None,
+        warnings=warnings,
+        oriented=oriented,
+    )
 
 
-def _check_geometry(header: bytes, order: str, dimensions: int) -> None:
-    """Raise Damaged where ITK would invent a geometry.
+def _kind(data: bytes, path: Path) -> tuple[str, int]:
+    """The byte order and the version. Raises Damaged for another format."""
+    for order, name in (("<", "little"), (">", "big")):
+        if data[:4] == (348).to_bytes(4, name) and len(data) >= 348:  # type: ignore[arg-type]
+            if data[344:348] in (b"n+1\0", b"ni1\0"):
+                return order, 1
+            if path.name.lower().endswith(".hdr"):
+                raise Damaged("it is an Analyze file, which does not tell left from right: convert it to NIfTI")
+        if data[:4] == (540).to_bytes(4, name) and data[4:8] in (b"n+2\0", b"ni2\0") and len(data) >= 540:  # type: ignore[arg-type]
+            return order, 2
+    raise Damaged(NO_IMAGE)
 
-    It takes 1 mm for a missing spacing, no rotation for a damaged one, and the nearest rotation for a sheared sform.
+
+def _fields(data: bytes, order: str, version: int) -> _Header:
+    def read(form: str, offset: int) -> tuple[float, ...]:
+        return struct.unpack_from(order + form, data, offset)
+
+    if version == 1:
+        places = (("8h", 40), ("h", 70), ("f", 108), ("2f", 112), ("4f", 76), ("2h", 252), ("6f", 256), ("12f", 280))
+        magic = data[344:348]
+    else:
+        places = (("8q", 16), ("h", 12), ("q", 168), ("2d", 176), ("4d", 104), ("2i", 344), ("6d", 352), ("12d", 400))
+        magic = data[4:8]
+    dim, kind, offset, scale, pixdim, codes, turn, sform = (read(*place) for place in places)
+    count = int(dim[0])
+    sizes = tuple(int(size) for size in dim[1 : 1 + count]) if 1 <= count <= 7 else ()
+    return _Header(
+        sizes,
+        int(kind[0]),
+        offset[0],
+        (scale[0], scale[1]),
+        np.array(pixdim, float),
+        (int(codes[0]), int(codes[1])),
+        np.array(turn[:3], float),
+        np.array(turn[3:], float),
+        np.array(sform, float).reshape(3, 4),
+        magic[:2] == b"ni",
+    )
+
+
+def _beside(header: Path) -> Path:
+    """The .img file of a pair. Raises Damaged where it is missing."""
+    base = header.name[: -len(header.suffix)]
+    for extension in (".img", ".img.gz", ".IMG"):
+        if header.with_name(base + extension).is_file():
+            return header.with_name(base + extension)
+    raise Damaged("its voxel file {file} is missing", file=printable(f"{base}.img"))
+
+
+def _geometry(header: _Header, sizes: tuple[int, ...]) -> tuple[np.ndarray, tuple[str, ...], bool]:
+    """The affine [3, 4] of index (x, y, z) to LPS mm, warnings, and whether left and right are known.
+
+    As in ITK, the sform counts where it has code 1 or stands alone, else the qform. Raises Damaged where the voxels'
+    distances or directions would have to be invented.
     """
-    spacing = np.array(struct.unpack(order + "3f", header[80:92]))
-    if not (np.isfinite(spacing) & (spacing > 0))[:dimensions].all():
+    spacing = header.pixdim[1:]
+    count = min(len(sizes), 3)
+    if not (np.isfinite(spacing) & (spacing > 0))[:count].all():
         raise Damaged(BAD_SPACING)
-    qform_code, sform_code, *quaternion = struct.unpack(order + "2h3f", header[252:268])
-    if qform_code > 0 and not np.linalg.norm(quaternion) < 1 + _TOLERANCE:
+    if count < 3:
+        return np.eye(3, 4), (), False
+    qform, sform = _qform(header), header.sform if header.codes[1] > 0 else None
+    warnings: list[str] = []
+    used = sform if sform is not None and (qform is None or header.codes[1] == 1) else qform
+    if used is sform and sform is not None:
+        if _is_sheared(sform) and qform is not None:
+            used = qform
+            warnings.append("The sform of the NIfTI header is sheared: the qform was used.")
+        elif _is_sheared(sform):
+            raise Damaged(NO_ROTATION)
+        elif np.abs(np.linalg.norm(sform[:, :3], axis=0) / spacing - 1).max() > _SPACING_TOLERANCE:
+            raise Damaged("its header gives two voxel spacings that differ")
+        else:
+            used = np.c_[sform[:, :3] / np.linalg.norm(sform[:, :3], axis=0) * spacing, sform[:, 3]]
+    if qform is not None and sform is not None and not warnings and not _agree(qform, sform, sizes):
+        name = "qform" if used is qform else "sform"
+        warnings.append(f"The qform and the sform of the NIfTI header disagree: the {name} was used.")
+    oriented = used is not None and not np.array_equal(used, np.eye(3, 4))
+    if not oriented:
+        warnings.append(UNORIENTED)
+    affine = np.c_[np.diag(spacing), np.zeros(3)] if used is None else used
+    return _TO_LPS @ affine, tuple(warnings), oriented
+
+
+def _qform(header: _Header) -> np.ndarray | None:
+    """The qform [3, 4]; None where it is not given. Raises Damaged where it is no rotation."""
+    if header.codes[0] <= 0:
+        return None
+    if not np.linalg.norm(header.quaternion) < 1 + _TOLERANCE:
         raise Damaged(NO_ROTATION)
-    if sform_code == 0 or (qform_code > 0 and sform_code != 1) or dimensions < 3:
-        return  # ITK does not use the sform
-    sform = np.array(struct.unpack(order + "12f", header[280:328])).reshape(3, 4)[:, :3]
-    length = np.linalg.norm(sform, axis=0)
+    b, c, d = header.quaternion / max(1.0, float(np.linalg.norm(header.quaternion)))
+    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    rotation[:, 2] *= -1 if header.pixdim[0] < 0 else 1
+    return np.c_[rotation * header.pixdim[1:], header.qoffset]
+
+
+def _is_sheared(sform: np.ndarray) -> bool:
+    length = np.linalg.norm(sform[:, :3], axis=0)
     if not np.isfinite(length).all() or (length == 0).any():
-        raise Damaged(NO_ROTATION)
-    cosines = (sform / length).T @ (sform / length)
-    if np.abs(cosines - np.eye(3)).max() > _TOLERANCE:
-        raise Damaged(NO_ROTATION)
-    if np.abs(length / spacing - 1).max() > _SPACING_TOLERANCE:
-        raise Damaged("its header gives two voxel spacings that differ")
+        return True
+    cosines = (sform[:, :3] / length).T @ (sform[:, :3] / length)
+    return bool(np.abs(cosines - np.eye(3)).max() > _TOLERANCE)
+
+
+def _agree(one: np.ndarray, other: np.ndarray, sizes: tuple[int, ...]) -> bool:
+    corners = np.array([[x, y, z, 1] for x in (0, sizes[0]) for y in (0, sizes[1]) for z in (0, sizes[2])]).T
+    return bool(np.abs((one - other) @ corners).max() <= _AGREE_MM)
