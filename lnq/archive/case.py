@@ -6,7 +6,7 @@ A case keeps its identity from run to run. All results call it by its name.
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import tarfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from lnq.archive.open import BLOCK_BYTES, OpenedCase, damaged_archive, open_series, read_ct, unpack
+from lnq.archive.members import BLOCK_BYTES, members
+from lnq.archive.open import DAMAGE, OpenedCase, damaged_archive, open_series, read_ct, unpack
 from lnq.image.names import VOXEL_FILES, stem
-
-ARCHIVE = ".zip"
 
 
 @dataclass(frozen=True)
@@ -143,13 +142,24 @@ class _Archived(Case):
         return [self.path]
 
     def content(self) -> Iterator[bytes]:
-        """See `Case`: the members' checksums, as the archive holds them. Raises ImageError where it is damaged."""
+        """See `Case`: the members' checksums, or all bytes of a tar archive, which holds none.
+
+        Raises ImageError where the archive is damaged.
+        """
+        if tarfile.is_tarfile(self.path):
+            yield "\0".join(self.members).encode(errors="surrogateescape")
+            yield from super().content()
+            return
+        wanted = set(self.members)
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                for name in self.members:
-                    member = archive.getinfo(name)
-                    yield f"{name}\0{member.CRC}\0{member.file_size}\0".encode(errors="surrogateescape")
-        except (zipfile.BadZipFile, KeyError) as error:
+            for member in members(self.path):
+                if member.name in wanted:
+                    wanted.remove(member.name)
+                    line = f"{member.name}\0{member.checksum}\0{member.size}\0"
+                    yield line.encode(errors="surrogateescape")
+            if wanted:
+                raise KeyError(min(wanted))
+        except (*DAMAGE, KeyError) as error:
             raise damaged_archive(self.path, error) from None
 
 

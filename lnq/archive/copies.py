@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import filecmp
-import zipfile
+import hashlib
 from pathlib import Path
 
 import pydicom
 
+from lnq.archive.members import members
 from lnq.dicom.stacks import Instance
 
 
@@ -15,12 +16,19 @@ def same_pixels(one: Instance, other: Instance) -> bool:
     """Whether two objects hold the same bytes, or at least the same pixels. False where one cannot be read."""
     try:
         if one.archive:
-            with zipfile.ZipFile(one.archive) as archive:
-                first, second = (archive.getinfo(place) for place in (one.place, other.place))
-                return (first.CRC, first.file_size) == (second.CRC, second.file_size)
+            return _in_archive(one) == _in_archive(other)
         return filecmp.cmp(one.place, other.place, shallow=False) or _pixels(one) == _pixels(other)
     except Exception:  # pydicom and zipfile raise errors of many kinds for a damaged file
         return False
+
+
+def _in_archive(one: Instance) -> str:
+    """A digest of a member's bytes."""
+    for member in members(Path(one.archive)):
+        if member.name == one.place:
+            with member.open() as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    raise KeyError(one.place)
 
 
 def _pixels(one: Instance) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 import pydicom
 
 from lnq.archive.case import (
-    ARCHIVE,
     ArchivedImage,
     ArchivedSeries,
     Case,
@@ -22,6 +21,7 @@ from lnq.archive.case import (
     name_cases,
 )
 from lnq.archive.copies import same_pixels
+from lnq.archive.members import ARCHIVES, Encrypted, Member, is_archive, members
 from lnq.dicom.choice import ONE_PER_STUDY, Choice, select
 from lnq.dicom.header import OF_CHOICE, OF_GATHERING, PREAMBLE_BYTES, is_dicom, is_whole, parse_header, read_header
 from lnq.dicom.series import Gatherer, Series
@@ -32,6 +32,7 @@ _NO_IMAGES = frozenset({"SR", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD",
 _HEADER_BYTES = (2**16, 2**24)  # read of a member for its header; the larger number where the smaller is too few
 
 
+_FORMATS = f"{', '.join(EXTENSIONS)} files, DICOM series or {', '.join(ARCHIVES)} archives of them"
 _DAMAGED = Message("is damaged")
 
 
@@ -68,6 +69,7 @@ class _Sources:
     gatherer: Gatherer = field(default_factory=lambda: Gatherer(same_pixels))
     broken: dict[Path, Message] = field(default_factory=dict)  # what is wrong, by folder or archive
     seen: set[Path] = field(default_factory=set)  # resolved paths: circular links end, nothing is found twice
+    ignored: list[Path] = field(default_factory=list)  # files of no known kind
     stopping: Callable[[], bool] = lambda: False
 
     def break_file(self, folder: Path, name: str, problem: Message) -> None:
@@ -95,12 +97,13 @@ def discover(
     for given in inputs:
         if not given.exists():
             raise StartError(f"{given} does not exist: check the path")
-        _gather(given, sources)
+        _gather(given.parent if given.name.upper() == "DICOMDIR" and given.is_file() else given, sources)
     gathered = sources.gatherer.all()
     chosen, others = select(gathered, choice)
     found: list[Found] = [] if choice.by_name else [ToSegment(case) for case in sources.images]
     found += [_chosen(series, sources.broken) for series in chosen]
     found += _broken(sources.broken, chosen) + _not_chosen(chosen, others, choice)
+    found += _ignored(sources.ignored, inputs)
     found += [copies for series in gathered for copies in _copies(series)]
     if choice.uids and chosen:
         missing = sorted(choice.uids - {series.uid for series in chosen})
@@ -166,11 +169,22 @@ def _copies(series: Series) -> list[Found]:
     return [SetAside(Subject("", folder), reason)]
 
 
+def _ignored(files: Sequence[Path], inputs: Sequence[Path]) -> list[Found]:
+    """Files of no known kind: those that the user named, one by one, and the number of the others in each folder."""
+    named = {given.parent.resolve() / given.name for given in inputs}
+    unknown = Message("its format is not known: give {formats}", formats=Words(_FORMATS))
+    found: list[Found] = [SetAside(Subject("", path), unknown, True) for path in files if path in named]
+    for folder, count in Counter(path.parent for path in files if path not in named).items():
+        reason = Message("{count} of its files are of no known format, and ignored", count=count)
+        found.append(SetAside(Subject("", folder), reason))
+    return found
+
+
 def _nothing(inputs: Sequence[Path], choice: Choice) -> str:
     names = ", ".join(str(given) for given in inputs)
     if choice.by_name:
         return f"None of the series asked for was found in {names}"
-    return f"No CT found in {names}: give {', '.join(EXTENSIONS)} files, DICOM series or {ARCHIVE} archives of them"
+    return f"No CT found in {names}: give {_FORMATS}"
 
 
 def _gather(path: Path, sources: _Sources) -> None:
@@ -193,13 +207,14 @@ def _gather(path: Path, sources: _Sources) -> None:
         if not entry.name.startswith(".") and not is_label_file(entry.name, names):
             _gather(entry, sources)
     if not is_folder:
-        _gather_file(resolved, sources)
+        _gather_file(path.parent.resolve() / path.name, sources)
 
 
 def _gather_file(path: Path, sources: _Sources) -> None:
+    """Add a file by its own name, even where that is a link to a file of another name."""
     if path.name.lower().endswith(EXTENSIONS):
         sources.images.append(ImageFile("", path))
-    elif path.name.lower().endswith(ARCHIVE):
+    elif is_archive(path.name):
         _gather_archive(path, sources)
     elif path.name.upper() != "DICOMDIR":
         try:
@@ -212,6 +227,8 @@ def _gather_file(path: Path, sources: _Sources) -> None:
         except ImageError:
             sources.break_file(path.parent, path.name, _DAMAGED)
         else:
+            if header is None and not path.name.lower().endswith(VOXEL_FILES):
+                sources.ignored.append(path)
             _add(header, str(path), path.parent, False, sources)
 
 
@@ -226,19 +243,17 @@ def _add(header: pydicom.Dataset | None, place: str, folder: Path, archive: bool
 def _gather_archive(path: Path, sources: _Sources) -> None:
     """Add the image files and DICOM objects in an archive."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir() and not _is_hidden(m.filename)]
-            if any(m.flag_bits & 1 for m in members):
-                sources.broken[path] = Message("it is encrypted")
-                return
-            names = {m.filename for m in members}
-            for name in sorted(names):
-                if sources.stopping():
-                    raise Stopped
-                _gather_member(archive, name, names, path, sources)
+        names = {member.name for member in members(path) if not _is_hidden(member.name)}
+        for member in members(path):
+            if sources.stopping():
+                raise Stopped
+            if member.name in names:
+                _gather_member(member, names, path, sources)
     except Stopped:
         raise
-    except Exception:  # zipfile and four decompressors raise errors of many kinds
+    except Encrypted:
+        sources.broken[path] = Message("it is encrypted")
+    except Exception:  # zipfile, tarfile and four decompressors raise errors of many kinds
         sources.broken[path] = Message("the archive is damaged")
 
 
@@ -246,18 +261,18 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
 
-def _gather_member(archive: zipfile.ZipFile, name: str, names: set[str], path: Path, sources: _Sources) -> None:
-    lower = name.lower()
+def _gather_member(member: Member, names: set[str], path: Path, sources: _Sources) -> None:
+    lower = member.name.lower()
     if lower.endswith(EXTENSIONS):
-        if not is_label_file(name, names):
-            sources.images.append(ArchivedImage("", path, tuple(_with_voxels(name, names))))
-    elif not lower.endswith((ARCHIVE, "dicomdir")):
+        if not is_label_file(member.name, names):
+            sources.images.append(ArchivedImage("", path, tuple(_with_voxels(member.name, names))))
+    elif not lower.endswith("dicomdir"):
         try:
-            header = _member_header(archive, name)
+            header = _member_header(member)
         except ImageError:
-            sources.break_file(path, Path(name).name, _DAMAGED)
+            sources.break_file(path, Path(member.name).name, _DAMAGED)
         else:
-            _add(header, name, path, True, sources)
+            _add(header, member.name, path, True, sources)
 
 
 def _with_voxels(name: str, names: Iterable[str]) -> Iterator[str]:
@@ -267,12 +282,12 @@ def _with_voxels(name: str, names: Iterable[str]) -> Iterator[str]:
     yield from (n for n in sorted(names) if n.lower().startswith(base) and n.lower().endswith(VOXEL_FILES))
 
 
-def _member_header(archive: zipfile.ZipFile, name: str) -> pydicom.Dataset | None:
+def _member_header(member: Member) -> pydicom.Dataset | None:
     """The DICOM header of a member; None where it is not a DICOM file. Raises ImageError where it is damaged."""
     data = b""
-    with archive.open(name) as member:
+    with member.open() as file:
         for size in _HEADER_BYTES:
-            data += member.read(size - len(data))
+            data += file.read(size - len(data))
             if not is_dicom(data):
                 return None
             try:
@@ -281,4 +296,4 @@ def _member_header(archive: zipfile.ZipFile, name: str) -> pydicom.Dataset | Non
                 continue
             if is_whole(header):
                 return header
-    raise ImageError("its file {file} is damaged", file=Path(name).name)
+    raise ImageError("its file {file} is damaged", file=Path(member.name).name)

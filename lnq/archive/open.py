@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lnq.archive.members import BLOCK_BYTES, members
 from lnq.dicom.header import SliceFile
 from lnq.dicom.read import read_dicom_files, read_dicom_series
 from lnq.dicom.stack import Stack
@@ -17,7 +20,7 @@ from lnq.image.itk import read_volume
 from lnq.image.plausible import check_image
 from lnq.image.volume import Volume
 
-BLOCK_BYTES = 2**20
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 _MOST_BYTES = 2**35  # most that an archive's members may unpack to: far above any CT, too little to fill a disk
 
 
@@ -52,29 +55,31 @@ def open_series(files: Sequence[Path], name: str) -> OpenedCase:
 
 
 def unpack(archive: Path, names: Sequence[str], folder: Path) -> list[Path]:
-    """Unpack members of a zip archive to files below `folder`, in the order of `names`.
+    """Unpack members of an archive to files below `folder`. The paths are in the order of `names`.
 
     Members of one folder get one folder of their own and keep their file names. Raises ImageError for a damaged
     archive and for more bytes than any CT has, OSError where a file cannot be written.
     """
     folders: dict[str, Path] = {}
-    paths = []
+    paths: dict[str, Path] = {}
+    wanted, unpacked = set(names), 0
     try:
-        with zipfile.ZipFile(archive) as opened:
-            members = [opened.getinfo(name) for name in names]
-            if sum(member.file_size for member in members) > _MOST_BYTES:
+        for member in members(archive):
+            if member.name not in wanted:
+                continue
+            unpacked += member.size
+            if unpacked > _MOST_BYTES:
                 limit = "{subject} cannot be used: it unpacks to more than {limit} GB"
                 raise ImageError(limit, subject=archive.name, limit=_MOST_BYTES >> 30)
-            for member in members:
-                inner, _, name = member.filename.rpartition("/")
-                inside = folders.setdefault(inner, folder / str(len(folders)))
-                inside.mkdir(exist_ok=True)
-                paths.append(inside / name.replace("\0", ""))
-                with opened.open(member) as packed, open(paths[-1], "wb") as file:
-                    shutil.copyfileobj(packed, file, BLOCK_BYTES)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+            inner, _, name = member.name.rpartition("/")
+            inside = folders.setdefault(inner, folder / str(len(folders)))
+            inside.mkdir(exist_ok=True)
+            paths[member.name] = inside / name.replace("\0", "")
+            with member.open() as packed, open(paths[member.name], "wb") as file:
+                shutil.copyfileobj(packed, file, BLOCK_BYTES)
+        return [paths[name] for name in names]
+    except (*DAMAGE, KeyError, RuntimeError) as error:
         raise damaged_archive(archive, error) from None
-    return paths
 
 
 def damaged_archive(archive: Path, error: Exception) -> ImageError:

@@ -134,8 +134,10 @@ class _Files:
             for name in names:
                 (self._folder / name).unlink(missing_ok=True)
             self.left_out += names
-            sentence = "Left out is {names}: {cause}."
-            self.warnings.append(self._said(Message(sentence, names=Words(" and ".join(names)), cause=cause_of(error))))
+            what = Words(" and ".join(names))
+            self.warnings.append(
+                self._said(Message("Left out is {files}: {cause}.", files=what, cause=cause_of(error)))
+            )
 
     def noted(self, record: CaseRecord) -> CaseRecord:
         """The record with what was left out, and why."""

@@ -65,7 +65,10 @@ def test_files_and_series_are_found_at_any_depth(tmp_path: Path, write_dicom: Wr
     series = write_dicom(ct(), tmp_path / "study" / "series")
     found = discover([tmp_path])
     assert segmented(found) == ["a", "c", "b", "x-ct", "series"]
-    case = found[-1].case
+    assert reasons(found, failed=False) == {
+        tmp_path.name: f"{tmp_path.name} is left out: 1 of its files are of no known format, and ignored"
+    }
+    case = found[-2].case
     assert isinstance(case, DicomSeries)
     assert (case.path, len(case.slices)) == (series, 12)
     assert case.series_uid == pydicom.dcmread(case.slices[0]).SeriesInstanceUID
@@ -164,7 +167,7 @@ def test_a_run_told_to_stop_does_so_while_it_searches(tmp_path: Path) -> None:
 
 def test_nothing_to_do_cannot_start(tmp_path: Path, write_dicom: WriteSeries) -> None:
     with pytest.raises(
-        StartError, match=r"^No CT found in .*: give .nii.gz, .* DICOM series or .zip archives of them$"
+        StartError, match=r"^No CT found in .*: give .nii.gz, .* DICOM series or .zip, .* archives of them$"
     ):
         discover([tmp_path])
     with pytest.raises(StartError, match="nowhere does not exist: check the path"):
@@ -342,3 +345,23 @@ def test_damaged_archives_fail(tmp_path: Path, write_dicom: WriteSeries) -> None
     assert set(reasons(found, failed=True).values()) == {
         f"{name}.zip cannot be used: the archive is damaged" for name in ("cut", "text")
     }
+
+
+def test_a_link_gives_its_own_name_and_format(tmp_path: Path) -> None:
+    touch(tmp_path / "blobs" / "0a1b2c")
+    (tmp_path / "shown").mkdir()
+    (tmp_path / "shown" / "ct.nii.gz").symlink_to("../blobs/0a1b2c")
+    assert segmented(discover([tmp_path / "shown"])) == ["ct"]
+
+
+def test_a_named_file_of_no_known_format_is_a_failure(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mha", tmp_path / "scan.rar")
+    found = discover([tmp_path / "a.mha", tmp_path / "scan.rar"])
+    (sentence,) = reasons(found, failed=True).values()
+    assert sentence.startswith("scan.rar cannot be used: its format is not known: give .nii.gz, ")
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path: Path, write_dicom: WriteSeries) -> None:
+    write_dicom(ct(), tmp_path / "DICOM" / "S1")
+    touch(tmp_path / "DICOMDIR")
+    assert segmented(discover([tmp_path / "DICOMDIR"])) == ["S1"]
