@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import BinaryIO
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -136,10 +138,17 @@ def parse_header(source: Path | BinaryIO, tags: Sequence[str], later: Sequence[s
             return parse_header(file, tags, later)
     bare = is_bare(source.read(PREAMBLE_BYTES))
     source.seek(0)
-    header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=[*tags, *later], force=bare)
-    for tag in tags:
+    wanted = [_tag(name) for name in (*tags, *later)]
+    header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=wanted, force=bare)
+    for tag in wanted[: len(tags)]:
         header.get(tag)  # pydicom decodes a value at the first access
     return header
+
+
+@functools.cache
+def _tag(name: str) -> BaseTag:
+    """A tag by its keyword. pydicom would look it up again for each file."""
+    return Tag(name)
 
 
 class _Bounded(io.BufferedReader):
@@ -156,7 +165,7 @@ class _Bounded(io.BufferedReader):
 
 def raw_text(header: pydicom.Dataset, tag: str) -> str:
     """A tag's value as the file holds it, blank where it is missing. A value that cannot be decoded does no harm."""
-    element = header.get_item(tag)
+    element = header.get_item(_tag(tag))
     if element is None:
         return ""
     value = element.value

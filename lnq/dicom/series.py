@@ -84,7 +84,7 @@ class _Group:
     spacing: np.ndarray | None
     objects: list[Instance] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
-    seen: dict[tuple[str, tuple[float, ...]], Instance] = field(default_factory=dict)
+    seen: dict[tuple[str, tuple[float, ...]], list[Instance]] = field(default_factory=dict)
 
     def like(self, cosines: np.ndarray | None, spacing: np.ndarray | None) -> bool:
         """Whether slices with these direction cosines and pixel spacing belong to it."""
@@ -129,10 +129,9 @@ class Gatherer:
 
         `folder` is the file's folder, or the archive.
         """
-        sized = (raw_text(header, "Rows"), raw_text(header, "Columns"), raw_text(header, "NumberOfFrames"))
-        uids = (raw_text(header, "StudyInstanceUID"), raw_text(header, "SeriesInstanceUID") or str(folder))
-        inside = str(folder) if archive else ""
-        key = (inside, *_patient(header), *uids, raw_text(header, "Modality"), kind_of(header), *sized)
+        inside, series = str(folder) if archive else "", raw_text(header, "SeriesInstanceUID") or str(folder)
+        told = (raw_text(header, tag) for tag in ("StudyInstanceUID", "Modality", "Rows", "Columns", "NumberOfFrames"))
+        key = (inside, series, kind_of(header), *_patient(header), *told)
         cosines, spacing = _numbers(header, "ImageOrientationPatient", 6), _numbers(header, "PixelSpacing", 2)
         groups = self._groups.setdefault(key, [])
         group = next((g for g in groups if g.like(cosines, spacing)), None)
@@ -148,11 +147,12 @@ class Gatherer:
         kept = None if group.objects else header
         one = Instance(place, folder, group.archive, placed, marks, count_of(header, "InstanceNumber"), kept)
         uid = raw_text(header, "SOPInstanceUID") or place
-        before = group.seen.setdefault((uid, placed), one)
-        if before is not one and self._same_pixels(before, one):
+        before = group.seen.setdefault((uid, placed), [])
+        if any(self._same_pixels(other, one) for other in before):
             group.copies.append(place)
-        else:
-            group.objects.append(one)
+            return
+        before.append(one)
+        group.objects.append(one)
 
     def all(self) -> list[Series]:
         """All series, in the order of their first objects."""
