@@ -14,6 +14,7 @@ from lnq.image.headers.layout import (
     BAD_SPACING,
     LONGEST_HEADER,
     NO_IMAGE,
+    NO_ROTATION,
     NO_SPACING,
     Layout,
     check_count,
@@ -34,6 +35,7 @@ _ORIGINS = ("Offset", "Position", "Origin", "ImagePosition")
 _MATRICES = ("TransformMatrix", "Rotation", "Orientation")
 # Fields that would change the values or their places. They must have these values.
 _FIXED = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
+_ROTATION_TOLERANCE = 1e-3  # largest dot product error of the axes; headers with 4 decimals pass
 _MOST_DIMENSIONS = 10
 _MOST_LINES = 1000
 _KEY = re.compile(rb"[A-Za-z][A-Za-z0-9_. -]{0,99}")
@@ -87,6 +89,8 @@ def _geometry(header: dict[str, str], dimensions: int) -> np.ndarray:
     if not (spacing > 0).all():
         raise Damaged(BAD_SPACING)
     direction = np.eye(3) if matrix is None else matrix.reshape(3, 3).T  # the file gives axis after axis
+    if not np.abs(direction.T @ direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
+        raise Damaged(NO_ROTATION)
     return np.c_[direction * spacing, np.zeros(3) if origin is None else origin]
 
 

@@ -64,6 +64,9 @@ def nifti_layout(path: Path) -> Layout:
     sizes = header.sizes
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes = sizes[:-1]
+    channels = _CHANNELS.get(header.data_type, 1)
+    if len(sizes) == 5 and sizes[3] == 1:  # the fifth axis is that of vectors
+        sizes, channels = sizes[:3], channels * sizes[4]
     affine, warnings, oriented = _geometry(header, sizes)
     slope, intercept = header.scale
     scaled = math.isfinite(slope) and slope != 0 and math.isfinite(intercept) and (slope, intercept) != (1, 0)
@@ -75,7 +78,7 @@ def nifti_layout(path: Path) -> Layout:
         affine,
         packing,
         skip=int(header.offset),
-        channels=_CHANNELS.get(header.data_type, 1),
+        channels=channels,
         scale=(slope, intercept) if scaled else None,
         warnings=warnings,
         oriented=oriented,

@@ -1,10 +1,13 @@
 import gzip
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers.volumes import example, oblique
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lnq.errors import ImageError
 from lnq.image.itk import read_volume, write_volume
@@ -180,6 +183,7 @@ def test_a_sheared_nifti_is_refused_instead_of_bent(files):
     row_x = np.frombuffer(data[280:296], "<f4").copy()  # srow_x of the NIfTI-1 header
     row_x[1] = 0.5
     data[280:296] = row_x.tobytes()
+    data[252:254] = bytes(2)  # no qform
     files["zipped.nii.gz"].write_bytes(gzip.compress(bytes(data)))
     assert refusal(files["zipped.nii.gz"]) == ("zipped.nii.gz cannot be read: its orientation matrix is not a rotation")
 
@@ -202,3 +206,30 @@ def test_a_name_as_long_as_file_systems_allow_can_be_written(tmp_path, thorax):
     path = tmp_path / f"{'x' * 251}.mha"
     write_volume(thorax, path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    suffix=st.sampled_from((".mha", ".mhd", ".nrrd", ".nhdr", ".nii", ".nii.gz")),
+    kind=st.sampled_from((np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64)),
+    turns=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
+    flips=st.tuples(*[st.sampled_from((-1.0, 1.0))] * 3),
+    spacing=st.tuples(*[st.floats(0.3, 6.0)] * 3),
+    packed=st.booleans(),
+)
+def test_values_and_places_are_those_of_simpleitk(suffix, kind, turns, flips, spacing, packed):
+    array = np.random.default_rng(2).integers(0, 100, (4, 5, 6)).astype(kind)
+    image = sitk.GetImageFromArray(array)
+    turn = sitk.Euler3DTransform((0, 0, 0), *turns)
+    direction = np.array(turn.GetMatrix()).reshape(3, 3) * flips
+    image.SetDirection([float(v) for v in direction.ravel()])
+    image.SetSpacing(spacing)
+    image.SetOrigin((-12.5, 30.25, -400.0))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"ct{suffix}"
+        sitk.WriteImage(image, str(path), useCompression=packed)
+        volume, wanted = read_volume(path), sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(volume.array, sitk.GetArrayFromImage(wanted))
+    for x, y, z in [(0, 0, 0), (5, 4, 3), (1, 2, 3), (5, 0, 0)]:
+        place = wanted.TransformIndexToPhysicalPoint((x, y, z))
+        np.testing.assert_allclose((volume.affine @ [z, y, x, 1])[:3], place, atol=1e-3)

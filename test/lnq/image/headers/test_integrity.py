@@ -1,4 +1,4 @@
-"""Files whose names, formats or contents ITK should not be given."""
+"""Files whose names, formats or contents do not fit together."""
 
 import gzip
 import os
@@ -6,11 +6,12 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lnq.dicom.read import read_dicom_series
 from lnq.errors import Damaged, ImageError
-from lnq.image.headers.integrity import check_file
+from lnq.image.headers.integrity import read_layout, read_voxels
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.names import stem
 from lnq.image.volume import Volume
@@ -50,7 +51,7 @@ def test_voxels_that_unpack_to_more_than_claimed_take_no_memory(tmp_path, thorax
     bomb(thorax, tmp_path / name)
     tracemalloc.start()
     with pytest.raises(Damaged, match="^it holds more than the 344,... bytes that its header claims$"):
-        check_file(tmp_path / name)
+        read_voxels(read_layout(tmp_path / name))
     assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
     tracemalloc.stop()
 
@@ -79,12 +80,35 @@ def test_a_dicom_folder_in_no_encoding_is_refused(tmp_path, thorax, write_dicom)
         read_dicom_series(write_dicom(thorax, tmp_path / os.fsdecode(b"caf\xe9")))
 
 
-def test_a_path_that_itk_has_no_room_for_is_refused(tmp_path, thorax):
+def test_a_very_long_path_is_refused(tmp_path, thorax):
     folder = tmp_path.joinpath(*["x" * 200] * 5)
     folder.mkdir(parents=True)
     write_volume(thorax, folder / "ct.nrrd")
     with pytest.raises(ImageError, match="its path is longer than 1,000 characters"):
         read_volume(folder / "ct.nrrd")
+
+
+def test_the_file_that_is_named_is_read(tmp_path, thorax):
+    """ITK reads A.nii for both."""
+    other = thorax.with_array(thorax.array + 1)
+    write_volume(thorax, tmp_path / "A.nii")
+    write_volume(other, tmp_path / "A.nii.gz")
+    np.testing.assert_array_equal(read_volume(tmp_path / "A.nii").array, thorax.array)
+    np.testing.assert_array_equal(read_volume(tmp_path / "A.nii.gz").array, other.array)
+
+
+@pytest.mark.parametrize("name", ["CT.NII.GZ", "Ct.Nii.Gz", "ct.MHA", "ct.Nrrd"])
+def test_extensions_may_have_any_case(tmp_path, thorax, name):
+    write_volume(thorax, tmp_path / name.lower())
+    path = (tmp_path / name.lower()).rename(tmp_path / name)
+    np.testing.assert_array_equal(read_volume(path).array, thorax.array)
+
+
+@pytest.mark.parametrize(("real", "called"), [("ct.nii.gz", "ct.nii"), ("ct.nii", "ct.nii.gz")])
+def test_what_is_packed_is_told_by_its_content(tmp_path, thorax, real, called):
+    write_volume(thorax, tmp_path / real)
+    path = (tmp_path / real).rename(tmp_path / called)
+    np.testing.assert_array_equal(read_volume(path).array, thorax.array)
 
 
 @pytest.mark.parametrize("name", ["..mha", "...mha", ".mha"])

@@ -1,7 +1,15 @@
 import pytest
 
 from lnq.errors import Damaged
-from lnq.image.headers.layout import check_count, check_numbers, count_voxels, printable, voxel_file, whole_number
+from lnq.image.headers.layout import (
+    check_count,
+    numbers,
+    plain_lines,
+    printable,
+    voxel_file,
+    whole_number,
+    whole_numbers,
+)
 
 
 def test_a_headers_text_is_made_fit_for_a_sentence():
@@ -21,15 +29,15 @@ def test_a_whole_number_is_one_that_all_readers_understand(text):
     "text", ["1 2", "1 2 3 4", "1 2 x", "1 2 nan", "1 2 inf", "1 2 1e400", "1 2 1_0", "1,0 2 3", ""]
 )
 def test_numbers_are_as_many_as_they_should_be_and_finite(text):
-    check_numbers("-1 2.5 .5e-3", "Offset", 3)
+    assert numbers("-1 2.5 .5e-3", "Offset", 3).tolist() == [-1, 2.5, 0.0005]
     with pytest.raises(Damaged, match="^its header gives '.*' for Offset$"):
-        check_numbers(text, "Offset", 3)
+        numbers(text, "Offset", 3)
 
 
 def test_sizes_are_one_for_each_dimension():
-    assert count_voxels("100000 100000 100000", "sizes", 3) == 10**15
+    assert whole_numbers("100000 5 7", "sizes", 3) == (100000, 5, 7)
     with pytest.raises(Damaged, match="its header gives 2 sizes for 3 dimensions"):
-        count_voxels("4 5", "sizes", 3)
+        whole_numbers("4 5", "sizes", 3)
 
 
 def test_a_voxel_file_may_lie_in_the_headers_folder_or_below(tmp_path):
@@ -66,3 +74,13 @@ def test_bytes_are_counted():
         check_count(999, 1000)
     with pytest.raises(Damaged, match="^it holds more than the 1,000 bytes that its header claims$"):
         check_count(1001, 1000)
+
+
+def test_lines_end_in_lf_or_cr_lf():
+    assert plain_lines(b"a: 1\r\nb: 2\n\tc") == [b"a: 1", b"b: 2", b"\tc"]
+
+
+@pytest.mark.parametrize("sign", [b"\r", b"\x1f", b"\x1c", b"\0", b"\x0b"])
+def test_other_control_characters_are_refused(sign):
+    with pytest.raises(Damaged, match="^its header holds control characters$"):
+        plain_lines(b"# x" + sign + b"data file: y\n")
