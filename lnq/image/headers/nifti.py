@@ -64,9 +64,10 @@ def nifti_layout(path: Path) -> Layout:
     sizes = header.sizes
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes = sizes[:-1]
+    more = sizes[3:]
     channels = _CHANNELS.get(header.data_type, 1)
-    if len(sizes) == 5 and sizes[3] == 1:  # the fifth axis is that of vectors
-        sizes, channels = sizes[:3], channels * sizes[4]
+    if len(more) == 2 and more[0] == 1:  # the fifth axis is that of vectors
+        sizes, channels = sizes[:3], channels * more[1]
     affine, warnings, oriented = _geometry(header, sizes)
     slope, intercept = header.scale
     scaled = math.isfinite(slope) and slope != 0 and math.isfinite(intercept) and (slope, intercept) != (1, 0)
