@@ -35,12 +35,13 @@ class Series:
     patient: tuple[str, ...] = ()  # what tells its patient from others
     kind: str = "ct"  # see `lnq.dicom.header.kind_of`
     copies: list[str] = field(default_factory=list)  # places of further copies of its objects
+    apart: str = ""  # its folder, where nothing else tells it from another stack of the same UIDs
     part: int = 0  # number of this stack where the series holds several, from 1; 0 where it is one
 
     @property
     def study(self) -> tuple[str, ...]:
         """The identity of its study: patient and UID, or else the folder."""
-        return (*self.patient, self.study_uid or str(self.folder))
+        return (*self.patient, self.study_uid or str(self.folder), self.apart)
 
     def join(self, other: Series) -> None:
         """Add the objects of another series."""
@@ -90,8 +91,8 @@ class _Group:
         """Whether slices with these direction cosines and pixel spacing belong to it."""
         return _near(self.cosines, cosines, _SAME_COSINE, False) and _near(self.spacing, spacing, _SAME_SPACING, True)
 
-    def series(self, objects: list[Instance], part: int = 0) -> Series:
-        """The series of some of the objects."""
+    def series(self, objects: list[Instance], part: int = 0, by_folder: bool = False) -> Series:
+        """The series of some of the objects: number `part` of several, which may be told apart by their folders."""
         folder = objects[0].folder
         for one in objects[1:]:
             folder = common_folder(folder, one.folder)
@@ -106,6 +107,7 @@ class _Group:
             [one.position_mm for one in objects if one.position_mm],
             _patient(header),
             kind_of(header),
+            apart=str(folder) if by_folder else "",
             part=part,
         )
 
@@ -158,8 +160,8 @@ class Gatherer:
         """All series, in the order of their first objects."""
         found = []
         for group in (group for groups in self._groups.values() for group in groups):
-            stacks = split_stacks(group.objects)
-            parts = [group.series(stack, n if len(stacks) > 1 else 0) for n, stack in enumerate(stacks, 1)]
+            stacks, by_folder = split_stacks(group.objects)
+            parts = [group.series(stack, n if len(stacks) > 1 else 0, by_folder) for n, stack in enumerate(stacks, 1)]
             parts[0].copies = group.copies
             found += parts
         return merge_single(found)

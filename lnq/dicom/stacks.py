@@ -32,25 +32,26 @@ class Instance:
     header: pydicom.Dataset | None  # of a group's first object
 
 
-def split_stacks(objects: Sequence[Instance]) -> list[list[Instance]]:
+def split_stacks(objects: Sequence[Instance]) -> tuple[list[list[Instance]], bool]:
     """Split the objects of one series into stacks in which no two lie at the same position.
 
     The first tag of `OF_STACK` that does it decides, then the folder, then the order of the instance numbers. Where
-    nothing does it, or no two objects lie at the same position, there is one stack.
+    nothing does it, or no two objects lie at the same position, there is one stack. Also returns whether the folder
+    decided: then nothing in the headers tells the stacks apart, and they may be of different patients.
     """
     whole = [list(objects)]
     if not _overlaps(objects):
-        return whole
+        return whole, False
     keys: list[Callable[[Instance], Hashable]] = [lambda one, i=i: one.marks[i] for i in range(len(OF_STACK))]  # type: ignore[misc]
     keys += [lambda one: one.marks, lambda one: one.folder]
-    for key in keys:
+    for number, key in enumerate(keys, 1):
         parts: dict[Hashable, list[Instance]] = {}
         for one in objects:
             parts.setdefault(key(one), []).append(one)
         if _are_stacks(list(parts.values())):
-            return list(parts.values())
+            return list(parts.values()), number == len(keys)
     turns = _by_turns(objects)
-    return turns if _are_stacks(turns) else whole
+    return (turns if _are_stacks(turns) else whole), False
 
 
 def _overlaps(objects: Sequence[Instance]) -> bool:

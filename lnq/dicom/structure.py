@@ -104,8 +104,6 @@ class _Walk:
             tag, _, length = self._header()
             value = self._file.read(min(length, self._left()))
             self.syntax = value.rstrip(b"\0 ") if tag == _TRANSFER_SYNTAX else self.syntax
-        if not self.syntax and not bare:
-            raise Damaged("it does not say how it is written")
         if not self.syntax and not self._file.peek(6)[4:6].isalpha():
             self.syntax = _IMPLICIT_VR
         self._explicit = self.syntax != _IMPLICIT_VR

@@ -130,7 +130,7 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
     (
         "sheared.mha",
         lambda v, p: edit_header(v, p, "TransformMatrix", "1 0 0 0.5 1 0 0 0 1"),
-        "sheared.mha cannot be used: its orientation matrix is not a rotation",
+        "sheared.mha cannot be read: its orientation matrix is not a rotation",
     ),
     (
         "bytes.mha",

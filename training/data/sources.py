@@ -143,7 +143,13 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
 
     if raw.problem:
         raise ValueError(raw.problem)
-    image = open_series(raw.slices, raw.image.name).volume if raw.slices else read_ct(raw.image)
+    if raw.slices:
+        opened = open_series(raw.slices, raw.image.name)
+        if opened.stack is None or not opened.stack.is_plain:  # its label lies on other planes than the grid's
+            raise ValueError(f"{raw.image.name} cannot be trained on: {' '.join(opened.volume.warnings)}")
+        image = opened.volume
+    else:
+        image = read_ct(raw.image)
     if is_dicom_file(raw.label):
         from training.data.read_dicom_seg import read_segmentation
 

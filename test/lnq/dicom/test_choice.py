@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from unittest.mock import ANY
+
 import pytest
 from helpers.series import CORONAL, series
 
-from lnq.dicom.choice import Choice, choose, select, unsuitable
+from lnq.dicom.choice import Choice, choose, select, unsuitable, why
 from lnq.dicom.series import Series
 
 
@@ -58,3 +60,46 @@ def test_series_named_by_the_user_are_taken_whatever_they_are():
     chosen, left = select([series("2", Modality="MR"), series("3")], Choice(uids=frozenset({"2"})))
     assert [one.uid for one in chosen] == ["2"]
     assert [str(reason) for _, reason in left] == ["it is not among the series asked for"]
+
+
+def test_stacks_that_only_their_folders_tell_apart_are_both_segmented():
+    one, other = series("2"), series("2")
+    one.apart, other.apart = "/p1", "/p2"  # all UIDs and the patient agree: an anonymiser may have made them constant
+    assert select([one, other], Choice())[0] == [one, other]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "reason"),
+    [
+        ({"ConvolutionKernel": "B31f"}, {"ConvolutionKernel": "B70f"}, "the softer kernel"),
+        ({"ConvolutionKernel": ["Br40d", "3"]}, {"ConvolutionKernel": "Bl57d"}, "the softer kernel"),
+        ({"ConvolutionKernel": "STANDARD"}, {"ConvolutionKernel": "LUNG"}, "the softer kernel"),
+        ({"ConvolutionKernel": "FC08"}, {"ConvolutionKernel": "FC52"}, "the softer kernel"),
+        ({"ConvolutionKernel": "B"}, {"ConvolutionKernel": "L"}, "the softer kernel"),
+        ({"SeriesDescription": "THORAX MEDIASTINUM"}, {"SeriesDescription": "THORAX LUNG"}, "the softer kernel"),
+        ({"SeriesDescription": "Chest 2.0"}, {"SeriesDescription": "CT Abdomen"}, "a scan of the chest"),
+        ({}, {"SeriesDescription": "CT WB 5.0 AC"}, "no attenuation scan of a PET"),
+    ],
+)
+def test_the_series_that_suits_segmentation_is_chosen(better: dict, worse: dict, reason: str):
+    good, bad = series("9", **better), series("1", **worse)
+    assert select([bad, good], Choice()) == ([good], [(bad, ANY)])
+    assert why(good, bad) == reason
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MIP"]},
+        {"SeriesDescription": "MIP AX 10/3"},
+        {"SeriesDescription": "Iodine map"},
+        {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VNC"]},
+    ],
+)
+def test_projections_and_maps_are_left_out(tags: dict):
+    assert str(unsuitable(series("2", **tags))) == "it is a projection or a map, as its ImageType or description says"
+
+
+def test_a_whole_body_scan_does_not_beat_a_chest_by_its_length():
+    chest, body = series("9", slices=100, ConvolutionKernel="B31f"), series("1", slices=400)
+    assert choose([body, chest]) is chest

@@ -291,7 +291,7 @@ def test_download_is_prepared(thorax: Volume, tmp_path: Path, write_series: Call
     wanted = Preparation((tmp_path / "raw",), tmp_path / "out", TINY.spacing_mm)
     prepare_cases(wanted, Console(file=said, width=400))
     for reason in (
-        "gap is left out: ct cannot be used: slices are missing: the gaps are 5.00 and 10.00 mm",
+        "gap is left out: ct cannot be trained on: 1 slice is missing, after slice ",
         "cut is left out: 1-1.dcm marks voxels beyond the CT: its slices are missing, or it is another's",
         "lost is left out: 1-1.dcm refers to the CT series",
         "1 cases are prepared (1 of them now), 3 are left out",
