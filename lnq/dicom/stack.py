@@ -17,6 +17,7 @@ from lnq.errors import ImageError
 from lnq.image.volume import Volume
 
 _GAP_TOLERANCE = 0.1  # slices may lie this fraction of their distance beside their place, as scanners round positions
+_EXACT_MM = 1e-3  # slices this near to their places need no fit
 _ROUNDED_MM = 0.06  # slices may lie this far beside their place, as headers round positions to 0.1 mm
 SAME_PLACE_MM = 0.01  # slices nearer than this lie at one position
 _SIDEWAYS_MM = 0.1  # a stack that leans by less than this from end to end counts as upright
@@ -158,7 +159,7 @@ def _planes(heights: np.ndarray) -> tuple[np.ndarray, float, float, list[str]]:
     """The plane of each slice by its height (mm, sorted), the planes' distance, the height of the first plane, and what
     to tell of missing slices.
 
-    Headers round the heights, so the planes are those that fit best.
+    Where headers round the heights, the planes are those that fit best.
     """
     gaps = np.diff(heights)
     usual = float(np.percentile(gaps, 50, method="lower"))
@@ -170,7 +171,9 @@ def _planes(heights: np.ndarray) -> tuple[np.ndarray, float, float, list[str]]:
         raise ImageError(
             "slices are missing: the gaps are {usual:.2f} and {most:.2f} mm", usual=usual, most=float(gaps.max())
         )
-    distance, start = (float(value) for value in np.polyfit(planes, heights, 1))
+    distance, start = float(heights[-1] / planes[-1]), 0.0
+    if np.abs(heights - planes * distance).max() > _EXACT_MM:
+        distance, start = (float(value) for value in np.polyfit(planes, heights, 1))
     if np.abs(heights - start - planes * distance).max() > max(_GAP_TOLERANCE * distance, _ROUNDED_MM):
         uneven = "its slices are unevenly spaced, {least:.2f} to {most:.2f} mm apart"
         raise ImageError(uneven, least=float(gaps.min()), most=float(gaps.max()))
