@@ -79,10 +79,10 @@ class Series:
 class _Group:
     """Objects of one series, kind and slice geometry."""
 
-    header: pydicom.Dataset  # of the first object
     archive: str  # the path of the archive that holds them, or blank
     cosines: np.ndarray | None
     spacing: np.ndarray | None
+    headers: dict[tuple[str, ...], pydicom.Dataset] = field(default_factory=dict)  # one for each `Instance.protocol`
     objects: list[Instance] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     seen: dict[tuple[str, tuple[float, ...]], list[Instance]] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class _Group:
         folder = objects[0].folder
         for one in objects[1:]:
             folder = common_folder(folder, one.folder)
-        header = objects[0].header or self.header
+        header = self.headers[min(one.protocol for one in objects)]
         return Series(
             raw_text(header, "SeriesInstanceUID"),
             raw_text(header, "StudyInstanceUID"),
@@ -138,7 +138,7 @@ class Gatherer:
         groups = self._groups.setdefault(key, [])
         group = next((g for g in groups if g.like(cosines, spacing)), None)
         if group is None:
-            group = _Group(header, inside, cosines, spacing)
+            group = _Group(inside, cosines, spacing)
             groups.append(group)
         self._add(group, header, place, folder)
 
@@ -146,8 +146,8 @@ class Gatherer:
         position = _numbers(header, "ImagePositionPatient", 3)
         placed = () if position is None else tuple(map(float, position))
         marks = tuple(raw_text(header, tag) for tag in OF_STACK)
-        kept = None if group.objects else header
-        one = Instance(place, folder, group.archive, placed, marks, count_of(header, "InstanceNumber"), kept)
+        one = Instance(place, folder, group.archive, placed, marks, count_of(header, "InstanceNumber"))
+        group.headers.setdefault(one.protocol, header)
         uid = raw_text(header, "SOPInstanceUID") or place
         before = group.seen.setdefault((uid, placed), [])
         if any(self._same_pixels(other, one) for other in before):

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pydicom
-
 from lnq.dicom.header import OF_STACK, raw_text
 
 if TYPE_CHECKING:
     from lnq.dicom.series import Series
 
 LEAST_SLICES = 10  # of a CT to segment
+TIMES = 3  # tags at the end of `OF_STACK` that hold times
 _DESCRIBED_BY = ("Modality", "SeriesDescription", "SeriesNumber", "ConvolutionKernel", "AcquisitionNumber", "Rows")
 
 
@@ -29,7 +28,11 @@ class Instance:
     position_mm: tuple[float, ...]  # ImagePositionPatient; empty where it has none
     marks: tuple[str, ...]  # its values of `OF_STACK`
     number: int  # InstanceNumber
-    header: pydicom.Dataset | None  # of a group's first object
+
+    @property
+    def protocol(self) -> tuple[str, ...]:
+        """Its marks, without the times that may differ from slice to slice."""
+        return self.marks[:-TIMES]
 
 
 def split_stacks(objects: Sequence[Instance]) -> tuple[list[list[Instance]], bool]:

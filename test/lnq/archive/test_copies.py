@@ -16,7 +16,7 @@ IMAGE = np.arange(12).reshape(3, 4)
 
 
 def instance(path: Path, archive: str = "") -> Instance:
-    return Instance(path.name if archive else str(path), path.parent, archive, (0.0, 0.0, 0.0), (), 1, None)
+    return Instance(path.name if archive else str(path), path.parent, archive, (0.0, 0.0, 0.0), (), 1)
 
 
 @pytest.mark.parametrize(

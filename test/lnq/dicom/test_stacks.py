@@ -13,7 +13,7 @@ from lnq.dicom.stacks import Instance, merge_single, split_stacks
 
 def instance(z: int, number: int = 0, folder: str = "/a", **marks: str) -> Instance:
     values = tuple(marks.get(tag, "") for tag in OF_STACK)
-    return Instance(f"{folder}/{number}-{z}", Path(folder), "", (0.0, 0.0, float(z)), values, number, None)
+    return Instance(f"{folder}/{number}-{z}", Path(folder), "", (0.0, 0.0, float(z)), values, number)
 
 
 @pytest.mark.parametrize("tag", ["AcquisitionNumber", "ConvolutionKernel", "ImageType", "AcquisitionTime"])

@@ -88,7 +88,7 @@ def gather(objects: Objects) -> list[Series]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(archives(), st.randoms(use_true_random=False))
 def test_every_object_is_in_one_series_of_its_patient(objects: Objects, random) -> None:
     found = gather(objects)
@@ -108,7 +108,7 @@ def facts(found: list[Series]) -> set[tuple]:
     return {(series.uid, series.patient, series.kind, tuple(sorted(series.positions_mm))) for series in found}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(archives(), st.randoms(use_true_random=False))
 def test_series_do_not_depend_on_the_order_of_the_files(objects: Objects, random) -> None:
     mixed = list(objects)
