@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,15 +20,14 @@ from lnq.archive.case import (
     name_cases,
 )
 from lnq.archive.copies import same_pixels
-from lnq.archive.members import ARCHIVES, Encrypted, Member, is_archive, members
+from lnq.archive.members import ARCHIVES, Encrypted, Member, is_archive, member_header, members
 from lnq.dicom.choice import ONE_PER_STUDY, Choice, select
-from lnq.dicom.header import OF_CHOICE, OF_GATHERING, PREAMBLE_BYTES, is_dicom, is_whole, parse_header, read_header
+from lnq.dicom.header import find_header, is_whole
 from lnq.dicom.series import Gatherer, Series
 from lnq.errors import ImageError, Message, StartError, Stopped, Words
 from lnq.image.names import EXTENSIONS, VOXEL_FILES, is_label_file
 
 _NO_IMAGES = frozenset({"SR", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "PR", "KO", "DOC", "REG", "FID", "OT"})
-_HEADER_BYTES = (2**16, 2**24)  # read of a member for its header; the larger number where the smaller is too few
 
 
 _FORMATS = f"{', '.join(EXTENSIONS)} files, DICOM series or {', '.join(ARCHIVES)} archives of them"
@@ -218,9 +216,7 @@ def _gather_file(path: Path, sources: _Sources) -> None:
         _gather_archive(path, sources)
     elif path.name.upper() != "DICOMDIR":
         try:
-            with path.open("rb") as file:
-                told = is_dicom(file.read(PREAMBLE_BYTES))
-            header = read_header(path, OF_CHOICE, OF_GATHERING) if told else None
+            header = find_header(path)
         except OSError as error:
             problem = Message("cannot be read: {reason}", reason=Words(error.strerror or "unknown"))
             sources.break_file(path.parent, path.name, problem)
@@ -268,7 +264,7 @@ def _gather_member(member: Member, names: set[str], path: Path, sources: _Source
             sources.images.append(ArchivedImage("", path, tuple(_with_voxels(member.name, names))))
     elif not lower.endswith("dicomdir"):
         try:
-            header = _member_header(member)
+            header = member_header(member)
         except ImageError:
             sources.break_file(path, Path(member.name).name, _DAMAGED)
         else:
@@ -280,20 +276,3 @@ def _with_voxels(name: str, names: Iterable[str]) -> Iterator[str]:
     yield name
     base = name[: name.rindex(".") + 1].lower()
     yield from (n for n in sorted(names) if n.lower().startswith(base) and n.lower().endswith(VOXEL_FILES))
-
-
-def _member_header(member: Member) -> pydicom.Dataset | None:
-    """The DICOM header of a member; None where it is not a DICOM file. Raises ImageError where it is damaged."""
-    data = b""
-    with member.open() as file:
-        for size in _HEADER_BYTES:
-            data += file.read(size - len(data))
-            if not is_dicom(data):
-                return None
-            try:
-                header = parse_header(io.BytesIO(data), OF_CHOICE, OF_GATHERING)
-            except Exception:  # too few bytes, or damaged: pydicom raises errors of many kinds
-                continue
-            if is_whole(header):
-                return header
-    raise ImageError("its file {file} is damaged", file=Path(member.name).name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tarfile
 import tempfile
@@ -13,9 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+import pydicom
+
+from lnq.dicom.header import OF_CHOICE, OF_GATHERING, PREAMBLE_BYTES, is_bare, is_dicom, is_whole, parse_header
+from lnq.errors import ImageError
+
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 WITHIN = "//"  # between the name of an archive in an archive and that of its member
 BLOCK_BYTES = 2**20
+_HEADER_BYTES = (2**16, 2**24)  # read of a member for its header; the larger number where the smaller is too few
 _DEEPEST = 3  # archives within each other
 _MOST_INNER = 2**33  # bytes that an archive within another may unpack to
 
@@ -90,3 +97,22 @@ def _unpacked(member: Member) -> Iterator[Path]:
         with member.open() as packed, open(path, "wb") as file:
             shutil.copyfileobj(packed, file, BLOCK_BYTES)
         yield path
+
+
+def member_header(member: Member) -> pydicom.Dataset | None:
+    """The DICOM header of a member; None where it is not a DICOM file. Raises ImageError where it is damaged."""
+    data = b""
+    with member.open() as file:
+        for size in _HEADER_BYTES:
+            data += file.read(size - len(data))
+            if not is_dicom(data):
+                return None
+            try:
+                header = parse_header(io.BytesIO(data), OF_CHOICE, OF_GATHERING)
+            except Exception:  # too few bytes, or damaged: pydicom raises errors of many kinds
+                continue
+            if is_whole(header):
+                return header
+    if is_bare(data[:PREAMBLE_BYTES]):
+        return None
+    raise ImageError("its file {file} is damaged", file=Path(member.name).name)

@@ -131,6 +131,24 @@ def read_header(path: Path, tags: Sequence[str], later: Sequence[str] = ()) -> p
         raise ImageError("its file {file} is damaged", file=path.name) from None
 
 
+def find_header(path: Path) -> pydicom.Dataset | None:
+    """The tags by which series are gathered; None for a file that is not DICOM, as one without a preamble may turn out.
+
+    Raises ImageError for a damaged file, OSError where it cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(PREAMBLE_BYTES)
+    if not is_dicom(start):
+        return None
+    try:
+        header = read_header(path, OF_CHOICE, OF_GATHERING)
+    except ImageError:
+        if is_bare(start):
+            return None
+        raise
+    return None if is_bare(start) and not sop_class(header) else header
+
+
 def parse_header(source: Path | BinaryIO, tags: Sequence[str], later: Sequence[str] = ()) -> pydicom.Dataset:
     """Like `read_header`, also from a stream. pydicom raises errors of many kinds for a damaged one."""
     if isinstance(source, Path):

@@ -62,7 +62,7 @@ def whole_number(text: str, field: str, least: int) -> int:
 
 def numbers(text: str, field: str, count: int) -> np.ndarray:
     """A field's numbers, float64 [count]. Raises Damaged unless it holds exactly `count` finite ones."""
-    words = text.split()
+    words = re.split("[ \t]+", text.strip(" \t"))  # no other blanks: readers take them differently
     if len(words) != count or not all(map(_NUMBER.fullmatch, words)) or "inf" in map(str, map(float, words)):
         raise Damaged("its header gives {text!r} for {field}", text=printable(text, 20), field=Words(field))
     return np.array(words, dtype=np.float64)

@@ -21,6 +21,7 @@ _CHANNELS = {128: 3, 2304: 4}
 _TOLERANCE = 1e-3  # largest dot product error of a rotation's columns
 _SPACING_TOLERANCE = 1e-2  # relative, between the two spacings of a header: pixdim and sform
 _AGREE_MM = 0.01  # forms that place each corner this near to the other's agree
+_HALF_TURN, _ANGLE_ERROR = 0.9999, 1e-3  # norm of b, c, d; radians
 _TO_LPS = np.diag([-1.0, -1.0, 1.0])  # NIfTI's axes point right, front and up
 
 
@@ -149,6 +150,7 @@ def _geometry(header: _Header, sizes: tuple[int, ...]) -> tuple[np.ndarray, tupl
         return np.eye(3, 4), (), False
     qform, sform = _qform(header), header.sform if header.codes[1] > 0 else None
     warnings: list[str] = []
+    used_is_sure = True
     used = sform if sform is not None and (qform is None or header.codes[1] == 1) else qform
     if used is sform and sform is not None:
         if _is_sheared(sform) and qform is not None:
@@ -160,10 +162,12 @@ def _geometry(header: _Header, sizes: tuple[int, ...]) -> tuple[np.ndarray, tupl
             raise Damaged("its header gives two voxel spacings that differ")
         else:
             used = np.c_[sform[:, :3] / np.linalg.norm(sform[:, :3], axis=0) * spacing, sform[:, 3]]
-    if qform is not None and sform is not None and not warnings and not _agree(qform, sform, sizes):
+    if qform is not None and sform is not None and not warnings and not _agree(header, qform, sform):
         name = "qform" if used is qform else "sform"
         warnings.append(f"The qform and the sform of the NIfTI header disagree: the {name} was used.")
-    oriented = used is not None and not np.array_equal(used, np.eye(3, 4))
+        if (np.sum(qform[:, :3] * sform[:, :3], axis=0) < 0).any():  # one is the other's mirror image
+            used_is_sure = False
+    oriented = used_is_sure and used is not None and not np.array_equal(np.abs(used), np.eye(3, 4))
     if not oriented:
         warnings.append(UNORIENTED)
     affine = np.c_[np.diag(spacing), np.zeros(3)] if used is None else used
@@ -197,6 +201,12 @@ def _is_sheared(sform: np.ndarray) -> bool:
     return bool(np.abs(cosines - np.eye(3)).max() > _TOLERANCE)
 
 
-def _agree(one: np.ndarray, other: np.ndarray, sizes: tuple[int, ...]) -> bool:
+def _agree(header: _Header, qform: np.ndarray, sform: np.ndarray) -> bool:
+    """Whether both forms put all corners at the same places, as far as the header's numbers are exact."""
+    sizes = header.sizes
     corners = np.array([[x, y, z, 1] for x in (0, sizes[0]) for y in (0, sizes[1]) for z in (0, sizes[2])]).T
-    return bool(np.abs((one - other) @ corners).max() <= _AGREE_MM)
+    apart_mm = np.abs((qform - sform) @ corners).max(axis=0)
+    allowed_mm = np.full(len(apart_mm), _AGREE_MM)
+    if np.linalg.norm(header.quaternion) > _HALF_TURN:  # near half a turn float32 leaves the angle open
+        allowed_mm += _ANGLE_ERROR * np.linalg.norm(np.diag(header.pixdim[1:]) @ corners[:3], axis=0)
+    return bool((apart_mm <= allowed_mm).all())

@@ -365,3 +365,13 @@ def test_a_dicomdir_stands_for_its_folder(tmp_path: Path, write_dicom: WriteSeri
     write_dicom(ct(), tmp_path / "DICOM" / "S1")
     touch(tmp_path / "DICOMDIR")
     assert segmented(discover([tmp_path / "DICOMDIR"])) == ["S1"]
+
+
+def test_a_stranger_that_begins_like_dicom_harms_no_series(tmp_path: Path, write_dicom: WriteSeries) -> None:
+    folder = write_dicom(ct(), tmp_path / "series")
+    (folder / "odd.bin").write_bytes(b"\x08\0\0\0" + b"\x10\0\0\0" + bytes(range(200)))
+    found = discover([tmp_path])
+    assert segmented(found) == ["series"]
+    assert [str(f.reason) for f in found if isinstance(f, SetAside)] == [
+        "series is left out: 1 of its files are of no known format, and ignored"
+    ]

@@ -2,10 +2,13 @@
 
 import gzip
 import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lnq.errors import ImageError
 from lnq.image.headers.layout import UNORIENTED
@@ -150,3 +153,30 @@ def test_of_a_sheared_sform_and_a_qform_the_latter_is_used(tmp_path, thorax):
     volume = read_volume(with_fields(tmp_path / "ct.nii", thorax, ("h", 252, 1), ("h", 254, 1), ("f", 284, 2.0)))
     assert volume.warnings == ("The sform of the NIfTI header is sheared: the qform was used.",)
     np.testing.assert_allclose(volume.affine, thorax.affine, atol=1e-4)
+
+
+def test_forms_that_are_each_others_mirror_image_leave_the_sides_open(tmp_path, thorax):
+    fields = [("h", 252, 1), ("h", 254, 2), ("f", 280, 5.0), ("f", 292, -157.5)]
+    volume = read_volume(with_fields(tmp_path / "ct.nii", thorax, *fields))
+    assert not volume.oriented and volume.warnings[-1] == UNORIENTED
+
+
+def test_what_itk_writes_of_an_image_without_geometry_leaves_the_sides_open(tmp_path):
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.int16)), str(tmp_path / "ct.nii.gz"))
+    assert not read_volume(tmp_path / "ct.nii.gz").oriented
+
+
+@given(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2), st.floats(2.9, 3.3))
+@settings(max_examples=60, deadline=None)
+def test_equal_forms_near_half_a_turn_agree(a, b, c):
+    import SimpleITK as sitk
+
+    image = sitk.Image(64, 56, 48, sitk.sitkInt16)
+    image.SetSpacing((5.0, 5.0, 5.0))
+    image.SetOrigin((10.0, 20.0, 30.0))
+    image.SetDirection(sitk.Euler3DTransform((0, 0, 0), a, b, c).GetMatrix())
+    with tempfile.TemporaryDirectory() as folder:
+        sitk.WriteImage(image, f"{folder}/ct.nii")
+        assert read_volume(Path(folder) / "ct.nii").warnings == ()
