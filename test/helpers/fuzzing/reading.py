@@ -126,6 +126,8 @@ def _batch_fault(folder: Path, made: Input) -> str | None:
     scratch.mkdir()
     try:
         for found in discover([folder]):
+            if isinstance(found, SetAside) and not found.failed:
+                continue
             if isinstance(found, SetAside):
                 fault = _wrong_refusal(ImageError("{reason}", reason=found.reason), found.case.path.name)
             else:
