@@ -23,8 +23,10 @@ def same_pixels(one: Instance, other: Instance) -> bool:
 
 
 def _in_archive(one: Instance) -> str:
-    """A digest of a member's bytes."""
+    """A member's checksum, or else a digest of its bytes."""
     for member in members(Path(one.archive)):
+        if member.name == one.place and member.checksum is not None:
+            return f"{member.checksum} {member.size}"
         if member.name == one.place:
             with member.open() as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -170,10 +170,10 @@ def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], li
         reasons = _not_named(gathered, choice)
     else:
         reasons = {i: reason for i, series in enumerate(gathered) if (reason := unsuitable(series))}
-        studies: dict[tuple[str, ...], list[int]] = {}
+        studies: dict[tuple[tuple[str, ...], str], list[int]] = {}
         for index, series in enumerate(gathered):
             if index not in reasons:
-                studies.setdefault(series.study, []).append(index)
+                studies.setdefault((series.study, series.apart), []).append(index)
         for indices in studies.values() if not choice.every else ():
             best = choose([gathered[i] for i in indices])
             for index in indices:

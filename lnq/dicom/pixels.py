@@ -12,7 +12,7 @@ import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lnq.dicom.choice import HU_TYPES
-from lnq.dicom.header import SliceFile, count_of
+from lnq.dicom.header import SliceFile
 from lnq.dicom.structure import PixelElement, find_pixels
 from lnq.errors import Damaged, ImageError
 from lnq.image.headers.layout import printable
@@ -152,11 +152,10 @@ def _decoded(one: SliceFile) -> np.ndarray:
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(str(path))
         try:
-            values = np.atleast_3d(sitk.GetArrayFromImage(reader.Execute()))
+            values = sitk.GetArrayFromImage(reader.Execute())
         except RuntimeError:
             raise ImageError("the pixels of its slices cannot be read: files may be damaged") from None
-    if values.ndim != 3 or values.shape != (count_of(one.header, "NumberOfFrames"), *_size(one)):
-        values = values.reshape(-1, *values.shape[-2:])
+    values = values.reshape(-1, *values.shape[-2:])
     if values.shape[1:] != _size(one) or one.frame >= len(values):
         raise ImageError("its slices are of another size than their headers say")
     return values

@@ -41,7 +41,7 @@ class Series:
     @property
     def study(self) -> tuple[str, ...]:
         """The identity of its study: patient and UID, or else the folder."""
-        return (*self.patient, self.study_uid or str(self.folder), self.apart)
+        return (*self.patient, self.study_uid or str(self.folder))
 
     def join(self, other: Series) -> None:
         """Add the objects of another series."""

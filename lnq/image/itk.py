@@ -16,7 +16,6 @@ from lnq.image.volume import Volume, make_affine
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-_LONGEST_PATH = 1000  # characters; ITK's readers write error texts into arrays of about twice this length
 _ROTATION_TOLERANCE = 1e-3  # largest dot product error of the direction columns; headers with 4 decimals pass
 
 
@@ -61,13 +60,11 @@ def _unfit(layout: Layout) -> Message | None:
 
 
 def name_problem(path: Path) -> Message | None:
-    """What is wrong with a path that no result could be written beside, as the end of a sentence, or None."""
+    """What is wrong with a path whose name a result could not bear, as the end of a sentence, or None."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
         return Message("its path is not valid UTF-8: rename it")
-    if len(str(path)) > _LONGEST_PATH:
-        return Message("its path is longer than {most:,} characters", most=_LONGEST_PATH)
     return None
 
 

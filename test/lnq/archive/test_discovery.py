@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from lnq.archive.case import ArchivedImage, ArchivedSeries, DicomSeries
 from lnq.archive.discovery import Found, SetAside, ToSegment, discover
@@ -375,3 +376,18 @@ def test_a_stranger_that_begins_like_dicom_harms_no_series(tmp_path: Path, write
     assert [str(f.reason) for f in found if isinstance(f, SetAside)] == [
         "series is left out: 1 of its files are of no known format, and ignored"
     ]
+
+
+def test_a_screenshot_beside_stacks_that_only_folders_tell_apart_is_no_failure(
+    tmp_path: Path, write_dicom: WriteSeries
+) -> None:
+    for name, hu in (("p1", 0), ("p2", 1)):
+        other = ct().with_array(ct().array + hu)
+        write_dicom(other, tmp_path / name)
+        for file in (tmp_path / name).iterdir():
+            edit(file, SeriesInstanceUID="1.2.9")
+    shot = tmp_path / "p1" / "shot.dcm"
+    shot.write_bytes((tmp_path / "p1" / "0001.dcm").read_bytes())
+    edit(shot, SOPClassUID=SecondaryCaptureImageStorage, SOPInstanceUID="1.2.10", ImagePositionPatient=None)
+    found = discover([tmp_path])
+    assert segmented(found) == ["p1", "p2"] and not reasons(found, failed=True)

@@ -80,12 +80,11 @@ def test_a_dicom_folder_in_no_encoding_is_refused(tmp_path, thorax, write_dicom)
         read_dicom_series(write_dicom(thorax, tmp_path / os.fsdecode(b"caf\xe9")))
 
 
-def test_a_very_long_path_is_refused(tmp_path, thorax):
+def test_a_long_path_is_read(tmp_path, thorax):
     folder = tmp_path.joinpath(*["x" * 200] * 5)
     folder.mkdir(parents=True)
     write_volume(thorax, folder / "ct.nrrd")
-    with pytest.raises(ImageError, match="its path is longer than 1,000 characters"):
-        read_volume(folder / "ct.nrrd")
+    assert read_volume(folder / "ct.nrrd").shape == thorax.shape
 
 
 def test_the_file_that_is_named_is_read(tmp_path, thorax):
