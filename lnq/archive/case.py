@@ -10,7 +10,7 @@ import tarfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ class Subject:
 
     name: str  # blank until `name_cases` has seen all subjects
     path: Path  # the file, folder or archive
+    chosen: str = field(default="", kw_only=True)  # why it was chosen among others; blank where there was no choice
 
     @property
     def series_uid(self) -> str | None:
@@ -63,6 +64,8 @@ class MissingSeries(Subject):
 @dataclass(frozen=True)
 class Case(Subject, ABC):
     """Something that can be segmented."""
+
+    warnings: tuple[str, ...] = field(default=(), kw_only=True)  # what to tell of how it came to be segmented
 
     @abstractmethod
     def files(self) -> list[Path]:

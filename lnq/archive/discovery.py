@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
-
-from lnq.archive.case import (
-    ArchivedImage,
-    ArchivedSeries,
-    Case,
-    DicomSeries,
-    ImageFile,
-    MissingSeries,
-    Subject,
-    name_cases,
-)
-from lnq.archive.copies import same_pixels
-from lnq.archive.members import ARCHIVES, Encrypted, Member, is_archive, member_header, members
-from lnq.dicom.choice import ONE_PER_STUDY, Choice, select
-from lnq.dicom.header import find_header, is_whole
-from lnq.dicom.series import Gatherer, Series
-from lnq.errors import ImageError, Message, StartError, Stopped, Words
-from lnq.image.names import EXTENSIONS, VOXEL_FILES, is_label_file
+from lnq.archive.case import ArchivedSeries, Case, DicomSeries, MissingSeries, Subject, name_cases
+from lnq.archive.gather import Sources, gather
+from lnq.archive.members import ARCHIVES
+from lnq.dicom.choice import ONE_PER_STUDY, Choice, Selected, select
+from lnq.dicom.series import Series
+from lnq.errors import Message, StartError, Words
+from lnq.image.names import EXTENSIONS
 
 _NO_IMAGES = frozenset({"SR", "SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "PR", "KO", "DOC", "REG", "FID", "OT"})
-
-
 _FORMATS = f"{', '.join(EXTENSIONS)} files, DICOM series or {', '.join(ARCHIVES)} archives of them"
-_DAMAGED = Message("is damaged")
 
 
 @dataclass(frozen=True)
@@ -48,31 +35,16 @@ class SetAside:
     case: Subject
     reason: Message  # the end of a sentence; a whole sentence once `explained`
     failed: bool = False  # whether it should have been segmented
+    after: str | None = None  # place of the case of the same study that it stands in for where that one fails
 
     def explained(self, case: Subject) -> SetAside:
         """A copy for `case`, which has its name, with the reason as a whole sentence."""
         verb = Words("cannot be used" if self.failed else "is left out")
         sentence = Message("{subject} {verb}: {reason}", subject=case.path.name, verb=verb, reason=self.reason)
-        return SetAside(case, sentence, self.failed)
+        return dataclasses.replace(self, case=case, reason=sentence)
 
 
 Found = ToSegment | SetAside
-
-
-@dataclass
-class _Sources:
-    """Everything under the inputs, before a choice is made."""
-
-    images: list[ImageFile | ArchivedImage] = field(default_factory=list)
-    gatherer: Gatherer = field(default_factory=lambda: Gatherer(same_pixels))
-    broken: dict[Path, Message] = field(default_factory=dict)  # what is wrong, by folder or archive
-    seen: set[Path] = field(default_factory=set)  # resolved paths: circular links end, nothing is found twice
-    ignored: list[Path] = field(default_factory=list)  # files of no known kind
-    stopping: Callable[[], bool] = lambda: False
-
-    def break_file(self, folder: Path, name: str, problem: Message) -> None:
-        """Note that a file of a folder or an archive cannot be used."""
-        self.broken[folder] = Message("its file {file} {problem}", file=name, problem=problem)
 
 
 def discover(
@@ -91,16 +63,17 @@ def discover(
     returns true.
     """
     seen = {leave_out.resolve()} if leave_out is not None else set()
-    sources = _Sources(seen=seen, stopping=stopping)
+    sources = Sources(seen=seen, stopping=stopping)
     for given in inputs:
         if not given.exists():
             raise StartError(f"{given} does not exist: check the path")
-        _gather(given.parent if given.name.upper() == "DICOMDIR" and given.is_file() else given, sources)
+        gather(given.parent if given.name.upper() == "DICOMDIR" and given.is_file() else given, sources)
     gathered = sources.gatherer.all()
-    chosen, others = select(gathered, choice)
+    selection = select(gathered, choice)
+    chosen = selection.chosen
     found: list[Found] = [] if choice.by_name else [ToSegment(case) for case in sources.images]
-    found += [_chosen(series, sources.broken) for series in chosen]
-    found += _broken(sources.broken, chosen) + _not_chosen(chosen, others, choice)
+    found += [_chosen(series, selection, sources.broken) for series in chosen]
+    found += _broken(sources.broken, chosen) + _not_chosen(selection, choice)
     found += _ignored(sources.ignored, inputs)
     found += [copies for series in gathered for copies in _copies(series)]
     if choice.uids and chosen:
@@ -119,17 +92,19 @@ def _named(found: Sequence[Found], hash_names: bool, reserved: Sequence[str]) ->
     return [*map(ToSegment, cases), *(f.explained(case) for f, case in zip(aside, rest, strict=True))]
 
 
-def _case(series: Series) -> DicomSeries | ArchivedSeries:
+def _case(series: Series, why: Message | None = None) -> DicomSeries | ArchivedSeries:
+    chosen = "" if why is None else str(why)
     if series.archive:
-        return ArchivedSeries("", series.folder, tuple(series.places), series.uid)
-    return DicomSeries("", series.folder, tuple(map(Path, series.places)), series.uid)
+        return ArchivedSeries("", series.folder, tuple(series.places), series.uid, chosen=chosen)
+    return DicomSeries("", series.folder, tuple(map(Path, series.places)), series.uid, chosen=chosen)
 
 
-def _chosen(series: Series, broken: dict[Path, Message]) -> Found:
+def _chosen(series: Series, selection: Selected, broken: Mapping[Path, Message]) -> Found:
     """A series to segment; set aside where a file beside its own is damaged, as that may be one of its slices."""
     folders = {series.folder} if series.archive else {Path(place).parent for place in series.places}
     fault = next((broken[folder] for folder in folders if folder in broken), None)
-    return ToSegment(_case(series)) if fault is None else SetAside(_case(series), fault, failed=True)
+    case = _case(series, selection.because(series))
+    return ToSegment(case) if fault is None else SetAside(case, fault, failed=True)
 
 
 def _broken(broken: dict[Path, Message], chosen: Sequence[Series]) -> list[Found]:
@@ -138,14 +113,16 @@ def _broken(broken: dict[Path, Message], chosen: Sequence[Series]) -> list[Found
     return [SetAside(Subject("", path), reason, True) for path, reason in broken.items() if path not in told]
 
 
-def _not_chosen(chosen: Sequence[Series], others: Sequence[tuple[Series, Message]], choice: Choice) -> list[Found]:
+def _not_chosen(selection: Selected, choice: Choice) -> list[Found]:
     """The series that were not chosen, one by one. A study with images but no usable CT becomes one failure."""
-    usable = {series.study for series in chosen}
+    usable = {series.study for series in selection.chosen}
+    after = {id(later): first for ranked in selection.ranked for first, later in itertools.pairwise(ranked)}
     found: list[Found] = []
     without: dict[tuple[str, ...], list[tuple[Series, Message]]] = {}
-    for series, reason in others:
+    for series, reason in selection.others:
         if choice.by_name or series.study in usable or not _has_image(series):
-            found.append(SetAside(_case(series), reason))
+            before = after.get(id(series))
+            found.append(SetAside(_case(series), reason, after=_case(before).place if before else None))
         else:
             without.setdefault(series.study, []).append((series, reason))
     for group in without.values():
@@ -183,96 +160,3 @@ def _nothing(inputs: Sequence[Path], choice: Choice) -> str:
     if choice.by_name:
         return f"None of the series asked for was found in {names}"
     return f"No CT found in {names}: give {_FORMATS}"
-
-
-def _gather(path: Path, sources: _Sources) -> None:
-    """Add the file `path`, or all that a folder `path` holds, to the sources. Raises Stopped when told to stop."""
-    if sources.stopping():
-        raise Stopped
-    try:
-        resolved = path.resolve()
-        is_folder = path.is_dir()
-        if resolved in sources.seen or not (is_folder or path.is_file() or path.is_symlink()):
-            return  # pipes and devices are not read
-        sources.seen.add(resolved)
-        entries = sorted(path.iterdir()) if is_folder else []
-    except (OSError, RuntimeError) as error:  # `resolve` raises RuntimeError for a link to itself
-        reason = error.strerror if isinstance(error, OSError) else "the link leads to itself"
-        sources.broken[path] = Message("it cannot be read: {reason}", reason=Words(reason))
-        return
-    names = {entry.name for entry in entries}
-    for entry in entries:
-        if not entry.name.startswith(".") and not is_label_file(entry.name, names):
-            _gather(entry, sources)
-    if not is_folder:
-        _gather_file(path.parent.resolve() / path.name, sources)
-
-
-def _gather_file(path: Path, sources: _Sources) -> None:
-    """Add a file by its own name, even where that is a link to a file of another name."""
-    if path.name.lower().endswith(EXTENSIONS):
-        sources.images.append(ImageFile("", path))
-    elif is_archive(path.name):
-        _gather_archive(path, sources)
-    elif path.name.upper() != "DICOMDIR":
-        try:
-            header = find_header(path)
-        except OSError as error:
-            problem = Message("cannot be read: {reason}", reason=Words(error.strerror or "unknown"))
-            sources.break_file(path.parent, path.name, problem)
-        except ImageError:
-            sources.break_file(path.parent, path.name, _DAMAGED)
-        else:
-            if header is None and not path.name.lower().endswith(VOXEL_FILES):
-                sources.ignored.append(path)
-            _add(header, str(path), path.parent, False, sources)
-
-
-def _add(header: pydicom.Dataset | None, place: str, folder: Path, archive: bool, sources: _Sources) -> None:
-    """Add a DICOM object, or note that it is damaged. Nothing is done for None, a file that is not DICOM."""
-    if header is not None and is_whole(header):
-        sources.gatherer.add(header, place, folder, archive)
-    elif header is not None:
-        sources.break_file(folder, Path(place).name, _DAMAGED)
-
-
-def _gather_archive(path: Path, sources: _Sources) -> None:
-    """Add the image files and DICOM objects in an archive."""
-    try:
-        names = {member.name for member in members(path) if not _is_hidden(member.name)}
-        for member in members(path):
-            if sources.stopping():
-                raise Stopped
-            if member.name in names:
-                _gather_member(member, names, path, sources)
-    except Stopped:
-        raise
-    except Encrypted:
-        sources.broken[path] = Message("it is encrypted")
-    except Exception:  # zipfile, tarfile and four decompressors raise errors of many kinds
-        sources.broken[path] = Message("the archive is damaged")
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-
-
-def _gather_member(member: Member, names: set[str], path: Path, sources: _Sources) -> None:
-    lower = member.name.lower()
-    if lower.endswith(EXTENSIONS):
-        if not is_label_file(member.name, names):
-            sources.images.append(ArchivedImage("", path, tuple(_with_voxels(member.name, names))))
-    elif not lower.endswith("dicomdir"):
-        try:
-            header = member_header(member)
-        except ImageError:
-            sources.break_file(path, Path(member.name).name, _DAMAGED)
-        else:
-            _add(header, member.name, path, True, sources)
-
-
-def _with_voxels(name: str, names: Iterable[str]) -> Iterator[str]:
-    """An image file, followed by the voxel files beside it where it is only a header."""
-    yield name
-    base = name[: name.rindex(".") + 1].lower()
-    yield from (n for n in sorted(names) if n.lower().startswith(base) and n.lower().endswith(VOXEL_FILES))

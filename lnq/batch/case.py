@@ -63,7 +63,7 @@ def _segment_into(
         raise ImageError(sentence, subject=case.path.name)
     truth = read_truth(case, settings.truth, opened.volume)
     segmentation = segment(opened.volume, model)
-    warnings = list(segmentation.warnings)
+    warnings = [*case.warnings, *segmentation.warnings]
     scores = None
     if truth is not None:
         scores = score(segmentation.mask, truth, truth_sha256(case, settings.truth) or "")

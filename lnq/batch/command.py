@@ -277,6 +277,8 @@ def describe(record: CaseRecord, new: bool) -> str:
     if scores is not None:
         distance = "none" if scores.assd_mm is None else f"{scores.assd_mm:.2f} mm"
         text += f", Dice {scores.dice:.3f}, ASSD {distance}"
+    if record.chosen:
+        text += f"; {record.chosen}"
     return "\n".join(map(_one_line, [text, *(f"  warning: {w}" for w in record.warnings)]))
 
 

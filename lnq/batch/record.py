@@ -33,7 +33,7 @@ def record_of_failure(
 def blank_record(about: Subject, settings: WorkerSettings) -> CaseRecord:
     """The record of a subject before any work: status FAILED, without an error."""
     where = None if settings.private else str(about.path)
-    return CaseRecord(about.name, about.identity, where, about.series_uid, FAILED)
+    return CaseRecord(about.name, about.identity, where, about.series_uid, FAILED, chosen=about.chosen or None)
 
 
 def write_record(folder: Path, record: CaseRecord) -> None:

@@ -26,6 +26,7 @@ from lnq.batch.record import (
     record_of_failure,
 )
 from lnq.batch.settings import WorkerSettings
+from lnq.batch.stand_ins import StandIns
 from lnq.batch.truth import truth_sha256
 from lnq.errors import ImageError, StartError, Stopped
 from lnq.files import write_text
@@ -49,6 +50,7 @@ class Batch:
     overwrite: bool = False
     stopping: Callable[[], bool] = lambda: False
     records: dict[str, CaseRecord] = field(default_factory=dict)  # by case; after the run in the manifest's order
+    _stand_ins: StandIns = field(default_factory=lambda: StandIns(()))
     _rows: dict[str, list[NodeRow]] = field(default_factory=dict)  # by case; empty for one that is not done
     _foreign: list[str] = field(default_factory=list)  # lines of other versions, over other inputs: they stay
     _written: float = field(default_factory=time.monotonic)  # time in s of the last update of table and report
@@ -71,13 +73,14 @@ class Batch:
         try:
             versions = pool.start()
             self.found = _own_names(self.found, self.output)
+            self._stand_ins = StandIns(self.found)
             for record in self._earlier():
                 self._keep(record)
             to_do: list[Case] = []
             yield from self._check(versions, to_do)
             self._write_manifest()
             try:
-                yield from self._work_off(pool, to_do)
+                yield from self._work_off(pool, to_do, versions)
             finally:
                 pool.close()  # no worker may add a result once the manifest is written
                 self._finish()
@@ -91,24 +94,53 @@ class Batch:
                 raise Stopped
             if isinstance(found, SetAside):
                 record = _set_aside(found, self.settings)
+                self._keep(record)
+                stand_in = self._stand_ins.after(found.case, record)
+                to_do += [stand_in] if stand_in else []
+                if not stand_in and found.after is None:
+                    yield record, True
             elif (finished := self._finished(found.case, versions)) is not None:
-                record = finished
+                self._keep(finished)
+                yield finished, False
             else:
                 to_do.append(found.case)
-                continue
-            self._keep(record)
-            yield record, isinstance(found, SetAside)
 
-    def _work_off(self, pool: Pool, to_do: list[Case]) -> Iterator[tuple[CaseRecord, bool]]:
-        """Have the pool run the cases, and append a line to the manifest for each."""
+    def _work_off(self, pool: Pool, to_do: list[Case], versions: Versions) -> Iterator[tuple[CaseRecord, bool]]:
+        """Have the pool run the cases, and then the stand-ins of those that failed.
+
+        A line is appended to the manifest for each.
+        """
+        told: set[str] = set()
         with open(self.output / MANIFEST, "a") as manifest:
-            for record in pool.run(to_do):
-                self._keep(record)
-                manifest.write(record.line())
-                manifest.flush()
-                if time.monotonic() - self._written > _KEEP_UP_SECONDS:  # for people who look during the run
-                    self._write_results()
-                yield record, True
+            while to_do:
+                stand_ins: list[Case] = []
+                for case, record, new in self._outcomes(pool, to_do, versions):
+                    self._keep(record)
+                    following = self._stand_ins.after(case, record)
+                    stand_ins += [following] if following else []
+                    for final in [] if following else self._stand_ins.outcome(record):
+                        self._keep(final)
+                        told.add(final.case)
+                        manifest.write(final.line())
+                        manifest.flush()
+                        yield final, new
+                    if time.monotonic() - self._written > _KEEP_UP_SECONDS:  # for people who look during the run
+                        self._write_results()
+                to_do = stand_ins
+        waited = (f.case.name for f in self.found if isinstance(f, SetAside) and f.after is not None)
+        yield from ((self.records[name], True) for name in waited if name not in told)
+
+    def _outcomes(
+        self, pool: Pool, to_do: Sequence[Case], versions: Versions
+    ) -> Iterator[tuple[Case, CaseRecord, bool]]:
+        """Yield each case with its record, and whether this run made it. A stand-in may have a result already."""
+        by_name = {case.name: case for case in to_do}
+        for case in to_do:
+            finished = self._finished(case, versions) if case.warnings else None
+            if finished is not None:
+                yield by_name.pop(case.name), finished, False
+        for record in pool.run(list(by_name.values())):
+            yield by_name[record.case], record, True
 
     def _keep(self, record: CaseRecord) -> None:
         """Remember a case's record, and read the table of its nodes."""

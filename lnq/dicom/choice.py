@@ -36,6 +36,7 @@ AXIAL_COSINE = 0.9  # least cosine of the slices' normal with the patient's long
 _CHEST_MM = 250.0  # a scan of this length holds a chest
 _SHARP, _SHARP_TOSHIBA = 50, 30  # least numbers of Siemens' and Toshiba's sharp kernels
 _USUAL_MM = 3.0  # slice distance of the training data
+_OF_ELSEWHERE = 2  # rank of a scan of another part of the body than the chest
 _SAME_LENGTH = 0.9  # a scan of at least this fraction of the longest one counts as equally long
 
 
@@ -93,15 +94,16 @@ def unsuitable(series: Series) -> Message | None:
     return None
 
 
-def choose(candidates: Sequence[Series]) -> Series:
-    """Choose the series to segment among a study's suitable series, of which there must be one.
+def rank(candidates: Sequence[Series]) -> list[Series]:
+    """A study's suitable series, of which there must be one, from the best to segment on.
 
     Only scans within a tenth of the longest one count, or of more than 250 mm, which hold a chest. Among these the
-    criteria of `_CRITERIA` are asked in their order.
+    criteria of `_CRITERIA` are asked in their order. A scan of another part of the body counts only where all are.
     """
     longest = min(max(s.length_mm() for s in candidates), _CHEST_MM)
     long = [s for s in candidates if s.length_mm() >= _SAME_LENGTH * longest]
-    return min(long, key=lambda s: tuple(ask(s) for _, ask in _CRITERIA))
+    ranked = sorted(long, key=lambda s: tuple(ask(s) for _, ask in _CRITERIA))
+    return [s for s in ranked if _region(s) < _OF_ELSEWHERE] or ranked
 
 
 def why(best: Series, other: Series) -> str:
@@ -114,7 +116,7 @@ def why(best: Series, other: Series) -> str:
 
 def _region(series: Series) -> int:
     told = " ".join(series.text(tag) for tag in ("BodyPartExamined", "ProtocolName", "SeriesDescription")).upper()
-    return 0 if _CHEST.search(told) else 2 if _ELSEWHERE.search(told) else 1
+    return 0 if _CHEST.search(told) else _OF_ELSEWHERE if _ELSEWHERE.search(told) else 1
 
 
 def _low_dose(series: Series) -> bool:
@@ -159,13 +161,35 @@ _CRITERIA: tuple[tuple[str, Callable[[Series], Any]], ...] = (
 )
 
 
-def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], list[tuple[Series, Message]]]:
-    """Split series into those to segment and the others, each of these with the reason why not.
+@dataclass(frozen=True)
+class Selected:
+    """Which series are segmented, and why."""
 
-    The former keep the given order. All series of a study without a suitable one are among the others.
+    chosen: list[Series]  # in the given order
+    others: list[tuple[Series, Message]]  # each with the reason why not
+    ranked: list[list[Series]]  # the series of each study that can be segmented, from the best on
+
+    def because(self, series: Series) -> Message | None:
+        """Why a series was chosen among those of its study; None where there was no choice."""
+        of_study = [s for s, _ in self.others if (s.study, s.apart) == (series.study, series.apart)]
+        beaten = [other for other in of_study if unsuitable(other) is None]
+        criteria = dict.fromkeys(why(series, other) for other in beaten)
+        words = Words(", ".join(filter(None, criteria)) or "the first")
+        if beaten:
+            return Message("chosen before {count} other CT series of its study: {why}", count=len(beaten), why=words)
+        if of_study:
+            return Message("the only one of {count} series of its study to segment", count=len(of_study) + 1)
+        return None
+
+
+def select(gathered: Iterable[Series], choice: Choice) -> Selected:
+    """Split series into those to segment and the others.
+
+    All series of a study without a suitable one are among the others.
     """
     gathered = list(gathered)
     reasons: dict[int, Message] = {}
+    ranked: list[list[Series]] = []
     if choice.by_name:
         reasons = _not_named(gathered, choice)
     else:
@@ -175,12 +199,13 @@ def select(gathered: Iterable[Series], choice: Choice) -> tuple[list[Series], li
             if index not in reasons:
                 studies.setdefault((series.study, series.apart), []).append(index)
         for indices in studies.values() if not choice.every else ():
-            best = choose([gathered[i] for i in indices])
+            ranked.append(rank([gathered[i] for i in indices]))
+            best = ranked[-1][0]
             for index in indices:
                 if gathered[index] is not best:
                     reasons[index] = _beaten(best, gathered[index])
     chosen = [series for i, series in enumerate(gathered) if i not in reasons]
-    return chosen, [(gathered[i], reason) for i, reason in reasons.items()]
+    return Selected(chosen, [(gathered[i], reason) for i, reason in reasons.items()], ranked)
 
 
 def _not_named(gathered: Sequence[Series], choice: Choice) -> dict[int, Message]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lnq.dicom.choice import AXIAL_COSINE, choose, unsuitable
+from lnq.dicom.choice import AXIAL_COSINE, rank, unsuitable
 from lnq.dicom.frames import frames_of
 from lnq.dicom.header import SCALE, SliceFile, count_of, is_ct_slice, is_dicom_file, is_whole
 from lnq.dicom.pixels import read_hu
@@ -118,7 +118,7 @@ def _chosen(found: Sequence[Series]) -> Series:
     usable = [series for series in found if is_ct_slice(series.header)]
     suitable = [series for series in usable if unsuitable(series) is None]
     if usable:
-        return choose(suitable or usable)
+        return rank(suitable or usable)[0]
     modalities = Counter(printable(series.text("Modality"), 20) for series in found)
     if modalities.get("CT"):
         raise ImageError("its only CT images are scout views")

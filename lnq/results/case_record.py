@@ -120,6 +120,7 @@ class CaseRecord:
     versions: Versions | None = None
     findings: Findings | None = None  # None unless the case is done
     seconds: float | None = None
+    chosen: str | None = None  # why this series of its study; None where there was no choice
 
     @property
     def is_done(self) -> bool:
@@ -130,10 +131,12 @@ class CaseRecord:
         return self.findings.scores if self.findings else None
 
     def plain(self) -> dict[str, Any]:
-        """Plain data for JSON. Versions, findings and seconds that are not known have no entry."""
+        """Plain data for JSON. What is not known of the last four fields has no entry."""
         plain = to_plain(self)
         for name in ("versions", "findings", "seconds"):
             del plain[name]
+        if self.chosen is None:
+            del plain["chosen"]
         versions = {"versions": self.versions.plain()} if self.versions else {}
         seconds = {"seconds": self.seconds} if self.seconds is not None else {}
         if self.findings is None:

@@ -8,7 +8,8 @@ from helpers.paths import ROOT
 WITH_FIXED_WORDS = ("Message", "ImageError", "Damaged", "Words")
 CONVERTED = {  # where Words holds what the program or the system knows, and no file
     ("lnq/errors.py", "Words"): "an exception's class, the system's text of an error number",
-    ("lnq/archive/discovery.py", "Words"): "the system's text of an error, or one of two verbs, or the known formats",
+    ("lnq/archive/discovery.py", "Words"): "one of two verbs, or the known formats",
+    ("lnq/archive/gather.py", "Words"): "the system's text of an error",
     ("lnq/batch/write.py", "Words"): "names of the files that every case has",
     ("lnq/batch/worker.py", "Words"): "what became of a process",
     ("lnq/batch/cluster.py", "Words"): "an exception's class",

@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from helpers.found import ct, edit, pack, reasons, segmented, slices_of, touch
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from lnq.archive.case import ArchivedImage, ArchivedSeries, DicomSeries
-from lnq.archive.discovery import Found, SetAside, ToSegment, discover
+from lnq.archive.case import DicomSeries
+from lnq.archive.discovery import discover
 from lnq.dicom.choice import Choice, read_uids
-from lnq.errors import StartError, Stopped
-from lnq.image.volume import Volume, make_affine
+from lnq.errors import StartError
 
 WriteSeries = Callable[..., Path]
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"\0")
-
-
-def ct(slices: int = 12, distance_mm: float = 3.0, direction: np.ndarray | None = None) -> Volume:
-    return Volume(np.zeros((slices, 4, 5), np.int16), make_affine((distance_mm, 1.0, 1.0), direction=direction))
-
-
-def segmented(found: list[Found]) -> list[str]:
-    return [f.case.name for f in found if isinstance(f, ToSegment)]
-
-
-def reasons(found: list[Found], failed: bool) -> dict[str, str]:
-    return {f.case.name: str(f.reason) for f in found if isinstance(f, SetAside) and f.failed == failed}
-
-
-def slices_of(found: Found) -> tuple[Path, ...]:
-    assert isinstance(found.case, DicomSeries)
-    return found.case.slices
-
-
-def pack(folder: Path, archive: Path) -> Path:
-    """A zip archive of a folder's files, under their paths below it."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in sorted(folder.rglob("*")):
-            packed.write(path, path.relative_to(folder))
-    return archive
-
-
-def edit(path: Path, **tags: object) -> None:
-    dataset = pydicom.dcmread(path)
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-    dataset.save_as(path)
 
 
 def test_files_and_series_are_found_at_any_depth(tmp_path: Path, write_dicom: WriteSeries) -> None:
@@ -75,12 +35,6 @@ def test_files_and_series_are_found_at_any_depth(tmp_path: Path, write_dicom: Wr
     assert case.series_uid == pydicom.dcmread(case.slices[0]).SeriesInstanceUID
 
 
-def test_what_is_given_twice_or_linked_back_is_one_case(tmp_path: Path) -> None:
-    touch(tmp_path / "study" / "a.mha")
-    (tmp_path / "study" / "back").symlink_to(tmp_path, target_is_directory=True)
-    assert segmented(discover([tmp_path, tmp_path / "study" / "a.mha"])) == ["a"]
-
-
 def test_results_of_an_earlier_run_are_no_cases(tmp_path: Path) -> None:
     touch(tmp_path / "ct.mha", tmp_path / "out" / "ct" / "segmentation.mha")
     assert segmented(discover([tmp_path], leave_out=tmp_path / "out")) == ["ct"]
@@ -90,61 +44,6 @@ def test_a_reserved_name_is_not_given(tmp_path: Path) -> None:
     touch(tmp_path / "nodes.csv.mha")
     (name,) = segmented(discover([tmp_path], reserved=["nodes.csv"]))
     assert name.startswith("nodes.csv-")
-
-
-def test_a_folder_that_cannot_be_read_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(tmp_path / "a.mha", tmp_path / "locked" / "b.mha")
-    listed = Path.iterdir
-
-    def iterdir(folder: Path):
-        if folder.name == "locked":
-            raise PermissionError(13, "Permission denied")
-        return listed(folder)
-
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    found = discover([tmp_path])
-    assert segmented(found) == ["a"]
-    sentence = "locked cannot be used: it cannot be read: Permission denied"
-    assert reasons(found, failed=True) == {"locked": sentence}
-
-
-def test_a_slice_that_cannot_be_read_fails_its_series(
-    tmp_path: Path, write_dicom: WriteSeries, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_dicom(ct(), tmp_path / "series")
-    opened = Path.open
-
-    def refuse(path: Path, *arguments: str):
-        if path.name == "0012.dcm":
-            raise PermissionError(13, "Permission denied")
-        return opened(path, *arguments)
-
-    monkeypatch.setattr(Path, "open", refuse)
-    sentence = "series cannot be used: its file 0012.dcm cannot be read: Permission denied"
-    assert reasons(discover([tmp_path]), failed=True) == {"series": sentence}
-    (private,) = discover([tmp_path], hash_names=True)
-    assert isinstance(private, SetAside)
-    told = private.reason.without_names(private.case.name)
-    assert told == f"{private.case.name} cannot be used: its file (not shown) cannot be read: Permission denied"
-
-
-def test_what_is_odd_in_a_folder_ends_nothing(tmp_path: Path) -> None:
-    touch(tmp_path / "a.mha")
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "self").symlink_to(tmp_path / "self")
-    found = discover([tmp_path])
-    assert segmented(found) == ["a"]
-    assert reasons(found, failed=True) == {"self": "self cannot be used: it cannot be read: the link leads to itself"}
-
-
-@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
-def test_a_dicom_file_cut_anywhere_is_at_most_damaged(tmp_path: Path, write_dicom: WriteSeries) -> None:
-    folder = write_dicom(ct(), tmp_path / "series")
-    file = folder / "0006.dcm"
-    whole = file.read_bytes()
-    for place in range(132, 700, 3):
-        file.write_bytes(whole[:place])
-        assert [f.failed for f in discover([tmp_path])] in ([True], [False])
 
 
 def test_the_same_series_in_two_archives_is_two_cases(tmp_path: Path, write_dicom: WriteSeries) -> None:
@@ -158,12 +57,6 @@ def test_the_same_series_in_two_archives_is_two_cases(tmp_path: Path, write_dico
     for hashed in (False, True):
         found = discover([tmp_path / "d0.zip", tmp_path / "d1.zip"], Choice(every=True), hash_names=hashed)
         assert len({f.case.name for f in found}) == 2
-
-
-def test_a_run_told_to_stop_does_so_while_it_searches(tmp_path: Path) -> None:
-    touch(tmp_path / "a.mha")
-    with pytest.raises(Stopped):
-        discover([tmp_path], stopping=lambda: True)
 
 
 def test_nothing_to_do_cannot_start(tmp_path: Path, write_dicom: WriteSeries) -> None:
@@ -194,14 +87,6 @@ def test_series_of_one_folder_are_told_apart_and_one_of_several_folders_is_put_t
     assert [f.case.path.name for f in found] == ["flat", "flat", "spread"]
     assert len(set(segmented(found))) == 3
     assert segmented(found)[2] == "spread"
-
-
-def test_copies_of_a_slice_count_once(tmp_path: Path, write_dicom: WriteSeries) -> None:
-    folder = write_dicom(ct(), tmp_path / "series")
-    (folder / "copy.dcm").write_bytes((folder / "0003.dcm").read_bytes())
-    found, copies = discover([tmp_path])
-    assert len(slices_of(found)) == 12
-    assert str(copies.reason) == "series is left out: 1 of its files are copies of others of the same series"
 
 
 @pytest.mark.parametrize(
@@ -314,68 +199,11 @@ def test_a_damaged_file_fails_the_series_beside_it(tmp_path: Path, write_dicom: 
     assert reason == "series cannot be used: its file 0013.dcm is damaged"
 
 
-@pytest.mark.parametrize("position", [[1, 2], [1, 2, 3, 4], [0, 0, float("nan")], []])
-def test_a_slice_without_a_position_ends_nothing(tmp_path: Path, write_dicom: WriteSeries, position: list) -> None:
-    folder = write_dicom(ct(), tmp_path / "odd")
-    edit(folder / "0003.dcm", ImagePositionPatient=position)
-    touch(tmp_path / "sound.mha")
-    assert segmented(discover([tmp_path])) == ["sound", "odd"]
-
-
-def test_archives_are_looked_into(tmp_path: Path, write_dicom: WriteSeries) -> None:
-    inside = tmp_path / "inside"
-    write_dicom(ct(), inside / "study" / "series")
-    touch(
-        inside / "b.mhd", inside / "b.zraw", inside / "x-ct.nrrd", inside / "x-seg.nrrd", inside / "__MACOSX" / "b.mha"
-    )
-    pack(inside, tmp_path / "patient.zip")
-    found = discover([tmp_path / "patient.zip"])
-    assert segmented(found) == ["b", "x-ct", "patient"]
-    header, _, series = (f.case for f in found)
-    assert isinstance(header, ArchivedImage)
-    assert header.members == ("b.mhd", "b.zraw")
-    assert isinstance(series, ArchivedSeries)
-    assert (series.path, series.members[0]) == (tmp_path / "patient.zip", "study/series/0001.dcm")
-
-
-def test_damaged_archives_fail(tmp_path: Path, write_dicom: WriteSeries) -> None:
-    archive = pack(write_dicom(ct(), tmp_path / "inside"), tmp_path / "cut.zip")
-    archive.write_bytes(archive.read_bytes()[:-40])
-    (tmp_path / "text.zip").write_text("no archive")
-    found = discover([tmp_path / "cut.zip", tmp_path / "text.zip"])
-    assert set(reasons(found, failed=True).values()) == {
-        f"{name}.zip cannot be used: the archive is damaged" for name in ("cut", "text")
-    }
-
-
-def test_a_link_gives_its_own_name_and_format(tmp_path: Path) -> None:
-    touch(tmp_path / "blobs" / "0a1b2c")
-    (tmp_path / "shown").mkdir()
-    (tmp_path / "shown" / "ct.nii.gz").symlink_to("../blobs/0a1b2c")
-    assert segmented(discover([tmp_path / "shown"])) == ["ct"]
-
-
 def test_a_named_file_of_no_known_format_is_a_failure(tmp_path: Path) -> None:
     touch(tmp_path / "a.mha", tmp_path / "scan.rar")
     found = discover([tmp_path / "a.mha", tmp_path / "scan.rar"])
     (sentence,) = reasons(found, failed=True).values()
     assert sentence.startswith("scan.rar cannot be used: its format is not known: give .nii.gz, ")
-
-
-def test_a_dicomdir_stands_for_its_folder(tmp_path: Path, write_dicom: WriteSeries) -> None:
-    write_dicom(ct(), tmp_path / "DICOM" / "S1")
-    touch(tmp_path / "DICOMDIR")
-    assert segmented(discover([tmp_path / "DICOMDIR"])) == ["S1"]
-
-
-def test_a_stranger_that_begins_like_dicom_harms_no_series(tmp_path: Path, write_dicom: WriteSeries) -> None:
-    folder = write_dicom(ct(), tmp_path / "series")
-    (folder / "odd.bin").write_bytes(b"\x08\0\0\0" + b"\x10\0\0\0" + bytes(range(200)))
-    found = discover([tmp_path])
-    assert segmented(found) == ["series"]
-    assert [str(f.reason) for f in found if isinstance(f, SetAside)] == [
-        "series is left out: 1 of its files are of no known format, and ignored"
-    ]
 
 
 def test_a_screenshot_beside_stacks_that_only_folders_tell_apart_is_no_failure(

@@ -94,9 +94,12 @@ def test_every_object_is_in_one_series_of_its_patient(objects: Objects, random) 
     found = gather(objects)
     places = [place for series in found for place in (*series.places, *series.copies)]
     assert sorted(places) == sorted(place for _, place in objects)
-    chosen, left = select(found, Choice())
-    assert {id(series) for series in (*chosen, *(one for one, _ in left))} == {id(series) for series in found}
-    assert all(str(reason) for _, reason in left)
+    selection = select(found, Choice())
+    assert {id(series) for series in (*selection.chosen, *(o for o, _ in selection.others))} == {
+        id(series) for series in found
+    }
+    assert all(str(reason) for _, reason in selection.others)
+    chosen = selection.chosen
     for series in chosen:
         assert len(series.places) == len(set(series.positions_mm)) == COUNT
     assert len({series.study for series in chosen}) == len(chosen)
@@ -114,5 +117,5 @@ def test_series_do_not_depend_on_the_order_of_the_files(objects: Objects, random
     mixed = list(objects)
     random.shuffle(mixed)
     assert facts(gather(mixed)) == facts(gather(objects))
-    one, other = (facts(select(gather(given), Choice())[0]) for given in (objects, mixed))
+    one, other = (facts(select(gather(given), Choice()).chosen) for given in (objects, mixed))
     assert one == other
