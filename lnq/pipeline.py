@@ -42,7 +42,7 @@ class Prepared:
 
     def paste(self, array: np.ndarray) -> Volume:
         """Put an array on the crop's grid back on the CT's own grid, with 0 outside the crop."""
-        return Volume(np.ascontiguousarray(self.orientation.undo(self.crop.undo(array))), self.source.affine)
+        return self.source.with_array(np.ascontiguousarray(self.orientation.undo(self.crop.undo(array))))
 
 
 @dataclass(frozen=True, eq=False)

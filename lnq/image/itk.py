@@ -16,6 +16,7 @@ from lnq.image.volume import Volume, make_affine
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+_NIFTI = (".nii", ".nii.gz")
 _ROTATION_TOLERANCE = 1e-3  # largest dot product error of the direction columns; headers with 4 decimals pass
 
 
@@ -42,7 +43,7 @@ def read_volume(path: Path | str) -> Volume:
         raise ImageError("{subject} cannot be used: {problem}", subject=path.name, problem=unfit)
     affine = np.eye(4)
     affine[:3] = layout.affine[:, [2, 1, 0, 3]]
-    volume = Volume(_compact(array), affine, layout.warnings, layout.oriented)
+    volume = Volume(_compact(array), affine, layout.warnings, layout.oriented, layout.forms)
     if not np.abs(volume.direction.T @ volume.direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
         raise ImageError("{subject} cannot be used: {problem}", subject=path.name, problem=Words(NO_ROTATION))
     return volume
@@ -102,13 +103,14 @@ def _compact(array: np.ndarray) -> np.ndarray:
 def write_volume(volume: Volume, path: Path | str, compress: bool = True) -> None:
     """Write to .mha, .nrrd, .nii or .nii.gz; the file appears complete or not at all.
 
-    The geometry is exact to 1e-9, except in NIfTI, which stores it as float32. Raises ValueError for another format
-    and OSError where the file cannot be written.
+    The geometry is exact to 1e-9, except in NIfTI, which stores it as float32. Where the volume has a NIfTI file's
+    forms, a NIfTI file gets them back. Raises ValueError for another format and OSError where the file cannot be
+    written.
     """
     import SimpleITK as sitk
 
     path = Path(path)
-    if not path.name.lower().endswith(WRITABLE):
+    if not path.name.endswith(WRITABLE):
         raise ValueError(f"A volume is written as one of {', '.join(WRITABLE)}, not as {path.name}")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path.parent} does not exist or cannot be written to")
@@ -117,3 +119,5 @@ def write_volume(volume: Volume, path: Path | str, compress: bool = True) -> Non
             sitk.WriteImage(to_sitk(volume), str(part), useCompression=compress)
         except RuntimeError as error:
             raise OSError(f"{path} could not be written: is the disk full?") from error
+        if volume.forms is not None and path.name.endswith(_NIFTI):
+            volume.forms.put_into(part)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lnq.image.headers.forms import NiftiForms
+
 Box = tuple[slice, slice, slice]  # z, y, x, of step 1
 
 
@@ -17,14 +19,15 @@ class Volume:
     """An array [Z, Y, X] and its `affine`, float64 [4, 4]: voxel index (z, y, x, 1) -> centre (L, P, S, 1) in mm.
 
     `warnings` are sentences for the user about how the image was read. `oriented` says whether left and right are
-    known. Raises ValueError for another number of
-    dimensions or another shape of the affine.
+    known. `forms` is what a NIfTI file says of the geometry. Raises ValueError for another number of dimensions or
+    another shape of the affine.
     """
 
     array: np.ndarray
     affine: np.ndarray
     warnings: tuple[str, ...] = ()
     oriented: bool = True
+    forms: NiftiForms | None = None
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3:
@@ -55,7 +58,7 @@ class Volume:
         """Another array with the same geometry. Raises ValueError for another shape."""
         if array.shape != self.shape:
             raise ValueError(f"The array's shape {array.shape} does not fit the volume's {self.shape}")
-        return Volume(array, self.affine)
+        return Volume(array, self.affine, forms=self.forms)
 
     def crop(self, box: Box) -> "Volume":
         """The part within `box`, as a view that keeps its position. Raises ValueError for a step other than 1."""

@@ -10,14 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import pydicom
-from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    SecondaryCaptureImageStorage,
+)
 from pydicom.valuerep import DSfloat
 
 from lnq.dicom.header import DATED, IDENTITY, MORE_OF_STUDY, OF_RESULTS, PATIENT_AND_STUDY, SliceFile
 from lnq.errors import ImageError, Words
 from lnq.image.volume import Volume
 
-_CLASSES = (CTImageStorage, SecondaryCaptureImageStorage)  # workstations store reformatted CTs as the latter
+_OF_FRAMES = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+_CLASSES = (
+    CTImageStorage,
+    SecondaryCaptureImageStorage,
+    *_OF_FRAMES,
+)  # workstations store reformatted CTs as the second
 _NO_DATE, _NO_TIME = "19000101", "000000"  # for a series without a date: its objects must have one
 _TIME = re.compile(r"\d\d(\d\d(\d\d(\.\d{1,6})?)?)?")
 _PLACE_TOLERANCE_MM = 1.0  # headers round positions and directions
@@ -28,9 +38,22 @@ class ReferencedSeries:
     """A CT series as other objects refer to it."""
 
     slices: tuple[pydicom.Dataset, ...]  # identity and geometry of each slice, without patient, in the labels' order
+    frames: tuple[int | None, ...]  # number of each slice's frame in its object, from 1; None where it is the object
     study: pydicom.Dataset  # patient and study, as each object holds them
     date: str  # YYYYMMDD, as each object holds it
     time: str  # of this date, HHMMSS or a shorter or longer form that DICOM allows
+
+    @property
+    def objects(self) -> list[pydicom.Dataset]:
+        """Identity of each object: of each slice, or of the multi-frame objects that hold them."""
+        return list({header.SOPInstanceUID: header for header in self.slices}.values())
+
+    def point_to(self, z: int, item: pydicom.Dataset) -> None:
+        """Have the item of a sequence refer to slice `z`."""
+        header, frame = self.slices[z], self.frames[z]
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+        if frame is not None:
+            item.ReferencedFrameNumber = frame
 
 
 def refer_to(labels: Volume, slices: Sequence[SliceFile]) -> ReferencedSeries:
@@ -43,7 +66,12 @@ def refer_to(labels: Volume, slices: Sequence[SliceFile]) -> ReferencedSeries:
     if labels.shape[0] != len(slices):
         raise ValueError(f"The labels have {labels.shape[0]} slices, the series has {len(slices)} files")
     try:
-        return ReferencedSeries(tuple(_slice_headers(labels, slices)), *_study(slices[0]))
+        headers = _slice_headers(labels, slices)
+        frames = (
+            one.frame + 1 if header.SOPClassUID in _OF_FRAMES else None
+            for one, header in zip(slices, headers, strict=True)
+        )
+        return ReferencedSeries(tuple(headers), tuple(frames), *_study(slices[0]))
     except ImageError as error:
         sentence = "No DICOM object can refer to {folder}: {reason}"
         raise ImageError(sentence, folder=slices[0].path.parent.name, reason=error) from None
@@ -94,7 +122,7 @@ def _slice_header(one: SliceFile, slice_mm: float) -> pydicom.Dataset:
             raise ImageError("its slice {file} has no {tag}", file=one.path.name, tag=Words(tag))
         setattr(header, tag, str(read[tag].value))
     if header.SOPClassUID not in _CLASSES:
-        sentence = "its slice {file} is of SOP class {uid}, not a CT image of one slice"
+        sentence = "its slice {file} is of SOP class {uid}, not a CT image"
         raise ImageError(sentence, file=one.path.name, uid=str(header.SOPClassUID))
     header.FrameOfReferenceUID = read.get("FrameOfReferenceUID") or hashed_uid("frame", header.SeriesInstanceUID)
     try:

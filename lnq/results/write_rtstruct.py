@@ -71,7 +71,7 @@ def _referenced_frame(origin: Origin) -> pydicom.Dataset:
     first = origin.source.slices[0]
     series = pydicom.Dataset()
     series.SeriesInstanceUID = first.SeriesInstanceUID
-    series.ContourImageSequence = [_reference(header) for header in origin.source.slices]
+    series.ContourImageSequence = [_reference(header) for header in origin.source.objects]
     study = pydicom.Dataset()
     study.ReferencedSOPClassUID = _STUDY_CLASS
     study.ReferencedSOPInstanceUID = first.StudyInstanceUID
@@ -120,16 +120,18 @@ def _contours(
         plane = plane_of(origin.source.slices[z])
         for polygon in outlines(labels[z][box[1:]] == number):
             pixels = np.column_stack([polygon + first, np.ones(len(polygon))])
-            items.append(_contour(len(items) + 1, pixels @ plane.T, origin.source.slices[z]))
+            items.append(_contour(len(items) + 1, pixels @ plane.T, z, origin))
     contours.ContourSequence = items
     return contours
 
 
-def _contour(number: int, points_lps_mm: np.ndarray, header: pydicom.Dataset) -> pydicom.Dataset:
-    """One contour with the points `points_lps_mm`, [points, 3], in the slice of `header`."""
+def _contour(number: int, points_lps_mm: np.ndarray, z: int, origin: Origin) -> pydicom.Dataset:
+    """One contour with the points `points_lps_mm`, [points, 3], in slice `z`."""
+    image = pydicom.Dataset()
+    origin.source.point_to(z, image)
     contour = pydicom.Dataset()
     contour.ContourNumber = number
-    contour.ContourImageSequence = [_reference(header)]
+    contour.ContourImageSequence = [image]
     contour.ContourGeometricType = "CLOSED_PLANAR"
     contour.NumberOfContourPoints = len(points_lps_mm)
     contour.ContourData = [f"{value:.{_DECIMALS}f}" for value in points_lps_mm.ravel()]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pydicom
+from pydicom.uid import CTImageStorage
 
 from lnq.dicom.header import SliceFile
 from lnq.image.volume import Volume
@@ -43,7 +46,7 @@ def write_seg(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequenc
     measures = highdicom.PixelMeasuresSequence(first.PixelSpacing, first.SliceThickness, labels.spacing_mm[0])
     numbers = [node.number for node in nodes] or [1]
     segmentation = highdicom.seg.Segmentation(
-        source_images=origin.source.slices,
+        source_images=[_as_image(z, origin) for z in range(len(origin.source.slices))],
         pixel_array=labels.array.astype(np.uint16),
         segmentation_type="BINARY",
         segment_descriptions=[_segment(number, bool(nodes), origin) for number in numbers],
@@ -61,11 +64,41 @@ def write_seg(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequenc
         content_description="Mediastinal lymph nodes" if nodes else "No mediastinal lymph node was found",
         specific_character_set=None,
     )
+    if origin.source.frames[0] is not None:
+        _refer_to_frames(segmentation, origin)
     complete(segmentation, origin, "SEG")
     dimensions = origin.instance_uid("SEG", "dimensions")
     for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
     save(segmentation, path)
+
+
+def _as_image(z: int, origin: Origin) -> pydicom.Dataset:
+    """Slice `z` as an object of its own: highdicom takes the frames of one object only where it has all of them."""
+    header = origin.source.slices[z]
+    if origin.source.frames[z] is None:
+        return header
+    image = copy.deepcopy(header)
+    image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, _uid_of_frame(z, origin)
+    return image
+
+
+def _uid_of_frame(z: int, origin: Origin) -> str:
+    return origin.instance_uid("SEG", f"slice {z}")
+
+
+def _refer_to_frames(segmentation: pydicom.Dataset, origin: Origin) -> None:
+    """Put references to the frames of multi-frame objects where `_as_image` made highdicom refer to objects."""
+    slices = {_uid_of_frame(z, origin): z for z in range(len(origin.source.slices))}
+    for groups in segmentation.PerFrameFunctionalGroupsSequence:
+        for derivation in groups.get("DerivationImageSequence", ()):
+            for item in derivation.SourceImageSequence:
+                origin.source.point_to(slices[item.ReferencedSOPInstanceUID], item)
+    (series,) = segmentation.ReferencedSeriesSequence
+    kept = series.ReferencedInstanceSequence[: len(origin.source.objects)]
+    for item, header in zip(kept, origin.source.objects, strict=True):
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+    series.ReferencedInstanceSequence = kept
 
 
 def _segment(number: int, found: bool, origin: Origin) -> highdicom.seg.SegmentDescription:

@@ -74,7 +74,7 @@ def write_sr(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence
     origin = origin_of(labels, nodes, slices, maker)
     rows = rows_of("", nodes)
     report = highdicom.sr.Comprehensive3DSR(
-        evidence=[*origin.source.slices, _segmentation(origin)],
+        evidence=[*origin.source.objects, _segmentation(origin)],
         content=_report(origin, rows),
         series_instance_uid=origin.series_uid("SR"),
         series_number=1,

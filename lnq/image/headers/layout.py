@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lnq.errors import Damaged, Words
+from lnq.image.headers.forms import NiftiForms
 
 LONGEST_HEADER = 1 << 20  # bytes
 NO_IMAGE = "it is not a medical image, or its format is not known"
@@ -35,6 +36,7 @@ class Layout:
     scale: tuple[float, float] | None = None  # slope and intercept of the values
     warnings: tuple[str, ...] = ()  # sentences for the user
     oriented: bool = True  # whether left and right are known
+    forms: NiftiForms | None = None  # of a NIfTI file
 
     @property
     def voxels(self) -> int:

@@ -5,23 +5,33 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lnq.errors import Damaged
+from lnq.image.headers.forms import NiftiForms
 from lnq.image.headers.layout import BAD_SPACING, NO_IMAGE, NO_ROTATION, UNORIENTED, Layout, printable
 
 _TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 32: "c8", 64: "f8", 128: "u1", 256: "i1", 512: "u2", 768: "u4", 1024: "i8",
     1280: "u8", 1792: "c16", 2304: "u1",
 }  # fmt: skip
+# format and byte of each field: dim, type, voxels' byte, scale, pixdim, codes, quaternion and offset, srow, units
+_PLACES_1 = (
+    ("8h", 40), ("h", 70), ("f", 108), ("2f", 112), ("4f", 76), ("2h", 252), ("6f", 256), ("12f", 280), ("b", 123),
+)  # fmt: skip
+_PLACES_2 = (
+    ("8q", 16), ("h", 12), ("q", 168), ("2d", 176), ("4d", 104), ("2i", 344), ("6d", 352), ("12d", 400), ("i", 500),
+)  # fmt: skip
 _CHANNELS = {128: 3, 2304: 4}
 _TOLERANCE = 1e-3  # largest dot product error of a rotation's columns
 _SPACING_TOLERANCE = 1e-2  # relative, between the two spacings of a header: pixdim and sform
 _AGREE_MM = 0.01  # forms that place each corner this near to the other's agree
 _HALF_TURN, _ANGLE_ERROR = 0.9999, 1e-3  # norm of b, c, d; radians
+_UNITS_MM = {1: 1000.0, 3: 0.001}  # metres and micrometres; all else is taken for mm
 _TO_LPS = np.diag([-1.0, -1.0, 1.0])  # NIfTI's axes point right, front and up
 
 
@@ -39,6 +49,34 @@ class _Header:
     qoffset: np.ndarray  # mm
     sform: np.ndarray  # [3, 4], index (x, y, z) -> right, front, up in mm
     pair: bool
+    units: int  # code of time and length
+
+    @property
+    def unit_mm(self) -> float:
+        """Length of the header's unit."""
+        return _UNITS_MM.get(self.units & 7, 1.0)
+
+    def forms(self) -> NiftiForms:
+        """What to write into the header of a mask of this image."""
+        quaternion = (*self.quaternion, *self.qoffset)
+        return NiftiForms(
+            _floats(self.pixdim),
+            self.units & 7,
+            (_code(self.codes[0]), _code(self.codes[1])),
+            _floats(quaternion),
+            _floats(self.sform.ravel()),
+        )
+
+
+def _code(value: int) -> int:
+    """A form's code, within the range of 16 bits."""
+    return max(-(2**15), min(value, 2**15 - 1))
+
+
+def _floats(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
+    """The values, within the range of float32."""
+    most = float(np.finfo(np.float32).max)
+    return tuple(float(value) for value in np.clip(np.asarray(values, float), -most, most))
 
 
 def nifti_layout(path: Path) -> Layout:
@@ -84,6 +122,7 @@ def nifti_layout(path: Path) -> Layout:
         scale=(slope, intercept) if scaled else None,
         warnings=warnings,
         oriented=oriented,
+        forms=header.forms(),
     )
 
 
@@ -104,13 +143,8 @@ def _fields(data: bytes, order: str, version: int) -> _Header:
     def read(form: str, offset: int) -> tuple[float, ...]:
         return struct.unpack_from(order + form, data, offset)
 
-    if version == 1:
-        places = (("8h", 40), ("h", 70), ("f", 108), ("2f", 112), ("4f", 76), ("2h", 252), ("6f", 256), ("12f", 280))
-        magic = data[344:348]
-    else:
-        places = (("8q", 16), ("h", 12), ("q", 168), ("2d", 176), ("4d", 104), ("2i", 344), ("6d", 352), ("12d", 400))
-        magic = data[4:8]
-    dim, kind, offset, scale, pixdim, codes, turn, sform = (read(*place) for place in places)
+    places, magic = (_PLACES_1, data[344:348]) if version == 1 else (_PLACES_2, data[4:8])
+    dim, kind, offset, scale, pixdim, codes, turn, sform, units = (read(*place) for place in places)
     count = int(dim[0])
     sizes = tuple(int(size) for size in dim[1 : 1 + count]) if 1 <= count <= 7 else ()
     return _Header(
@@ -124,6 +158,7 @@ def _fields(data: bytes, order: str, version: int) -> _Header:
         np.array(turn[3:], float),
         np.array(sform, float).reshape(3, 4),
         magic[:2] == b"ni",
+        int(units[0]),
     )
 
 
@@ -171,7 +206,7 @@ def _geometry(header: _Header, sizes: tuple[int, ...]) -> tuple[np.ndarray, tupl
     if not oriented:
         warnings.append(UNORIENTED)
     affine = np.c_[np.diag(spacing), np.zeros(3)] if used is None else used
-    return _TO_LPS @ affine, tuple(warnings), oriented
+    return _TO_LPS @ affine * header.unit_mm, tuple(warnings), oriented
 
 
 def _qform(header: _Header) -> np.ndarray | None:

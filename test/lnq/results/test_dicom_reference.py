@@ -51,7 +51,7 @@ def test_labels_and_slices_must_be_as_many(series):
         ({"StudyInstanceUID": "1.2"}, "its slices are of different studies"),
         ({"SeriesInstanceUID": "1.2"}, "its slices are of different series"),
         ({"FrameOfReferenceUID": "1.2"}, "its slices are of different frames of reference"),
-        ({"SOPClassUID": "1.2"}, "its slice 0005.dcm is of SOP class 1.2, not a CT image of one slice"),
+        ({"SOPClassUID": "1.2"}, "its slice 0005.dcm is of SOP class 1.2, not a CT image"),
         ({"Rows": 8}, "its slice 0005.dcm has 8 x 13 pixels, its labels 9 x 13"),
         ({"Rows": None}, "its slice 0005.dcm has no usable size, position, orientation or spacing"),
         ({"PixelSpacing": [1, 1, 1]}, "its slice 0005.dcm has no usable size, position, orientation or spacing"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from matplotlib.path import Path as Polygon
+from helpers.contours import filled
 
 from lnq.results.write_rtstruct import write_rtstruct
 
@@ -23,19 +23,6 @@ def rasterised(path: Path, slices: list[Path]) -> np.ndarray:
             assert not numbers[z][inside].any()
             numbers[z][inside] = roi.ReferencedROINumber
     return numbers
-
-
-def filled(contour: pydicom.Dataset, header: pydicom.Dataset, shape: tuple[int, int]) -> np.ndarray:
-    assert contour.ContourGeometricType == "CLOSED_PLANAR"
-    points = np.array(contour.ContourData, float).reshape(contour.NumberOfContourPoints, 3)
-    x, y = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
-    offset = points - np.array(header.ImagePositionPatient, float)
-    assert np.abs(offset @ np.cross(x, y)).max() < 1e-3
-    between_rows, between_columns = header.PixelSpacing
-    polygon = np.column_stack([offset @ x / float(between_columns), offset @ y / float(between_rows)])
-    rows, columns = np.indices(shape)
-    centres = np.column_stack([columns.ravel(), rows.ravel()])
-    return Polygon(np.vstack([polygon, polygon[:1]])).contains_points(centres).reshape(shape)
 
 
 def test_contours_filled_give_each_nodes_voxels(make_series, orientation, tmp_path):
