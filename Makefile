@@ -123,6 +123,7 @@ bench: $(BENCH)/.installed data/tune data/test
 		--contenders lnq monai nnunet --once reference monai+malloc nnunet+malloc nnunet-mirror -o docs/results
 	$(BENCH)/bin/python -m benchmarks.scaling --bundle model -o docs/results
 	$(BENCH)/bin/python -m benchmarks.throughput data/tune/*-ct.nrrd -o docs/results
+	$(BENCH)/bin/python -m benchmarks.discovery -o docs/results
 	$(BENCH)/bin/python -m benchmarks.arithmetic --bundle model -o docs/results
 	$(BENCH)/bin/python -m benchmarks.arithmetic --bundle paper -o docs/results
 

@@ -6,10 +6,11 @@ import filecmp
 import hashlib
 from pathlib import Path
 
-import pydicom
-
 from lnq.archive.members import members
 from lnq.dicom.stacks import Instance
+from lnq.dicom.structure import find_pixels, open_plain
+
+_MOST_BYTES = 2**27  # inflated of a file, to compare it with another
 
 
 def same_pixels(one: Instance, other: Instance) -> bool:
@@ -34,5 +35,7 @@ def _in_archive(one: Instance) -> str:
 
 
 def _pixels(one: Instance) -> bytes:
-    pixels: bytes = pydicom.dcmread(Path(one.place), force=True).PixelData
-    return pixels
+    """A digest of a file's pixels, and of what follows them."""
+    with open_plain(Path(one.place), _MOST_BYTES) as (file, size):
+        file.seek(find_pixels(file, size).offset)
+        return hashlib.file_digest(file, "sha256").digest()

@@ -16,13 +16,21 @@ from typing import IO
 
 import pydicom
 
-from lnq.dicom.header import OF_CHOICE, OF_GATHERING, PREAMBLE_BYTES, is_bare, is_dicom, is_whole, parse_header
+from lnq.dicom.header import (
+    HEADER_BYTES,
+    OF_CHOICE,
+    OF_GATHERING,
+    PREAMBLE_BYTES,
+    is_bare,
+    is_dicom,
+    is_whole,
+    parse_header,
+)
 from lnq.errors import ImageError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 WITHIN = "//"  # between the name of an archive in an archive and that of its member
 BLOCK_BYTES = 2**20
-_HEADER_BYTES = (2**16, 2**24)  # read of a member for its header; the larger number where the smaller is too few
 _DEEPEST = 3  # archives within each other
 _MOST_INNER = 2**33  # bytes that an archive within another may unpack to
 
@@ -103,7 +111,7 @@ def member_header(member: Member) -> pydicom.Dataset | None:
     """The DICOM header of a member; None where it is not a DICOM file. Raises ImageError where it is damaged."""
     data = b""
     with member.open() as file:
-        for size in _HEADER_BYTES:
+        for size in HEADER_BYTES:
             data += file.read(size - len(data))
             if not is_dicom(data):
                 return None

@@ -48,7 +48,7 @@ def _frame(header: pydicom.Dataset, groups: Sequence[pydicom.Dataset]) -> pydico
     frame.file_meta = header.file_meta
     for tag in dict.fromkeys((*OF_IMAGE, *OF_RESULTS)):
         if tag in header and tag != "NumberOfFrames":
-            frame[tag] = header[tag]
+            frame[tag] = header.get_item(tag)
     for tag, (sequence, name) in _GROUPS.items():
         for group in groups:
             if group.get(sequence) and name in group[sequence][0]:

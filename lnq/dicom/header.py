@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataelem import RawDataElement
@@ -21,10 +22,12 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from lnq.errors import ImageError
+from lnq.dicom.deflated import inflated
+from lnq.errors import Damaged, ImageError
 
 PREAMBLE_BYTES = 132  # at the start of a DICOM file; the last four are "DICM"
 _LONGEST_FIRST = 256  # bytes of the first element's value, a number or a UID
+HEADER_BYTES = (2**16, 2**24)  # unpacked of a file for its header; the larger number where the smaller is too few
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
 SCALE = ("RescaleSlope", "RescaleIntercept")
@@ -154,6 +157,18 @@ def parse_header(source: Path | BinaryIO, tags: Sequence[str], later: Sequence[s
     if isinstance(source, Path):
         with _Bounded(source) as file:
             return parse_header(file, tags, later)
+    for most in HEADER_BYTES:
+        plain = inflated(source, most)
+        if plain is None:
+            return _parsed(source, tags, later)
+        with contextlib.suppress(Exception):  # too few bytes, or damaged
+            header = _parsed(plain, tags, later)
+            if is_whole(header):
+                return header
+    raise Damaged("it is damaged")
+
+
+def _parsed(source: BinaryIO, tags: Sequence[str], later: Sequence[str]) -> pydicom.Dataset:
     bare = is_bare(source.read(PREAMBLE_BYTES))
     source.seek(0)
     wanted = [_tag(name) for name in (*tags, *later)]
@@ -183,13 +198,24 @@ class _Bounded(io.BufferedReader):
 
 def raw_text(header: pydicom.Dataset, tag: str) -> str:
     """A tag's value as the file holds it, blank where it is missing. A value that cannot be decoded does no harm."""
-    element = header.get_item(_tag(tag))
+    try:
+        element = header.get_item(_tag(tag))
+    except Exception:  # pydicom decodes some values even here, and raises errors of many kinds
+        return ""
     if element is None:
         return ""
     value = element.value
     if isinstance(element, RawDataElement):
         return (value or b"").decode("latin-1").strip(" \0")
     return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value if value is not None else "")
+
+
+def value_of(header: pydicom.Dataset, tag: str) -> Any:
+    """A tag's value; None where it is missing or cannot be decoded."""
+    try:
+        return header.get(tag)
+    except Exception:  # pydicom raises errors of many kinds for a damaged value
+        return None
 
 
 def sop_class(header: pydicom.Dataset) -> str:
@@ -237,6 +263,6 @@ def is_ct_slice(header: pydicom.Dataset) -> bool:
 def count_of(header: pydicom.Dataset, tag: str) -> int:
     """The count that a tag holds; 1 where it is missing, 0 or not a number."""
     try:
-        return int(header.get(tag) or 1)
+        return int(value_of(header, tag) or 1)
     except (TypeError, ValueError):
         return 1

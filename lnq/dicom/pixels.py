@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lnq.dicom.choice import HU_TYPES
 from lnq.dicom.header import SliceFile
-from lnq.dicom.structure import PixelElement, find_pixels
+from lnq.dicom.structure import find_pixels, open_plain
 from lnq.errors import Damaged, ImageError
 from lnq.image.headers.layout import printable
 from lnq.image.plausible import MOST_HU
 
 _MOST_PIXELS = 2**24  # in a slice: the file's length does not limit those of a compressed one
 _MOST_FRAMES = 2**13
+_MOST_HEADER = 2**24  # bytes of a file beside its pixels
 _SCALE = (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
 
 
@@ -33,10 +34,11 @@ def read_hu(slices: Sequence[SliceFile]) -> np.ndarray:
         raise _wrong_size(slices[0])
     _check_scales(slices)
     files: dict[Path, np.ndarray] = {}  # of the last file
+    frames = Counter(one.path for one in slices)
     planes = np.empty((len(slices), *_size(slices[0])), np.int16)
     for plane, one in zip(planes, slices, strict=True):
         if one.path not in files:
-            files = {one.path: _stored(one)}
+            files = {one.path: _stored(one, frames[one.path])}
         slope, intercept = (float(one.header.get(tag, usual)) for tag, usual in _SCALE)
         hu = files[one.path][one.frame] * slope + intercept
         low, high = float(hu.min()), float(hu.max())
@@ -63,8 +65,8 @@ def _check_scales(slices: Sequence[SliceFile]) -> None:
             raise ImageError("its values are {unit}, not HU", unit=printable(unit, 20))
 
 
-def _stored(one: SliceFile) -> np.ndarray:
-    """The stored values of all frames of a slice's file, [F, Y, X]."""
+def _stored(one: SliceFile, frames: int) -> np.ndarray:
+    """The stored values of all frames of a slice's file, [F, Y, X], of which `frames` are expected."""
     header, name = one.header, one.path.name
     try:
         bits, stored = int(header.BitsAllocated), int(header.get("BitsStored") or header.BitsAllocated)
@@ -74,7 +76,7 @@ def _stored(one: SliceFile) -> np.ndarray:
     except (AttributeError, TypeError, ValueError):
         raise ImageError("its slice {file} has no usable size of a pixel in bits", file=name) from None
     try:
-        values = _values(one, bits, signed)
+        values = _values(one, frames, bits, signed)
     except Damaged as damage:
         raise ImageError("its file {file} cannot be read: {damage}", file=name, damage=damage) from None
     if values.dtype.itemsize * 8 == bits:  # drop what lies beyond the stored bits, and extend the sign
@@ -82,31 +84,23 @@ def _stored(one: SliceFile) -> np.ndarray:
     return values
 
 
-def _values(one: SliceFile, bits: int, signed: bool) -> np.ndarray:
+def _values(one: SliceFile, frames: int, bits: int, signed: bool) -> np.ndarray:
     """The values as stored, [F, Y, X], with all allocated bits. Raises Damaged and ImageError."""
     kind = np.dtype(f"<{'i' if signed else 'u'}{bits // 8}")
     rows, columns = _size(one)
-    if _is_deflated(one):
-        data = _whole(one).get("PixelData")
-        if not isinstance(data, bytes):
-            raise Damaged("it holds no pixels")
-        found = PixelElement(len(data), 0, False, False)
-    else:
-        found, data = find_pixels(one.path), None
-    if found.compressed and found.size is None:
-        return _decoded(one)
     frame = rows * columns * kind.itemsize
-    count = max(1, (found.size or 0) // frame)
-    if found.size not in (count * frame, count * frame + count * frame % 2) or not one.frame < count <= _MOST_FRAMES:
+    if frames > _MOST_FRAMES:
         raise _wrong_size(one)
-    if found.compressed:
-        return _decoded(one)
-    kind = kind.newbyteorder(">") if found.big_endian else kind
-    if data is None:
-        values = np.fromfile(one.path, kind, count * rows * columns, offset=found.offset)
-    else:
-        values = np.frombuffer(data, kind, count * rows * columns)
-    return values.astype(kind.newbyteorder("="), copy=False).reshape(count, rows, columns)
+    with open_plain(one.path, frames * frame + _MOST_HEADER) as (file, size):
+        found = find_pixels(file, size)
+        if found.size not in (None, frames * frame, frames * frame + frames * frame % 2):
+            raise _wrong_size(one)
+        if found.compressed:
+            return _decoded(one, frames)
+        file.seek(found.offset)
+        kind = kind.newbyteorder(">") if found.big_endian else kind
+        values = np.frombuffer(file.read(frames * frame), kind)
+    return values.astype(kind.newbyteorder("="), copy=False).reshape(frames, rows, columns)
 
 
 def _wrong_size(one: SliceFile) -> ImageError:
@@ -122,12 +116,7 @@ def _whole(one: SliceFile) -> pydicom.Dataset:
         raise Damaged("it is damaged") from None
 
 
-def _is_deflated(one: SliceFile) -> bool:
-    meta = getattr(one.header, "file_meta", None)
-    return bool(meta and meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
-
-
-def _decoded(one: SliceFile) -> np.ndarray:
+def _decoded(one: SliceFile, frames: int) -> np.ndarray:
     """Decode compressed pixels by SimpleITK's GDCM, from a private file that holds nothing but these pixels.
 
     So GDCM neither scales nor inverts them, and any name will do.
@@ -156,6 +145,6 @@ def _decoded(one: SliceFile) -> np.ndarray:
         except RuntimeError:
             raise ImageError("the pixels of its slices cannot be read: files may be damaged") from None
     values = values.reshape(-1, *values.shape[-2:])
-    if values.shape[1:] != _size(one) or one.frame >= len(values):
+    if values.shape != (frames, *_size(one)):
         raise ImageError("its slices are of another size than their headers say")
     return values

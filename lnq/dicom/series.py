@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from lnq.dicom.header import OF_PATIENT, OF_STACK, count_of, kind_of, raw_text
+from lnq.dicom.header import OF_PATIENT, OF_STACK, count_of, kind_of, raw_text, value_of
 from lnq.dicom.stacks import Instance, merge_single, split_stacks
 
 _SAME_COSINE = 0.02  # largest difference of direction cosines within a series: over a degree
@@ -51,8 +51,8 @@ class Series:
         self.copies += other.copies
 
     def text(self, tag: str) -> str:
-        """A tag's value as text, blank where it is missing."""
-        return str(self.header.get(tag) or "")
+        """A tag's value as text, blank where it is missing or damaged."""
+        return str(value_of(self.header, tag) or "")
 
     def normal(self) -> np.ndarray | None:
         """The slices' normal, a unit vector [3] in patient coordinates; None without a usable orientation."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from lnq.dicom.deflated import inflated
 from lnq.dicom.header import PREAMBLE_BYTES, is_bare
 from lnq.errors import Damaged
 
@@ -35,17 +38,30 @@ class PixelElement:
     big_endian: bool
 
 
-def find_pixels(path: Path) -> PixelElement:
-    """Find a file's pixels. The file is not deflated.
+def find_pixels(file: io.BufferedReader, size: int) -> PixelElement:
+    """Find the pixels of a file of `size` bytes, which is not deflated.
 
     Raises Damaged where an element runs beyond the file's end, where there are no pixels, and where these are in
     another form than the file's transfer syntax says. Raises OSError where the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return _pixels(_Walk(file, path.stat().st_size))
+        return _pixels(_Walk(file, size))
     except struct.error:
         raise Damaged("it is cut off") from None
+
+
+@contextmanager
+def open_plain(path: Path, most: int) -> Iterator[tuple[io.BufferedReader, int]]:
+    """Open a file, and give its size in bytes; a deflated one is inflated, up to `most` bytes, into memory.
+
+    Raises Damaged where it cannot be inflated, OSError where the file cannot be read.
+    """
+    with path.open("rb") as file:
+        plain = inflated(file, most)
+        if plain is None:
+            yield file, path.stat().st_size
+        else:
+            yield io.BufferedReader(plain), len(plain.getbuffer())  # type: ignore[type-var]  # a stream of bytes
 
 
 def _pixels(walk: _Walk) -> PixelElement:

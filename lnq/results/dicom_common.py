@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.charset import convert_encodings
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.sr.coding import Code
 
 from lnq.dicom.header import SliceFile
@@ -124,6 +126,10 @@ def save(dataset: pydicom.Dataset, path: Path) -> None:
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path.parent} does not exist or cannot be written to")
     with replace_atomically(path) as part, pydicom.config.disable_value_validation():
+        # so that pydicom writes the texts of the CT as they are, instead of decoding and encoding them
+        implicit, texts = dataset.file_meta.TransferSyntaxUID.is_implicit_VR, dataset.get("SpecificCharacterSet")
+        correct_ambiguous_vr(dataset, True)
+        dataset.set_original_encoding(implicit, True, convert_encodings(texts))
         try:
             dataset.save_as(part, enforce_file_format=True)
         except OSError as error:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
     SecondaryCaptureImageStorage,
 )
-from pydicom.valuerep import DSfloat
+from pydicom.valuerep import STR_VR, DSfloat
 
 from lnq.dicom.header import DATED, IDENTITY, MORE_OF_STUDY, OF_RESULTS, PATIENT_AND_STUDY, SliceFile
 from lnq.errors import ImageError, Words
@@ -30,6 +32,7 @@ _CLASSES = (
 )  # workstations store reformatted CTs as the second
 _NO_DATE, _NO_TIME = "19000101", "000000"  # for a series without a date: its objects must have one
 _TIME = re.compile(r"\d\d(\d\d(\d\d(\.\d{1,6})?)?)?")
+_COPIED = (*PATIENT_AND_STUDY, *MORE_OF_STUDY)
 _PLACE_TOLERANCE_MM = 1.0  # headers round positions and directions
 
 
@@ -138,10 +141,11 @@ def _slice_header(one: SliceFile, slice_mm: float) -> pydicom.Dataset:
 
 
 def _readable(one: SliceFile) -> pydicom.Dataset:
-    """A slice's header, with the tags of OF_RESULTS decoded. Raises ImageError where one cannot be."""
+    """A slice's header, with all tags decoded that are not copied. Raises ImageError where one cannot be."""
     try:
         for tag in OF_RESULTS:
-            one.header.get(tag)
+            if tag not in _COPIED:
+                one.header.get(tag)
     except Exception:  # pydicom raises errors of many kinds for a damaged tag
         raise ImageError("its file {file} is damaged", file=one.path.name) from None
     return one.header
@@ -184,9 +188,9 @@ def _study(one: SliceFile) -> tuple[pydicom.Dataset, str, str]:
         study.StudyInstanceUID = read.StudyInstanceUID
         for tag in PATIENT_AND_STUDY:
             setattr(study, tag, "")
-        for tag in (*PATIENT_AND_STUDY, *MORE_OF_STUDY):
+        for tag in _COPIED:
             if tag in read:
-                study[tag] = _decoded(read[tag])
+                study[tag] = _copied(one, tag)
         for name in DATED:
             date, time = str(read.get(f"{name}Date") or ""), str(read.get(f"{name}Time") or "")
             if re.fullmatch(r"\d{8}", date):
@@ -194,10 +198,20 @@ def _study(one: SliceFile) -> tuple[pydicom.Dataset, str, str]:
     return study, _NO_DATE, _NO_TIME
 
 
-def _decoded(element: pydicom.DataElement) -> pydicom.DataElement:
-    """A copy of an element, fully decoded, so that it no longer depends on its file's encoding."""
-    element = copy.deepcopy(element)
-    if element.VR == "SQ":
-        for item in element.value:
-            list(item.iterall())
-    return element
+def _copied(one: SliceFile, tag: str) -> pydicom.DataElement | RawDataElement:
+    """A copy of an element that no longer depends on its file's encoding.
+
+    A text is copied byte for byte, because it may not be in the character set that the file claims.
+    """
+    try:
+        raw = one.header.get_item(tag)
+        kind = dictionary_VR(tag)
+        if isinstance(raw, RawDataElement) and kind in STR_VR and raw.VR in (None, kind):
+            return raw._replace(VR=kind)
+        element = copy.deepcopy(one.header[tag])
+        if element.VR == "SQ":
+            for item in element.value:
+                list(item.iterall())
+        return element
+    except Exception:  # pydicom raises errors of many kinds for a damaged element
+        raise ImageError("its file {file} is damaged", file=one.path.name) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import locale
 import os
+import struct
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,12 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from numpy.random import Generator
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 SHAPE = (8, 128, 128)  # z, y, x of the image files
 SERIES_SHAPE = (10, 64, 64)  # of the DICOM series; the batch segments none with fewer slices
@@ -24,9 +30,12 @@ IMAGE_FORMATS = {  # the file that is read, and whether its voxels are compresse
     "mha": ("ct.mha", False), "mha zlib": ("ct.mha", True), "mhd raw": ("ct.mhd", False), "mhd zraw": ("ct.mhd", True),
     "nrrd": ("ct.nrrd", False), "nrrd gzip": ("ct.nrrd", True), "nhdr raw": ("ct.nhdr", False),
     "nhdr gzip": ("ct.nhdr", True), "nii": ("ct.nii", False), "nii.gz": ("ct.nii.gz", True),
+    "nii pair": ("ct.hdr", False), "nifti2": ("ct.nii", False), "mha text": ("ct.mha", False),
+    "nrrd text": ("ct.nrrd", False),
 }  # fmt: skip
 SERIES_FORMATS = {  # how SimpleITK compresses it
     "dicom": None, "dicom implicit": None, "dicom rle": None, "dicom jpeg": "JPEG", "dicom jpeg2000": "JPEG2000",
+    "dicom deflated": None, "dicom frames": None,
 }  # fmt: skip
 FORMATS = (*IMAGE_FORMATS, *SERIES_FORMATS)
 
@@ -102,6 +111,9 @@ def _files(format: str) -> dict[str, bytes]:
         if format in IMAGE_FORMATS:
             name, compress = IMAGE_FORMATS[format]
             sitk.WriteImage(_chest(SHAPE), str(Path(folder, name)), useCompression=compress)
+            if format in _REWRITTEN:
+                path = Path(folder, name)
+                path.write_bytes(_REWRITTEN[format](path.read_bytes()))
         else:
             _write_series(Path(folder), format)
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
@@ -130,8 +142,10 @@ def _write_series(folder: Path, format: str) -> None:
         used = locale.setlocale(locale.LC_ALL)
         writer.Execute(part)
         locale.setlocale(locale.LC_ALL, used)  # the writer leaves "C", in which texts are ASCII
-        if format in ("dicom rle", "dicom implicit"):
+        if format in ("dicom rle", "dicom implicit", "dicom deflated"):
             _rewrite(path, format)
+    if format == "dicom frames":
+        _join(folder)
 
 
 def _rewrite(path: Path, format: str) -> None:
@@ -145,6 +159,79 @@ def _rewrite(path: Path, format: str) -> None:
         dataset["SourceImageSequence"].is_undefined_length = True
         dataset.compress(RLELossless, generate_instance_uid=False)
         dataset.save_as(path)
+    elif format == "dicom deflated":
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        dataset.save_as(path)
     else:
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         dataset.save_as(path, implicit_vr=True, little_endian=True)
+
+
+def _join(folder: Path) -> None:
+    """Turn the slices of a folder into the frames of one Enhanced CT object."""
+    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    for path in sorted(folder.iterdir())[1:]:
+        path.unlink()
+    whole = slices[0]
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    whole.NumberOfFrames = len(slices)
+    whole.PixelData = b"".join(one.PixelData for one in slices)
+    plane = _sequences({"PlaneOrientationSequence": whole, "PixelMeasuresSequence": whole})
+    whole.SharedFunctionalGroupsSequence = [plane]
+    whole.PerFrameFunctionalGroupsSequence = [
+        _sequences({"PlanePositionSequence": one, "PixelValueTransformationSequence": one}) for one in slices
+    ]
+    for tag in (tag for tags in _OF_FRAMES.values() for tag in tags if tag in whole):
+        delattr(whole, tag)
+    whole.save_as(folder / "0000.dcm")
+
+
+_OF_FRAMES = {
+    "PlanePositionSequence": ("ImagePositionPatient",), "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+}  # fmt: skip
+
+
+def _sequences(sources: dict[str, pydicom.Dataset]) -> pydicom.Dataset:
+    """Functional groups with the tags of a slice."""
+    groups = pydicom.Dataset()
+    for name, source in sources.items():
+        item = pydicom.Dataset()
+        for tag in _OF_FRAMES[name]:
+            item[tag] = source[tag]
+        setattr(groups, name, [item])
+    return groups
+
+
+def _text_mha(data: bytes) -> bytes:
+    header, end = data.replace(b"BinaryData = True", b"BinaryData = False"), b"ElementDataFile = LOCAL\n"
+    return header[: header.index(end)] + end + _as_text(data)
+
+
+def _text_nrrd(data: bytes) -> bytes:
+    return data[: data.index(b"\n\n") + 2].replace(b"encoding: raw", b"encoding: text") + _as_text(data)
+
+
+def _as_text(data: bytes) -> bytes:
+    voxels = np.frombuffer(data[-2 * int(np.prod(SHAPE)) :], "<i2")
+    return " ".join(map(str, voxels.tolist())).encode()
+
+
+def _nifti2(data: bytes) -> bytes:
+    """A NIfTI-2 file of a NIfTI-1 file, field by field."""
+
+    def read(form: str, place: int) -> tuple[Any, ...]:
+        return struct.unpack_from("<" + form, data, place)
+
+    header = bytearray(540)
+    struct.pack_into("<i8s2h", header, 0, 540, b"n+2\0\r\n\x1a\n", *read("2h", 70))
+    struct.pack_into("<8q", header, 16, *read("8h", 40))
+    struct.pack_into("<8d", header, 104, *read("8f", 76))
+    struct.pack_into("<q2d", header, 168, 544, *read("2f", 112))
+    struct.pack_into("<2i6d12d", header, 344, *read("2h", 252), *read("6f", 256), *read("12f", 280))
+    struct.pack_into("<i", header, 500, *read("b", 123))
+    return bytes(header) + bytes(4) + data[352:]
+
+
+_REWRITTEN = {"mha text": _text_mha, "nrrd text": _text_nrrd, "nifti2": _nifti2}

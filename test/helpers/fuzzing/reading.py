@@ -33,7 +33,8 @@ _START_SECONDS = 120.0
 _PROCESSES = 2
 _WAYS = {
     "mha": spoil_header.WAYS, "mhd": spoil_header.WAYS, "nrrd": spoil_header.WAYS, "nhdr": spoil_header.WAYS,
-    "nii": spoil_nifti.WAYS, "nii.gz": spoil_nifti.WAYS, "dicom": spoil_dicom.WAYS,
+    "nii": spoil_nifti.WAYS, "nii.gz": spoil_nifti.WAYS, "nifti2": spoil_nifti.WAYS,
+    "dicom": spoil_dicom.WAYS,
 }  # fmt: skip
 
 

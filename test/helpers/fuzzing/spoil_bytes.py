@@ -6,7 +6,10 @@ from helpers.fuzzing.inputs import Input, choose
 from numpy.random import Generator
 
 _NAMES = ("ct.mha", "ct.mhd", "ct.nrrd", "ct.nhdr", "ct.nii", "ct.nii.gz", "ct.dcm", "ct.txt", "ct")
-_READ_ALIKE = ({"ct.nrrd", "ct.nhdr"}, {"ct.mha", "ct.mhd"}, {"ct.nii", "ct.nii.gz"})
+_READ_ALIKE = (
+    {"ct.nrrd", "ct.nhdr"}, {"ct.mha", "ct.mhd"}, {"ct.nii", "ct.nii.gz"}, {"ct.hdr", "ct.nii"},
+    {"ct.hdr", "ct.nii.gz"},
+)  # fmt: skip
 _PREAMBLE = 132  # a shorter file is not seen to be DICOM
 
 
@@ -40,7 +43,7 @@ def add_bytes(made: Input, rng: Generator) -> None:
     name = made.any_file(rng)
     more = rng.bytes(int(rng.integers(1, 5000))) if rng.random() < 0.5 else made.files[name]
     made.files[name] += more
-    is_header = name.endswith(("mhd", "nhdr"))
+    is_header = name.endswith(("mhd", "hdr"))
     made.spoil(f"{len(more)} bytes more at the end of {name}", hopeless=bool(made.ct) and not is_header)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Callable
 
 from helpers.fuzzing.inputs import Input, choose
 from numpy.random import Generator
@@ -103,6 +105,8 @@ def odd_codestream(made: Input, rng: Generator) -> None:
 
 def other_slices(made: Input, rng: Generator) -> None:
     """A slice of the middle left out, or there twice, which the batch counts once."""
+    if len(made.files) < 3:
+        return
     name = choose(rng, sorted(made.files)[1:-1])
     if rng.random() < 0.5:
         del made.files[name]
@@ -126,4 +130,44 @@ def _show(tag: tuple[int, int]) -> str:
     return "({:04x},{:04x})".format(*tag)
 
 
-WAYS = [*[odd_element] * 8, *[odd_length] * 4, *[odd_codestream] * 4, odd_pixels, odd_pixels, other_slices]
+def bomb(made: Input, rng: Generator) -> None:
+    """A few MB that unpack to 4 GB, before the elements that follow them or in their place."""
+    if made.format != "dicom deflated":
+        return
+    name = made.any_file(rng)
+    end = _end_of_meta(made.files[name])
+    packer = zlib.compressobj(wbits=-15)
+    rest = zlib.decompress(made.files[name][end:], -15)
+    start = rest if rng.random() < 0.5 else b""
+    packed = packer.compress(start + struct.pack("<HH2sHI", 0x0009, 0x1010, b"OB", 0, 2**32 - 2))
+    packed += packer.flush(zlib.Z_FULL_FLUSH)
+    zeros = packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH)  # depends on nothing before it
+    made.files[name] = made.files[name][:end] + packed + zeros * 256 + packer.flush()
+    made.spoil(f"4 GB of zeros in {name}, deflated", hopeless=not start)
+
+
+def _end_of_meta(data: bytes) -> int:
+    """Where the file's own elements end, which are never deflated."""
+    return 144 + struct.unpack_from("<I", data, 140)[0]
+
+
+def _inflated(way: Callable[[Input, Generator], None]) -> Callable[[Input, Generator], None]:
+    """A way to spoil files by their bytes, for deflated files too."""
+
+    def spoil(made: Input, rng: Generator) -> None:
+        if made.format != "dicom deflated":
+            way(made, rng)
+            return
+        ends = {name: _end_of_meta(data) for name, data in made.files.items()}
+        for name, end in ends.items():
+            made.files[name] = made.files[name][:end] + zlib.decompress(made.files[name][end:], -15)
+        way(made, rng)
+        for name, data in made.files.items():
+            end = ends.get(name, next(iter(ends.values())))
+            made.files[name] = data[:end] + zlib.compress(data[end:], wbits=-15)
+
+    return spoil
+
+
+_BY_BYTES = [*[odd_element] * 8, *[odd_length] * 4, *[odd_codestream] * 4, odd_pixels, odd_pixels, other_slices]
+WAYS = [*map(_inflated, _BY_BYTES), bomb]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import pydicom
 import pytest
 from helpers.found import ct, edit, pack, reasons, segmented, slices_of, touch
+from pydicom.datadict import dictionary_VR
 
 from lnq.archive.case import ArchivedImage, ArchivedSeries
-from lnq.archive.discovery import SetAside, discover
-from lnq.errors import Stopped
+from lnq.archive.discovery import SetAside, ToSegment, discover
+from lnq.dicom.header import GEOMETRY, OF_CHOICE, OF_GATHERING
+from lnq.errors import ImageError, Stopped
 
 WriteSeries = Callable[..., Path]
 
@@ -56,6 +61,27 @@ def test_a_slice_that_cannot_be_read_fails_its_series(
     assert isinstance(private, SetAside)
     told = private.reason.without_names(private.case.name)
     assert told == f"{private.case.name} cannot be used: its file (not shown) cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize("tag", sorted({*OF_CHOICE, *OF_GATHERING}))
+def test_an_element_that_cannot_be_decoded_harms_no_other_series(tmp_path, write_dicom: WriteSeries, tag: str) -> None:
+    """One slice's element gets a kind of value that does not exist."""
+    values: dict[str, object] = {"UI": "1.2", "DA": "19500101", "FL": 1.0, "CS": "A", "DT": "1950", "TM": "10"}
+    kind = dictionary_VR(tag)
+    is_there = tag in GEOMETRY or tag in ("SpecificCharacterSet", "ImageType", "Modality")
+    slices = write_dicom(ct(), tmp_path / "odd", **({} if is_there else {tag: values.get(kind, "1")}))
+    write_dicom(ct(), tmp_path / "sound", StudyInstanceUID="1.9")
+    path = slices / "0006.dcm"
+    data = path.read_bytes()
+    place = data.find(struct.pack("<HH", *divmod(int(pydicom.tag.Tag(tag)), 1 << 16)), 132) + 4
+    if place > 4:
+        path.write_bytes(data[:place] + b"\x4c\xf8" + data[place + 2 :])
+    found = discover([tmp_path])
+    assert "sound" in segmented(found)
+    for one in found:
+        if isinstance(one, ToSegment) and one.case.name != "sound":
+            with contextlib.suppress(ImageError):
+                one.case.open(tmp_path)
 
 
 def test_what_is_odd_in_a_folder_ends_nothing(tmp_path: Path) -> None:

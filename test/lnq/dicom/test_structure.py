@@ -7,11 +7,16 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from lnq.dicom.structure import find_pixels
+from lnq.dicom.structure import PixelElement, find_pixels, open_plain
 from lnq.errors import Damaged
 from lnq.image.volume import Volume, make_affine
 
 PIXELS = 2 * 4 * 6
+
+
+def pixels_of(path: Path) -> PixelElement:
+    with open_plain(path, 1 << 20) as (file, size):
+        return find_pixels(file, size)
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def path(tmp_path: Path, write_dicom) -> Path:
 
 def problem(path: Path) -> str:
     with pytest.raises(Damaged) as error:
-        find_pixels(path)
+        pixels_of(path)
     return str(error.value)
 
 
@@ -43,14 +48,14 @@ def resave(path: Path, syntax: str, undefined_length: bool) -> None:
 @pytest.mark.parametrize("undefined_length", [False, True])
 def test_plain_pixels_are_counted(path, syntax, undefined_length):
     resave(path, syntax, undefined_length)
-    assert find_pixels(path).size == PIXELS
+    assert pixels_of(path).size == PIXELS
 
 
 def test_run_lengths_are_counted_unpacked(path):
     dataset = pydicom.dcmread(path)
     dataset.compress(RLELossless)
     dataset.save_as(path)
-    assert find_pixels(path).size == PIXELS
+    assert pixels_of(path).size == PIXELS
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,7 @@ def test_run_lengths_are_counted_unpacked(path):
     ],
 )
 def test_files_of_other_writers_are_sound(name, found):
-    assert find_pixels(Path(get_testdata_file(name, download=False))).size == found
+    assert pixels_of(Path(get_testdata_file(name, download=False))).size == found
 
 
 def test_a_file_cut_anywhere_is_refused(path):
@@ -98,7 +103,7 @@ def test_damaged_elements_are_refused(path, found, put, sentence):
 def test_what_follows_the_pixels_is_checked_too(path):
     data = path.read_bytes()
     path.write_bytes(data + bytes(100))  # padding
-    assert find_pixels(path).size == PIXELS
+    assert pixels_of(path).size == PIXELS
     path.write_bytes(data + b"\xfe\xff\0\xe0\0\0\0\0")
     assert problem(path) == "it is damaged"
 

@@ -149,9 +149,9 @@ def test_name_in_any_script_is_kept_to_the_byte(writer, make_series, tmp_path, c
     assert stored in path.read_bytes()
 
 
-@pytest.mark.parametrize("charset", [None, "ISO_IR 999"], ids=["undeclared", "unknown"])
-@pytest.mark.filterwarnings("ignore:Unknown encoding")
-def test_bytes_of_an_undeclared_script_are_kept(writer, make_series, tmp_path, charset):
+@pytest.mark.parametrize("charset", [None, "ISO_IR 999", "ISO_IR 192", "ISO_IR 144"])
+@pytest.mark.filterwarnings("ignore:Unknown encoding", "ignore:Failed to decode byte string")
+def test_bytes_of_another_script_than_is_declared_are_kept(writer, make_series, tmp_path, charset):
     series = make_series(SpecificCharacterSet=charset)
     for path in series.slices:
         path.write_bytes(path.read_bytes().replace(b"Doe^Jane", b"D\xf6\xeb^J\xe4ne"))
