@@ -2,8 +2,8 @@
 
     python -m benchmarks.discovery -o docs/results
 
-The archive has 100 patients with two series of 100 slices each: 20,000 files. Each run has a process of its own. The two
-take turns, after one run that warms the disk's cache. Writes discovery.csv and .md.
+The archive has 100 patients with two series of 100 slices each: 20,000 files. Each run has a process of its own. The
+two take turns, after one run that warms the disk's cache. Writes discovery.csv and .md.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from typing import TypeVar
 
 from lnq.archive.members import BLOCK_BYTES, members
 from lnq.archive.open import DAMAGE, OpenedCase, damaged_archive, open_series, read_ct, unpack
-from lnq.image.names import VOXEL_FILES, stem
+from lnq.errors import Damaged
+from lnq.image.headers.integrity import read_layout
+from lnq.image.names import stem
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,22 @@ class Case(Subject, ABC):
                     yield block
 
 
+def image_files(path: Path) -> list[Path]:
+    """An image file, followed by the file that holds its voxels where that is another one."""
+    try:
+        voxels = read_layout(path).path
+    except (Damaged, OSError):
+        return [path]
+    return [path] if voxels == path else [path, voxels]
+
+
 @dataclass(frozen=True)
 class ImageFile(Case):
     """An image file."""
 
     def files(self) -> list[Path]:
-        """See `Case`: the image file, and the voxel files beside it where it is a header."""
-        base = stem(self.path)
-        beside = (self.path.with_name(base + extension) for extension in VOXEL_FILES)
-        return [self.path, *(p for p in beside if p.is_file())]
+        """See `Case`: the image file, and the voxel file that its header names."""
+        return image_files(self.path)
 
     def open(self, scratch: Path) -> OpenedCase:
         """See `Case`."""

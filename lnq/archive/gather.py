@@ -14,7 +14,7 @@ from lnq.archive.members import Encrypted, Member, is_archive, member_header, me
 from lnq.dicom.header import find_header, is_whole
 from lnq.dicom.series import Gatherer
 from lnq.errors import ImageError, Message, Stopped, Words
-from lnq.image.names import EXTENSIONS, VOXEL_FILES, is_label_file
+from lnq.image.names import EXTENSIONS, HEADERS, VOXEL_FILES, is_label_file
 
 _DAMAGED = Message("is damaged")
 
@@ -122,7 +122,13 @@ def _gather_member(member: Member, names: set[str], path: Path, sources: Sources
 
 
 def _with_voxels(name: str, names: Iterable[str]) -> Iterator[str]:
-    """An image file, followed by the voxel files beside it where it is only a header."""
+    """An image file, followed where it is only a header by the voxel files that it may mean.
+
+    These are those of its own name, or else all in its folder: only the header itself tells which.
+    """
     yield name
-    base = name[: name.rindex(".") + 1].lower()
-    yield from (n for n in sorted(names) if n.lower().startswith(base) and n.lower().endswith(VOXEL_FILES))
+    if not name.lower().endswith(HEADERS):
+        return
+    folder, base = name.rpartition("/")[0], name[: name.rindex(".") + 1].lower()
+    beside = [n for n in sorted(names) if n.rpartition("/")[0] == folder and n.lower().endswith(VOXEL_FILES)]
+    yield from [n for n in beside if n.lower().startswith(base)] or beside

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 
 import numpy as np
 
-from lnq.archive.case import Case
+from lnq.archive.case import Case, image_files
 from lnq.errors import ImageError
 from lnq.files import file_sha256
 from lnq.image.itk import read_volume
@@ -29,9 +30,12 @@ def truth_path(case: Case, folder: str | None) -> Path | None:
 
 
 def truth_sha256(case: Case, folder: str | None) -> str | None:
-    """Hex SHA-256 of the case's truth file; None where there is none."""
+    """Hex SHA-256 of the contents of the case's truth; None where there is none."""
     path = truth_path(case, folder)
-    return None if path is None else file_sha256(path)
+    if path is None:
+        return None
+    first, *more = (file_sha256(file) for file in image_files(path))
+    return hashlib.sha256("".join([first, *more]).encode()).hexdigest() if more else first
 
 
 def read_truth(case: Case, folder: str | None, grid: Volume) -> Volume | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 EXTENSIONS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")  # of the files that can be read
+HEADERS = (".mhd", ".nhdr", ".hdr")  # of them, those whose voxels lie in a file of their own
 WRITABLE = (".mha", ".nrrd", ".nii", ".nii.gz")  # formats of a single file, which can be replaced atomically
 VOXEL_FILES = (".raw", ".zraw", ".img", ".img.gz", ".raw.gz")  # voxel data of a header file beside them
 CT, LABEL, NODES = "-ct", "-seg", "-nodes"  # endings of a case's files: CT, label, label with a value per node

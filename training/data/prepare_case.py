@@ -32,7 +32,7 @@ def prepare_case(raw: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path)
     from lnq.pipeline import prepare  # imports SimpleITK, which training itself does not need
 
     image, label = read_pair(raw)
-    notes = [check_label(label, raw.label.name)]
+    notes = [*image.warnings, *label.warnings, check_label(label, raw.label.name)]
     prepared = prepare(image, spacing_mm, crop)
     if prepared.crop.lungs_found < 2:
         notes += prepared.crop.warnings

@@ -106,7 +106,7 @@ def _geometry(fields: dict[str, str], dimensions: int) -> tuple[np.ndarray, bool
         spacing = numbers(" ".join(given), "spacings", 3)
         if not (spacing > 0).all():
             raise Damaged(BAD_SPACING)
-        return np.c_[np.diag(spacing), np.zeros(3)], False
+        return np.c_[np.diag(spacing), _minimum(fields, spacing)], False
     columns = [_vector(step, "space directions") for step in given]
     origin = _vector(fields["spaceorigin"], "space origin") if "spaceorigin" in fields else np.zeros(3)
     space = _SPACES.get(fields.get("space", "").lower())
@@ -114,6 +114,17 @@ def _geometry(fields: dict[str, str], dimensions: int) -> tuple[np.ndarray, bool
     if not all(np.linalg.norm(column) > 0 for column in columns):
         raise Damaged(BAD_SPACING)
     return signs[:, None] * np.stack([*columns, origin], axis=1), space is not None
+
+
+def _minimum(fields: dict[str, str], spacing: np.ndarray) -> np.ndarray:
+    """The centre of the first voxel along each axis, from where the axes begin. As in ITK, a voxel is a cell if the
+    header does not say otherwise.
+    """
+    if "axismins" not in fields:
+        return np.zeros(3)
+    lowest = numbers(fields["axismins"], "axis mins", 3)
+    kinds = fields.get("centers", fields.get("centerings", "")).lower().split() or ["cell"] * 3
+    return lowest + np.where([kind == "node" for kind in kinds], 0.0, spacing / 2)
 
 
 def _vector(text: str, field: str) -> np.ndarray:

@@ -4,7 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
+from helpers.found import pack
 
 from lnq.archive.case import (
     KINDS,
@@ -14,8 +17,12 @@ from lnq.archive.case import (
     ImageFile,
     MissingSeries,
     Subject,
+    content_sha256,
     name_cases,
 )
+from lnq.archive.discovery import discover
+from lnq.image.itk import to_sitk
+from lnq.image.volume import Volume
 from lnq.plain import from_tagged, to_tagged
 
 
@@ -84,3 +91,30 @@ def test_a_hash_of_the_place_tells_two_parts_of_one_series_apart():
 )
 def test_a_case_survives_as_plain_values(case):
     assert from_tagged(KINDS, json.loads(json.dumps(to_tagged(case)))) == case
+
+
+def named_otherwise(folder: Path, thorax: Volume) -> Path:
+    """A header, and its voxels in a file of another name."""
+    folder.mkdir(exist_ok=True)
+    sitk.WriteImage(to_sitk(thorax), str(folder / "ct.mhd"))
+    header = folder / "ct.mhd"
+    header.write_text(header.read_text().replace("ct.raw", "voxels.raw"))
+    (folder / "ct.raw").rename(folder / "voxels.raw")
+    return header
+
+
+def test_the_voxels_of_a_header_belong_to_the_case_whatever_their_name(tmp_path, thorax):
+    case = ImageFile("", named_otherwise(tmp_path, thorax))
+    before = content_sha256(case)
+    assert case.files() == [tmp_path / "ct.mhd", tmp_path / "voxels.raw"]
+    voxels = (tmp_path / "voxels.raw").read_bytes()
+    (tmp_path / "voxels.raw").write_bytes(voxels[:-1] + b"\1")
+    assert content_sha256(case) != before
+
+
+def test_they_are_found_in_an_archive_too(tmp_path, thorax):
+    pack(named_otherwise(tmp_path / "in", thorax).parent, tmp_path / "ct.zip")
+    (found,) = discover([tmp_path / "ct.zip"])
+    assert isinstance(found.case, ArchivedImage)
+    (tmp_path / "scratch").mkdir()
+    np.testing.assert_array_equal(found.case.open(tmp_path / "scratch").volume.array, thorax.array)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from lnq.errors import ImageError
 from lnq.image.headers.integrity import read_layout
@@ -150,3 +151,20 @@ def test_spaces_are_turned_to_lps(path, thorax, space, signs):
 
 def test_a_space_of_another_name_leaves_the_sides_open(path):
     assert not read_volume(replace(path, "space", "space: scanner-xyz")).oriented
+
+
+@pytest.mark.parametrize(
+    ("centers", "origin"),
+    [("", (6, 7.5, 9)), ("centers: cell cell cell\n", (6, 7.5, 9)), ("centers: node node node\n", (5, 6, 7))],
+)
+def test_without_directions_the_axes_begin_where_the_header_says(tmp_path, centers, origin):
+    """The origins are those that ITK gives."""
+    header = (
+        "NRRD0004\ntype: short\ndimension: 3\nsizes: 4 3 2\nspacings: 2 3 4\naxis mins: 5 6 7\n"
+        f"{centers}endian: little\nencoding: raw\n\n"
+    )
+    path = tmp_path / "ct.nrrd"
+    path.write_bytes(header.encode() + np.arange(24, dtype="<i2").tobytes())
+    volume = read_volume(path)
+    assert tuple(volume.affine[:3, 3]) == sitk.ReadImage(str(path)).GetOrigin() == origin
+    assert not volume.oriented
