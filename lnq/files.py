@@ -2,35 +2,109 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lnq.errors import StartError
+
+_LEAST_FREE = 1 << 20  # bytes; a disk with less is full
 
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`. Unless there is an error, the file written there then replaces `path`.
 
-    The temporary file is hidden. It has the extension of `path`, because many writers choose a format by it.
+    The disk holds the new file before it gets its name. The temporary file is hidden. It has the extension of `path`,
+    because many writers choose a format by it.
     """
     path = Path(path)
     part = path.with_name(f".{secrets.token_hex(6)}.part-{path.name[-40:]}")  # names have at most 255 bytes
     try:
         yield part
+        flush(part)
         os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold a file's contents, or a folder's entries. Raises OSError where it cannot."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (error.errno == errno.EINVAL and path.is_dir()):  # some file systems cannot flush folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def replace_folder(new: Path, target: Path, aside: Path) -> None:
+    """Put the finished folder `new` in the place of `target`. An earlier one ends as `aside`, or stays after an error.
+
+    The disk holds all files before they get their names. All three paths lie on one file system, and `aside` is free.
+    Raises OSError.
+    """
+    for path in (*new.iterdir(), new):
+        flush(path)
+    if target.exists():
+        os.rename(target, aside)
+    try:
+        os.rename(new, target)
+    except OSError:
+        if aside.exists():
+            os.rename(aside, target)
+        raise
+    flush(target.parent)
+
+
+def replace_files(new: Path, target: Path, names: Sequence[str]) -> None:
+    """Move files of the folder `new` into the folder `target`, all of them or none. Raises OSError."""
+    before: list[str] = []
+    moved: list[str] = []
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as aside:
+        try:
+            for name in names:
+                flush(new / name)
+                if (target / name).exists():
+                    os.rename(target / name, Path(aside) / name)
+                    before.append(name)
+                os.rename(new / name, target / name)
+                moved.append(name)
+            flush(target)
+        except BaseException:
+            for name in moved:
+                (target / name).unlink(missing_ok=True)
+            for name in before:
+                os.rename(Path(aside) / name, target / name)
+            raise
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file atomically. Raises OSError."""
+    with replace_atomically(path) as part:
+        part.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with replace_atomically(path) as part:
-        part.write_text(text)
+    """Write a text file atomically, in UTF-8. Raises OSError."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def unwritten(path: Path) -> OSError:
+    """The error of a library that has not written `path` and does not say why: a full disk, or else a faulty one."""
+    with suppress(OSError):
+        if shutil.disk_usage(Path(path).parent).free < _LEAST_FREE:
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
 
 def file_sha256(path: Path) -> str:

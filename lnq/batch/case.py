@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,15 +17,21 @@ from lnq.batch.settings import WorkerSettings
 from lnq.batch.truth import read_truth, score, truth_sha256
 from lnq.batch.write import CaseResults
 from lnq.errors import ImageError, Message, attempt
+from lnq.files import replace_folder
 from lnq.inference.backends import Model
 from lnq.pipeline import segment
 from lnq.results.case_record import DONE, CaseRecord, Findings, Versions
 
 WORK_FOLDER = ".lnq-work"  # folder below the output for cases that are not finished
+REPLACED = "replaced"  # an earlier result within it, while another takes its place
 
 
-def run_case(case: Case, model: Model, settings: WorkerSettings, versions: Versions) -> CaseRecord:
+def run_case(
+    case: Case, model: Model, settings: WorkerSettings, versions: Versions, scratch: Path | None = None
+) -> CaseRecord:
     """Segment a case and put its complete folder into the output. Returns its record.
+
+    The results are prepared in the folder `scratch`, which is this process's own and on the output's file system.
 
     A case that fails leaves no files. Its record says why, and its result of an earlier run stays.
     """
@@ -34,8 +39,8 @@ def run_case(case: Case, model: Model, settings: WorkerSettings, versions: Versi
     records: list[CaseRecord] = []
 
     def work() -> None:
-        with _scratch(Path(settings.output)) as scratch:
-            result, unpacked = scratch / "result", scratch / "unpacked"
+        with _emptied(scratch or scratch_folder(settings, "one")) as folder:
+            result, unpacked = folder / "result", folder / "unpacked"
             result.mkdir()
             unpacked.mkdir()
             blank = dataclasses.replace(blank_record(case, settings), versions=versions)
@@ -87,15 +92,14 @@ def _segment_into(
     return record
 
 
-def scratch_folder(output: Path, pid: int) -> Path:
-    """The folder in which a worker process of this machine prepares its results."""
-    return output / WORK_FOLDER / f"{os.uname().nodename}-{pid}"
+def scratch_folder(settings: WorkerSettings, worker: str) -> Path:
+    """The folder in which a worker process of this name prepares its results."""
+    return Path(settings.output) / WORK_FOLDER / settings.run / worker
 
 
 @contextmanager
-def _scratch(output: Path) -> Iterator[Path]:
-    """Make a folder for this process alone on the output's file system, and remove it afterwards."""
-    folder = scratch_folder(output, os.getpid())
+def _emptied(folder: Path) -> Iterator[Path]:
+    """Make an empty folder, and remove it afterwards."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -107,24 +111,10 @@ def _scratch(output: Path) -> Iterator[Path]:
 def publish(result: Path, target: Path, subject: str) -> None:
     """Move a finished folder to `target` and replace an earlier result of it.
 
-    Raises ImageError about the case called `subject` where anything else is there.
+    Raises ImageError about the case called `subject` where anything else is there, OSError where it cannot be moved.
     """
-    _sync(result)
-    if target.exists():
-        if identity_of_result(target) is None and not (target.is_dir() and not any(target.iterdir())):
-            sentence = "{place} is in the way: it is not the result of an earlier run"
-            reason = Message(sentence, place=target)
-            raise ImageError("{subject} could not be segmented: {reason}", subject=subject, reason=reason)
-        old = result.with_name("old")
-        os.rename(target, old)
-    os.rename(result, target)
-
-
-def _sync(folder: Path) -> None:
-    """Flush a folder's files to the disk, so that they are complete under their final names even after a power cut."""
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if target.exists() and identity_of_result(target) is None and not (target.is_dir() and not any(target.iterdir())):
+        sentence = "{place} is in the way: it is not the result of an earlier run"
+        reason = Message(sentence, place=target)
+        raise ImageError("{subject} could not be segmented: {reason}", subject=subject, reason=reason)
+    replace_folder(result, target, result.with_name(REPLACED))

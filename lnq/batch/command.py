@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import secrets
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from lnq.dicom.choice import Choice, read_uids
 from lnq.errors import DONE, INTERRUPTED, SOME_FAILED, TERMINATED, StartError, Stopped
 from lnq.files import prepare_output
 from lnq.inference.backends import available_cpus
+from lnq.memory import share_gb
 from lnq.results.case_record import DICOM_FORMATS, FAILED, FORMATS, CaseRecord, ResultOptions
 
 logger = logging.getLogger("lnq")
@@ -66,7 +68,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     work.add_argument("--scheduler", metavar="ADDRESS", help="send the cases to the workers of a Dask cluster")
     work.add_argument("--time-limit", type=float, default=0, metavar="SECONDS", help="a case may take (default: any)")
-    work.add_argument("--memory-limit", type=float, default=0, metavar="GB", help="a worker may take (default: any)")
+    work.add_argument(
+        "--memory-limit",
+        type=float,
+        metavar="GB",
+        help="a worker may take; 0: any (default: its share of nine tenths of what is free)",
+    )
     talk = parser.add_argument_group("messages")
     talk.add_argument("--quiet", action="store_true", help="nothing but the last sentence")
     talk.add_argument("--json", action="store_true", help="a line of JSON per case, as in the manifest; no progress")
@@ -98,6 +105,8 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
             status = TERMINATED if told and told[0] == signal.SIGTERM else INTERRUPTED
             return status, "Stopped: finished cases are kept, the same command goes on from there"
         manifest = options.output / MANIFEST
+        if batch.unwritten:
+            return SOME_FAILED, batch.unwritten[0]
         if failures:
             return SOME_FAILED, f"{count_failures(failures)} (the rest is done, see {manifest})"
         return DONE, f"All done: results are in {options.output}, listed in {manifest.name}"
@@ -113,7 +122,7 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
     if not options.no_report and find_spec("jinja2") is None:
         logger.warning("There is no report without the package jinja2: install the extra lnq[report]")
     for name in ("workers", "threads", "time_limit", "memory_limit"):
-        if getattr(options, name) < 0:
+        if (getattr(options, name) or 0) < 0:
             raise StartError(f"--{name.replace('_', '-')} must not be negative, as {getattr(options, name)} is")
 
 
@@ -148,6 +157,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Worker
         threads=options.threads or (1 if options.scheduler else max(1, available_cpus() // workers)),
         truth=None if options.truth is None else str(options.truth.resolve()),
         private=options.case_names == "hash",
+        run=secrets.token_hex(8),
         options=ResultOptions(
             format=options.format,
             sr=options.sr,
@@ -165,7 +175,10 @@ def _workers(options: argparse.Namespace) -> int:
 
 
 def _pool(options: argparse.Namespace, settings: WorkerSettings, workers: int, stop: threading.Event) -> Pool:
-    limits = CaseLimits(options.time_limit, options.memory_limit)
+    memory_gb = options.memory_limit
+    if memory_gb is None:  # a cluster's machines have limits of their own
+        memory_gb = 0.0 if options.scheduler else share_gb(workers)
+    limits = CaseLimits(options.time_limit, memory_gb)
     if options.scheduler:
         from lnq.batch.cluster import ClusterPool
 

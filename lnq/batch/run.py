@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import logging
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lnq.archive.case import Case, content_sha256, file_state, free_name
 from lnq.archive.discovery import Found, SetAside, ToSegment
-from lnq.batch.case import WORK_FOLDER
+from lnq.batch.lock import alone
 from lnq.batch.pool import Pool
 from lnq.batch.record import (
     CASE_JSON,
@@ -29,13 +27,14 @@ from lnq.batch.settings import WorkerSettings
 from lnq.batch.stand_ins import StandIns
 from lnq.batch.truth import truth_sha256
 from lnq.errors import ImageError, StartError, Stopped
-from lnq.files import write_text
+from lnq.files import file_sha256, write_text
+from lnq.image.itk import read_volume
 from lnq.report.pages import write_index
 from lnq.results.case_record import FAILED, PAGE, SKIPPED, CaseRecord, Findings, Versions
 from lnq.results.node_table import NODES_CSV, NodeRow, read_case_table, write_table
 
 RESERVED = (MANIFEST, NODES_CSV, PAGE)  # the run's own files: no case may have such a name
-_LOCK = ".lnq-lock"
+_EDITED = "The mask was changed after it was written, and is kept: nodes and pictures are those of the first one."
 _KEEP_UP_SECONDS = 60.0  # least time between two updates of table and report
 
 logger = logging.getLogger(__name__)
@@ -53,6 +52,7 @@ class Batch:
     _stand_ins: StandIns = field(default_factory=lambda: StandIns(()))
     _rows: dict[str, list[NodeRow]] = field(default_factory=dict)  # by case; empty for one that is not done
     _foreign: list[str] = field(default_factory=list)  # lines of other versions, over other inputs: they stay
+    unwritten: list[str] = field(default_factory=list)  # of the run's own files that could not be written, sentences
     _written: float = field(default_factory=time.monotonic)  # time in s of the last update of table and report
 
     @property
@@ -66,7 +66,7 @@ class Batch:
         and options, and with scores of the same truth where one is given. Raises StartError where the model cannot be
         loaded or another run holds the folder, Stopped when told to stop.
         """
-        with _alone(self.output):
+        with alone(self.output, self.settings.run):
             yield from self._run(pool)
 
     def _run(self, pool: Pool) -> Iterator[tuple[CaseRecord, bool]]:
@@ -78,7 +78,10 @@ class Batch:
                 self._keep(record)
             to_do: list[Case] = []
             yield from self._check(versions, to_do)
-            self._write_manifest()
+            try:
+                self._write_manifest()
+            except OSError as error:
+                raise StartError(f"{self.output / MANIFEST} cannot be written: {error.strerror or error}") from None
             try:
                 yield from self._work_off(pool, to_do, versions)
             finally:
@@ -111,22 +114,20 @@ class Batch:
         A line is appended to the manifest for each.
         """
         told: set[str] = set()
-        with open(self.output / MANIFEST, "a") as manifest:
-            while to_do:
-                stand_ins: list[Case] = []
-                for case, record, new in self._outcomes(pool, to_do, versions):
-                    self._keep(record)
-                    following = self._stand_ins.after(case, record)
-                    stand_ins += [following] if following else []
-                    for final in [] if following else self._stand_ins.outcome(record):
-                        self._keep(final)
-                        told.add(final.case)
-                        manifest.write(final.line())
-                        manifest.flush()
-                        yield final, new
-                    if time.monotonic() - self._written > _KEEP_UP_SECONDS:  # for people who look during the run
-                        self._write_results()
-                to_do = stand_ins
+        while to_do:
+            stand_ins: list[Case] = []
+            for case, record, new in self._outcomes(pool, to_do, versions):
+                self._keep(record)
+                following = self._stand_ins.after(case, record)
+                stand_ins += [following] if following else []
+                for final in [] if following else self._stand_ins.outcome(record):
+                    self._keep(final)
+                    told.add(final.case)
+                    self._append(final)
+                    yield final, new
+                if time.monotonic() - self._written > _KEEP_UP_SECONDS:  # for people who look during the run
+                    self._write_results()
+            to_do = stand_ins
         waited = (f.case.name for f in self.found if isinstance(f, SetAside) and f.after is not None)
         yield from ((self.records[name], True) for name in waited if name not in told)
 
@@ -141,6 +142,11 @@ class Batch:
                 yield by_name.pop(case.name), finished, False
         for record in pool.run(list(by_name.values())):
             yield by_name[record.case], record, True
+
+    def _append(self, record: CaseRecord) -> None:
+        """Add a line to the manifest. Where that fails, the case's own folder still has the record."""
+        with suppress(OSError), open(self.output / MANIFEST, "a") as manifest:
+            manifest.write(record.line())
 
     def _keep(self, record: CaseRecord) -> None:
         """Remember a case's record, and read the table of its nodes."""
@@ -160,6 +166,9 @@ class Batch:
         record = None if self.overwrite else read_record(self.output, case.name)
         if record is None or not is_current(record, case, self.settings, versions):
             return None
+        assert record.findings is not None  # of a case that is done
+        if record.findings.mask_sha256 != file_sha256(self.output / str(record.mask)):
+            return dataclasses.replace(record, warnings=(*record.warnings, _EDITED))
         return record
 
     def _finish(self) -> None:
@@ -167,15 +176,24 @@ class Batch:
         order = {found.case.name: index for index, found in enumerate(self.found)}
         names = sorted(self.records, key=lambda name: order.get(name, -1))
         self.records = {name: self.records[name] for name in names}
-        self._write_manifest()
+        self.unwritten.clear()
+        self._try(self._write_manifest)
         self._write_results()
 
     def _write_results(self) -> None:
+        """Write the table of all nodes and the report, or note why they cannot be written."""
         rows = [row for name in self.records for row in self._rows[name]]
-        write_table(self.output, rows)
+        self._try(lambda: write_table(self.output, rows))
         if self.settings.options.page:
-            write_index(self.output, list(self.records.values()), rows)
+            self._try(lambda: write_index(self.output, list(self.records.values()), rows))
         self._written = time.monotonic()
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """Write one of the run's own files, or note why it cannot be written: no case depends on it."""
+        try:
+            write()
+        except OSError as error:
+            self.unwritten.append(f"{self.output} lacks a list of its results: {error.strerror or error}")
 
     def _write_manifest(self) -> None:
         lines = [line + "\n" for line in self._foreign] + [record.line() for record in self.records.values()]
@@ -225,7 +243,7 @@ def is_current(record: CaseRecord, case: Case, settings: WorkerSettings, version
         or record.versions is None
         or (record.versions.model, record.versions.weights) != (versions.model, versions.weights)
         or findings.options != settings.options
-        or not (output / str(record.mask)).is_file()
+        or not _is_whole(output / str(record.mask), findings)
         or read_case_table(output / case.name) is None
         or not _has_scores(record, case, settings)
         or not all((output / case.name / name).is_file() for name in _expected(settings, findings))
@@ -237,6 +255,16 @@ def is_current(record: CaseRecord, case: Case, settings: WorkerSettings, version
         return False
 
 
+def _is_whole(mask: Path, findings: Findings) -> bool:
+    """Whether a mask is as it was written, or another file that can be read, which may be a person's work."""
+    try:
+        if file_sha256(mask) != findings.mask_sha256:
+            read_volume(mask)
+    except (OSError, ImageError):
+        return False
+    return True
+
+
 def _expected(settings: WorkerSettings, findings: Findings) -> set[str]:
     """The DICOM objects of a case that could be made."""
     return set(settings.options.dicom_objects) - set(findings.left_out)
@@ -246,27 +274,3 @@ def _has_scores(record: CaseRecord, case: Case, settings: WorkerSettings) -> boo
     """Whether the record's scores belong to today's truth. True where there is no truth."""
     wanted = truth_sha256(case, settings.truth)
     return wanted is None or (record.scores is not None and record.scores.truth_sha256 == wanted)
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Lock the output folder for this run and remove a killed run's leftovers. Raises StartError where another runs."""
-    with open(output / _LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StartError(f"Another run is writing to {output}: wait for it, or choose another folder") from None
-        except OSError:
-            logger.warning("The output's file system has no locks: do not start a second run on this folder")
-        try:
-            _remove_leftovers(output)
-            yield
-        finally:
-            shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
-
-
-def _remove_leftovers(output: Path) -> None:
-    """Remove what a killed run had not finished."""
-    shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
-    for part in output.glob(".*.part-*"):
-        part.unlink(missing_ok=True)

@@ -21,6 +21,8 @@ class WorkerSettings:
     mirror: int | None = None  # replaces the bundle's value where given
     truth: str | None = None  # path of a folder with masks that are named like their cases
     private: bool = False  # results and messages show no path or file name
+    umask: int | None = None  # of the worker's process; None for that of the run
+    run: str = "run"  # name of this run's work folder
     options: ResultOptions = field(default_factory=ResultOptions)
 
     def said(self, message: Message, about: Subject) -> str:

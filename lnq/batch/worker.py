@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -40,6 +41,7 @@ class Worker:
         self._settings = settings
         self._limits = limits
         self._stopping = stopping
+        self._scratch = scratch_folder(settings, secrets.token_hex(8))
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Any = None
         self._closing = threading.Lock()
@@ -65,7 +67,7 @@ class Worker:
         self._connection = ours
         target = _drop_lines if self._settings.private else _log_lines  # the process's output may show paths
         threading.Thread(target=target, args=(self._process.stdout,), daemon=True).start()
-        self._send(to_plain(self._settings))
+        self._send({"settings": to_plain(self._settings), "scratch": str(self._scratch)})
         answer, problem = self._wait(CaseLimits(_START_SECONDS))
         if answer is None:
             self.close()
@@ -130,7 +132,7 @@ class Worker:
             process, self._process = self._process, None
             process.kill()
             process.wait()
-            shutil.rmtree(scratch_folder(Path(self._settings.output), process.pid), ignore_errors=True)
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def resident_gb(pid: int) -> float:

@@ -2,10 +2,10 @@
 
     python -m lnq.batch.worker_process FD
 
-FD is one end of a pair of connected sockets. Messages are JSON. The first one holds the settings; the answer holds the
-versions, or a sentence that says why the model cannot be loaded. Each later message is a case, and the answer is its
-record. The process ends as soon as the other end closes, even in the middle of a case, so that it never outlives the
-process that it works for.
+FD is one end of a pair of connected sockets. Messages are JSON. The first one holds the settings, and the path of a
+folder for unfinished results. The answer holds the versions, or a sentence that says why the model cannot be loaded.
+Each later message is a case, and the answer is its record. The process ends as soon as the other end closes, even in
+the middle of a case, so that it never outlives the process that it works for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import queue
 import sys
 import threading
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from lnq.errors import BundleError
@@ -48,7 +49,10 @@ def main(descriptor: int) -> None:
     from lnq.plain import from_plain, from_tagged
     from lnq.results.case_record import Versions
 
-    settings = from_plain(WorkerSettings, messages.get())
+    first = messages.get()
+    settings, scratch = from_plain(WorkerSettings, first["settings"]), Path(first["scratch"])
+    if settings.umask is not None:
+        os.umask(settings.umask)
     try:
         threads = settings.threads or None
         model = load_model(settings.bundle, settings.device, threads, settings.precision, settings.mirror)
@@ -59,7 +63,7 @@ def main(descriptor: int) -> None:
     answer({"versions": versions.plain()})
     while True:
         case = from_tagged(KINDS, messages.get())
-        answer(run_case(case, model, settings, versions).plain())
+        answer(run_case(case, model, settings, versions, scratch).plain())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lnq.archive.open import OpenedCase
 from lnq.dicom.header import SliceFile
 from lnq.errors import ImageError, Message, Words, cause_of
+from lnq.files import file_sha256
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Node
@@ -63,7 +64,10 @@ class CaseResults:
             write_volume(found.probability, folder / f"probability{IMAGE_FORMATS.get(options.format, '.nii.gz')}")
         if options.preview:
             files.add((PREVIEW,), lambda: self._write_preview(folder))
-        record = files.noted(dataclasses.replace(self.record, mask=f"{self.record.case}/{mask}"))
+        assert self.record.findings is not None  # a segmented case has findings
+        findings = dataclasses.replace(self.record.findings, mask_sha256=file_sha256(folder / mask))
+        record = dataclasses.replace(self.record, mask=f"{self.record.case}/{mask}", findings=findings)
+        record = files.noted(record)
         if options.page:
             files.add((PAGE,), lambda: self._write_page(folder, record, rows))
         return files.noted(record)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnq.errors import Damaged, ImageError, Message, Words
-from lnq.files import replace_atomically
+from lnq.files import replace_atomically, unwritten
 from lnq.image.headers.integrity import read_layout, read_voxels
 from lnq.image.headers.layout import NO_ROTATION, Layout
 from lnq.image.names import WRITABLE
@@ -118,6 +118,16 @@ def write_volume(volume: Volume, path: Path | str, compress: bool = True) -> Non
         try:
             sitk.WriteImage(to_sitk(volume), str(part), useCompression=compress)
         except RuntimeError as error:
-            raise OSError(f"{path} could not be written: is the disk full?") from error
+            raise unwritten(path) from error
         if volume.forms is not None and path.name.endswith(_NIFTI):
             volume.forms.put_into(part)
+        if not _holds(part, volume.array):  # ITK does not say so where the disk is full
+            raise unwritten(path)
+
+
+def _holds(path: Path, array: np.ndarray) -> bool:
+    """Whether an image file holds exactly these values."""
+    try:
+        return np.array_equal(read_voxels(read_layout(path)), array)
+    except (Damaged, OSError):
+        return False

@@ -97,6 +97,7 @@ class Findings:
     input_state: tuple[int, int, int]  # number, bytes and latest change (ns) of the case's files
     scores: TruthScores | None = None
     left_out: tuple[str, ...] = ()  # names of files that could not be made
+    mask_sha256: str = ""  # of the mask's file
 
     def plain(self) -> dict[str, Any]:
         """Plain data for JSON, with the scores at the same level as the rest."""

@@ -130,7 +130,4 @@ def save(dataset: pydicom.Dataset, path: Path) -> None:
         implicit, texts = dataset.file_meta.TransferSyntaxUID.is_implicit_VR, dataset.get("SpecificCharacterSet")
         correct_ambiguous_vr(dataset, True)
         dataset.set_original_encoding(implicit, True, convert_encodings(texts))
-        try:
-            dataset.save_as(part, enforce_file_format=True)
-        except OSError as error:
-            raise OSError(f"{path} could not be written: is the disk full?") from error
+        dataset.save_as(part, enforce_file_format=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from lnq.files import file_sha256
+from lnq.files import file_sha256, replace_files
 from lnq.image.itk import read_volume
 from lnq.image.names import CT, EXTENSIONS, stem
 from lnq.inference.backends import import_openvino, openvino_core
 from lnq.inference.normalise import normalise
 from lnq.inference.sliding_window import sliding_window
-from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, ModelSpec
+from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, SPEC_NAME, ModelSpec
 from lnq.pipeline import prepare
 from training.bundle.write import onnx_runner
 
@@ -80,8 +79,8 @@ def quantise(bundle: Path, samples: Sequence[np.ndarray]) -> ModelSpec:
         spec = dataclasses.replace(spec, sha256=spec.sha256 | sums)
         for name in sums:
             (part / name).chmod(0o644)
-            os.replace(part / name, bundle / name)
-    spec.save(bundle)  # last, as it holds the check sums of the others
+        spec.save(part)
+        replace_files(part, bundle, (*sums, SPEC_NAME))  # the last holds the others' sums
     return spec
 
 

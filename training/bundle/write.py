@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from lnq.files import file_sha256
+from lnq.files import file_sha256, replace_files
 from lnq.inference.backends import openvino_core
 from lnq.inference.network import SegmentationNet
 from lnq.inference.sliding_window import Predict
@@ -53,7 +52,7 @@ def export(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         part = Path(folder)
-        save_file({name: value.contiguous() for name, value in main_branch(weights).items()}, part / WEIGHTS_NAME)
+        (part / WEIGHTS_NAME).write_bytes(save({name: v.contiguous() for name, v in main_branch(weights).items()}))
         network = SegmentationNet(spec.network).eval()
         network.load_state_dict(load_file(part / WEIGHTS_NAME))
         write_onnx(network, spec, part / ONNX_NAME)
@@ -62,9 +61,7 @@ def export(
         spec = dataclasses.replace(spec, sha256=sums)
         spec.save(part)
         output.mkdir(exist_ok=True)
-        for name in (WEIGHTS_NAME, ONNX_NAME, SPEC_NAME):  # the specification last, as it holds the others' sums
-            (part / name).chmod(0o644)  # safetensors makes files private; a container runs as another user
-            os.replace(part / name, output / name)
+        replace_files(part, output, (WEIGHTS_NAME, ONNX_NAME, SPEC_NAME))  # the last holds the others' sums
         for name in (INT8_NAME, INT8_WEIGHTS_NAME):  # made from the earlier weights
             (output / name).unlink(missing_ok=True)
     return spec

@@ -22,6 +22,7 @@ import blosc2
 import numpy as np
 import numpy.typing as npt
 
+from lnq.files import replace_folder
 from lnq.inference.spec import DEFAULT_CROP, CropSpec, IntTriple, Triple
 from lnq.plain import from_plain, to_plain
 
@@ -113,15 +114,15 @@ def write_case(
 
     The folder appears only once it is complete.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary, before = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         _write_files(temporary, info, image, label, region, points)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+        replace_folder(temporary, folder, before)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in (temporary, before):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_files(
@@ -130,9 +131,9 @@ def _write_files(
     for name, array in (("image", image.astype(np.int16)), ("label", label), ("region", region)):
         array = array if array.dtype == np.int16 else array.astype(np.uint8)
         chunks = tuple(min(c, s) for c, s in zip(CHUNK, array.shape, strict=True))
-        blosc2.asarray(
+        packed = blosc2.asarray(
             np.ascontiguousarray(array),
-            urlpath=str(folder / f"{name}.b2nd"),
+            contiguous=True,
             chunks=chunks,
             cparams={
                 "codec": blosc2.Codec.ZSTD,
@@ -141,6 +142,7 @@ def _write_files(
                 "nthreads": 1,
             },
         )
+        (folder / f"{name}.b2nd").write_bytes(packed.to_cframe())  # blosc2 itself does not report a full disk
     np.save(folder / "points.npy", points.astype(np.int16))
     (folder / "case.json").write_text(json.dumps(to_plain(info), indent=1) + "\n")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         with replace_atomically(path) as part, open(part, "wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise cannot_write(path, error) from error
 

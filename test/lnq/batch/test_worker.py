@@ -34,7 +34,7 @@ def left(settings: WorkerSettings) -> list[str]:
     """Names below the output folder."""
     output = Path(settings.output)
     return sorted(p.name for p in output.iterdir() if p.name != WORK_FOLDER) + [
-        p.name for p in (output / WORK_FOLDER).iterdir()
+        p.name for p in (output / WORK_FOLDER / settings.run).iterdir()
     ]
 
 
