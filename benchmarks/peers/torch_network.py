@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import nn
 
 from lnq.inference.backends import available_cpus
@@ -29,5 +29,5 @@ def load_network(bundle: Path) -> tuple[ModelSpec, SegmentationNet]:
     torch.set_num_threads(available_cpus())
     spec = ModelSpec.load(bundle)
     network = SegmentationNet(spec.network)
-    network.load_state_dict(load_file(spec.verified_file(bundle, WEIGHTS_NAME)))
+    network.load_state_dict(load(spec.verified_bytes(bundle, WEIGHTS_NAME)))
     return spec, network.eval()

@@ -74,6 +74,7 @@ def load_model(
         raise ValueError(f"Device must be one of {', '.join(DEVICES)}, not {device!r}")
     bundle = Path(bundle)
     spec = ModelSpec.load(bundle)
+    spec.hash_of(bundle, WEIGHTS_NAME)  # results name it, whichever form is run
     if mirror is not None:
         spec = dataclasses.replace(spec, mirror=mirror)
     threads = threads or min(available_cpus(), _MAX_THREADS)
@@ -135,7 +136,7 @@ def openvino_core() -> Any:
 
 
 def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str = "f32") -> Model:
-    path = spec.verified_file(bundle, ONNX_NAME) if precision == "f32" else _int8_file(bundle, spec)
+    files = [spec.verified_bytes(bundle, ONNX_NAME)] if precision == "f32" else _int8_files(bundle, spec)
     core = openvino_core()
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results, and is far slower on CPUs that lack it
@@ -144,11 +145,12 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str =
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        network = core.read_model(path)
+        network = core.read_model(*files)  # from memory: a network cannot name further files
         network.reshape([1, spec.network.in_channels, *spec.patch])  # fixed sizes: less memory, faster kernels
         request = core.compile_model(network, "CPU", settings).create_infer_request()
     except RuntimeError as error:
-        raise BundleError(f"{path} is not a network that OpenVINO can run") from error
+        name = ONNX_NAME if precision == "f32" else INT8_NAME
+        raise BundleError(f"{bundle / name} is not a network that OpenVINO can run") from error
 
     def predict(patches: np.ndarray) -> np.ndarray:
         outputs = []
@@ -160,30 +162,31 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str =
     return Model(spec, predict, "openvino", "cpu", bundle, precision)
 
 
-def _int8_file(bundle: Path, spec: ModelSpec) -> Path:
-    """Path of the 8-bit network, after both of its files are verified."""
+def _int8_files(bundle: Path, spec: ModelSpec) -> list[bytes]:
+    """The 8-bit network and its weights, verified."""
     if INT8_NAME not in spec.sha256:
         raise BundleError(
             f"The model bundle in {bundle} has no 8-bit network: leave out --precision int8, or add one with "
             "training.quantise"
         )
-    spec.verified_file(bundle, INT8_WEIGHTS_NAME)
-    return spec.verified_file(bundle, INT8_NAME)
+    return [spec.verified_bytes(bundle, name) for name in (INT8_NAME, INT8_WEIGHTS_NAME)]
 
 
 def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Model:
-    path = spec.verified_file(bundle, WEIGHTS_NAME)
+    weights = spec.verified_bytes(bundle, WEIGHTS_NAME)
     import torch
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     from lnq.inference.gpu_windows import DeviceWindows
     from lnq.inference.network import SegmentationNet
 
     network = SegmentationNet(spec.network)
     try:
-        network.load_state_dict(load_file(path))
-    except (RuntimeError, ValueError) as error:
-        raise BundleError(f"The weights of {path} do not fit the network of its specification") from error
+        network.load_state_dict(load(weights))
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        sentence = f"The weights of {bundle / WEIGHTS_NAME} do not fit the network of its specification"
+        raise BundleError(sentence) from error
     if device == "cpu":
         torch.set_num_threads(threads)
         runner = DeviceWindows(network, device)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lnq.errors import BundleError
-from lnq.files import file_sha256, write_text
+from lnq.files import write_text
 from lnq.plain import from_plain
 
 FORMAT_VERSION = 2  # 1 had no peak_threshold and no mirror
@@ -20,6 +22,11 @@ ONNX_NAME = "model.onnx"  # read by OpenVINO
 INT8_NAME, INT8_WEIGHTS_NAME = "model-int8.xml", "model-int8.bin"  # read by OpenVINO; optional
 
 MIRRORINGS = (0, 1, 2, 4, 8)  # runs of each window, each with another flip; 0: one run without flips
+
+_MOST_LEVELS, _MOST_CHANNELS, _MOST_KERNEL = 10, 4096, 16
+_MOST_PATCH = 2**24  # voxels; the paper's has 1.8 million
+_SPACING_MM = (0.2, 15.0)  # as of CTs
+_LEAST_STEP = 0.1  # windows a tenth of a patch apart are a thousand for each patch
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
@@ -51,6 +58,16 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
+        if not 1 <= levels <= _MOST_LEVELS:
+            raise ValueError(f"A network has 1 to {_MOST_LEVELS} levels, not {levels}")
+        counts = (*self.channels, self.in_channels, self.classes)
+        steps = [n for triple in (*self.kernels, *self.strides) for n in triple]
+        if not all(type(n) is int and 1 <= n <= _MOST_CHANNELS for n in counts) or not all(
+            type(n) is int and 1 <= n <= _MOST_KERNEL for n in steps
+        ):
+            raise ValueError(
+                f"A network has 1 to {_MOST_CHANNELS} channels, and kernels and strides of 1 to {_MOST_KERNEL}"
+            )
         if not (len(self.kernels) == len(self.dropout) == levels and len(self.strides) == levels - 1):
             raise ValueError(
                 f"A network of {levels} channel counts needs {levels} kernels and dropout rates and {levels - 1} "
@@ -129,16 +146,21 @@ class ModelSpec:
     def __post_init__(self) -> None:
         _check_numbers("patch", self.patch, 3)
         _check_numbers("spacing_mm", self.spacing_mm, 3)
-        if min(self.patch) <= 0 or min(self.spacing_mm) <= 0:
-            raise ValueError(f"Patch and spacing must be positive, not {self.patch} and {self.spacing_mm}")
+        if not all(type(n) is int and n > 0 for n in self.patch) or math.prod(self.patch) > _MOST_PATCH:
+            raise ValueError(f"A patch must be of 1 to {_MOST_PATCH:,} voxels, not {self.patch}")
+        low, high = _SPACING_MM
+        if not all(low <= s <= high for s in self.spacing_mm):
+            raise ValueError(f"Spacings must be within {low:g} and {high:g} mm, not {self.spacing_mm}")
         if any(p % d for p, d in zip(self.patch, self.network.divisor, strict=True)):
             raise ValueError(f"Patch must be a multiple of {self.network.divisor}, not {self.patch}")
         if not 0 < self.threshold < 1:
             raise ValueError(f"Threshold must lie between 0 and 1, not {self.threshold}")
         if not 0 <= self.peak_threshold < 1:
             raise ValueError(f"Peak threshold must be at least 0 and below 1, not {self.peak_threshold}")
-        if not 0 < self.window_step <= 1:
-            raise ValueError(f"Window step must be above 0 and at most 1, not {self.window_step}")
+        if not _LEAST_STEP <= self.window_step <= 1:
+            raise ValueError(f"Window step must be at least {_LEAST_STEP} and at most 1, not {self.window_step}")
+        if not all(re.fullmatch("[0-9a-f]{64}", str(digest)) for digest in self.sha256.values()):
+            raise ValueError("sha256 must hold 64 hex digits for each file")
         check_mirror(self.mirror)
 
     @staticmethod
@@ -168,13 +190,25 @@ class ModelSpec:
         plain = dataclasses.asdict(self) | {"format_version": FORMAT_VERSION}
         write_text(Path(bundle) / SPEC_NAME, json.dumps(plain, indent=2) + "\n")
 
-    def verified_file(self, bundle: Path, name: str) -> Path:
-        """Path of a weight file. Raises BundleError unless its SHA-256 is the one that the specification lists."""
+    def verified_bytes(self, bundle: Path, name: str) -> bytes:
+        """The contents of a weight file. Raises BundleError unless their SHA-256 is the one in the specification.
+
+        What is read once and checked is what is loaded: no file beside it, and no later change.
+        """
         path = Path(bundle) / name
+        wanted = self.hash_of(bundle, name)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise BundleError(f"The model bundle in {bundle} is incomplete: {name} is missing") from None
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+        if hashlib.sha256(data).hexdigest() != wanted:
+            raise BundleError(f"{path} was altered: its SHA-256 is not the one in {SPEC_NAME}")
+        return data
+
+    def hash_of(self, bundle: Path, name: str) -> str:
+        """The SHA-256 that the specification lists for a weight file. Raises BundleError where it lists none."""
         if name not in self.sha256:
             raise BundleError(f"The model bundle in {bundle} does not list {name}: export the model again")
-        if not path.is_file():
-            raise BundleError(f"The model bundle in {bundle} is incomplete: {name} is missing")
-        if file_sha256(path) != self.sha256[name]:
-            raise BundleError(f"{path} was altered: its SHA-256 is not the one in {SPEC_NAME}")
-        return path
+        return self.sha256[name]

@@ -61,7 +61,7 @@ def quantise(bundle: Path, samples: Sequence[np.ndarray]) -> ModelSpec:
     openvino = import_openvino()
     import nncf
 
-    network = openvino_core().read_model(spec.verified_file(bundle, ONNX_NAME))
+    network = openvino_core().read_model(spec.verified_bytes(bundle, ONNX_NAME))
     network.reshape([1, spec.network.in_channels, *spec.patch])
     kept = nncf.IgnoredScope(names=end_convolutions(network), types=list(FLOAT_OPERATIONS), validate=False)
     small = nncf.quantize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from lnq.inference.spec import WEIGHTS_NAME, CropSpec, ModelSpec
 from training.config import Config
@@ -72,5 +72,5 @@ def load_start(init: Path, network: DualBranchNet, crop: CropSpec) -> dict[str, 
         return {"steps": pretrained["step"], "cases": len(read_facts(pretrained).cases)}
     spec = ModelSpec.load(init)
     refuse_other_crop(f"The bundle in {init}", spec.crop, "the data", crop)
-    copy_main_branch(load_file(spec.verified_file(init, WEIGHTS_NAME)), network)
+    copy_main_branch(load(spec.verified_bytes(init, WEIGHTS_NAME)), network)
     return {"bundle": spec.sha256[WEIGHTS_NAME], **{key: spec.provenance.get(key) for key in ("steps", "data")}}

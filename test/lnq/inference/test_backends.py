@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from helpers.apart import predict_apart
 from helpers.paths import ROOT
@@ -14,7 +15,7 @@ from lnq.errors import BundleError
 from lnq.files import file_sha256
 from lnq.inference import backends
 from lnq.inference.backends import available_cpus, load_model
-from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, ModelSpec
+from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, SPEC_NAME, WEIGHTS_NAME, ModelSpec
 
 
 @pytest.fixture
@@ -70,6 +71,27 @@ def test_altered_weights_are_refused(copied, device, name):
     (copied / name).write_bytes((copied / name).read_bytes()[:-1] + b"x")
     with pytest.raises(BundleError, match=f"{name} was altered: its SHA-256 is not the one in spec.json"):
         load_model(copied, device)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_NAME, ONNX_NAME])
+def test_a_file_that_the_specification_does_not_list_is_said(copied, name):
+    plain = json.loads((copied / SPEC_NAME).read_text())
+    del plain["sha256"][name]
+    (copied / SPEC_NAME).write_text(json.dumps(plain))
+    with pytest.raises(BundleError, match=f"does not list {name}: export the model again"):
+        load_model(copied, "cpu")
+
+
+def test_a_network_cannot_name_further_files(copied):
+    """Weights outside the ONNX file would be in no hash: even beside it they are not loaded."""
+    network = onnx.load(copied / ONNX_NAME)
+    onnx.save(network, copied / ONNX_NAME, save_as_external_data=True, location="more.bin", size_threshold=0)
+    assert (copied / "more.bin").stat().st_size > 1000
+    plain = json.loads((copied / SPEC_NAME).read_text())
+    plain["sha256"][ONNX_NAME] = file_sha256(copied / ONNX_NAME)
+    (copied / SPEC_NAME).write_text(json.dumps(plain))
+    with pytest.raises(BundleError, match="model.onnx is not a network that OpenVINO can run"):
+        load_model(copied, "cpu")
 
 
 def test_missing_weights_are_refused(copied):
