@@ -21,7 +21,7 @@ from lnq.archive.case import Subject, name_cases
 from lnq.archive.open import read_ct
 from lnq.dicom.header import is_dicom_file
 from lnq.errors import StartError, attempt
-from lnq.files import prepare_output, write_text
+from lnq.files import prepare_output, write_bytes, write_text
 from lnq.image.itk import write_volume
 from lnq.image.names import EXTENSIONS, VOXEL_FILES, stem
 from lnq.image.volume import Volume
@@ -36,6 +36,9 @@ INPUT_SLUG = "mediastinal-ct"
 SOCKETS = "inputs.json"  # today's platform lists the mounted files in it; the platform of 2023 wrote none
 OUTPUT_SLUG = "mediastinal-lymph-node-segmentation"
 RESULTS = "results.json"
+_RESERVE = ".reserve"  # a file that holds the space of results.json
+_BYTES_FOR_A_CASE = 2048  # of results.json
+_STOPPED = "Stopped before this CT was segmented"
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
             output_file=output / RESULTS,
         )
         self.failures: list[str] = []
+        self.unsaved: str | None = None  # why results.json does not hold the last state
         self._inputs = cases
         self._model = model
 
@@ -66,17 +70,12 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         self._cases = {"input_image": DataFrame([{"name": c.name, "path": c.path} for c in self._inputs])}
 
     def process_cases(self, file_loader_key: str | None = None) -> None:
-        self._case_results = []
         cases = self._cases[file_loader_key or self._index_key]
-        try:
-            for index, case in cases.iterrows():
-                self._case_results.append(self.process_case(idx=index, case=case))
-                self.save()  # so that a killed container leaves the results so far
-        except BaseException:  # a signal: errors of a case do not come here
-            left = cases["path"][len(self._case_results) :]
-            self._case_results += [_result(path, "Stopped before this CT was segmented") for path in left]
-            self.save()
-            raise
+        self._case_results = [_result(path, _STOPPED) for path in cases["path"]]
+        self.save()
+        for number, (index, case) in enumerate(cases.iterrows()):
+            self._case_results[number] = self.process_case(idx=index, case=case)
+            self.save()  # every CT is named at any time, also where the container is killed
 
     def process_case(self, *, idx: int, case: Any) -> dict[str, Any]:
         result = _result(case["path"])
@@ -104,7 +103,26 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         return segmentation.mask, list(segmentation.warnings)
 
     def save(self) -> None:
-        _write_results(Path(self._output_file), self._case_results)
+        """Write results.json. Where the disk is full, the space that was kept for it is used."""
+        path = Path(self._output_file)
+        reserve = path.with_name(_RESERVE)
+        self.unsaved = None
+        try:
+            _write_results(path, self._case_results)
+            if not reserve.exists():
+                write_bytes(reserve, bytes(len(self._case_results) * _BYTES_FOR_A_CASE))
+        except OSError:
+            reserve.unlink(missing_ok=True)
+            try:
+                _write_results(path, self._case_results)
+            except OSError as error:
+                self.unsaved = f"{path.name} could not be written: {error.strerror or error}"
+
+    def process(self) -> None:
+        try:
+            super().process()
+        finally:
+            Path(self._output_file).with_name(_RESERVE).unlink(missing_ok=True)
 
 
 def run_container(load_model: Callable[[], Model], source: Path = INPUT, output: Path = OUTPUT) -> list[str]:
@@ -127,7 +145,7 @@ def run_container(load_model: Callable[[], Model], source: Path = INPUT, output:
         raise
     algorithm = LymphNodeAlgorithm(cases, model, output)
     algorithm.process()
-    return algorithm.failures
+    return algorithm.failures + ([algorithm.unsaved] if algorithm.unsaved else [])
 
 
 def input_folder(source: Path) -> Path:

@@ -23,6 +23,7 @@ from lnq.batch import command as batch_command
 from lnq.errors import BROKEN_PIPE, DONE, INTERRUPTED, NOT_STARTED, SOME_FAILED, TERMINATED, BundleError, StartError
 from lnq.inference.bundle import default_bundle
 from lnq.inference.spec import MIRRORINGS, ModelSpec
+from lnq.text import on_one_line, start_logging
 from lnq.version import __version__
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     options = parser(program).parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid in any encoding
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    start_logging(sys.stderr)
     logging.getLogger("lnq").setLevel(logging.INFO)
     try:
         status, sentence = options.command(options)
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         status = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
         sentence = "Stopped by a signal: finished cases are kept"
     with suppress(BrokenPipeError):  # the exit status still tells the outcome
-        print(" ".join(sentence.splitlines()), file=sys.stderr, flush=True)  # a file name may hold line breaks
+        print(on_one_line(sentence), file=sys.stderr, flush=True)
     return status
 
 

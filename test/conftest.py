@@ -39,6 +39,12 @@ def draw_thorax(blood_hu: float = 160, lungs: int = 2, shift_s_mm: float = 0.0) 
     return Volume(np.clip(hu + noise, -1024, None).round().astype(np.int16), affine)
 
 
+@pytest.fixture(autouse=True)
+def _settings_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test makes a key among the settings of the person who runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+
+
 @pytest.fixture
 def thorax() -> Volume:
     return draw_thorax()

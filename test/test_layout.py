@@ -16,8 +16,9 @@ MOST_MODULES, MOST_LINES, MOST_LINES_OF_A_FUNCTION = 12, 300, 45
 MODULES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 TESTED_ELSEWHERE = {  # module: the file of its tests
     "lnq/version.py": "test/test_project.py",  # one line, which packaging reads
-    "lnq/batch/settings.py": "test/lnq/batch/test_worker.py",  # records without behaviour of their own
-    "lnq/batch/worker_process.py": "test/lnq/batch/test_pool.py",  # runs only as a process that the pool starts
+    "lnq/batch/settings.py": "test/lnq/batch/workers/test_worker.py",  # records without behaviour of their own
+    "lnq/batch/workers/worker_process.py": "test/lnq/batch/workers/test_pool.py",  # a process that the pool starts
+    "lnq/batch/messages.py": "test/lnq/batch/test_command.py",  # what the command says
     "lnq/batch/write.py": "test/lnq/batch/test_case.py",  # writes what a case's test looks at
     "lnq/inference/network.py": "test/training/method/test_network.py",  # beside the branch that only training has
 }

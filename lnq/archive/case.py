@@ -6,6 +6,7 @@ A case keeps its identity from run to run. All results call it by its name.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import tarfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lnq.archive.members import BLOCK_BYTES, members
-from lnq.archive.open import DAMAGE, OpenedCase, damaged_archive, open_series, read_ct, unpack
+from lnq.archive.open import DAMAGE, OpenedCase, check_head, damaged_archive, open_series, read_ct, unpack
 from lnq.errors import Damaged
 from lnq.image.headers.integrity import read_layout
 from lnq.image.names import stem
@@ -28,6 +29,9 @@ class Subject:
     name: str  # blank until `name_cases` has seen all subjects
     path: Path  # the file, folder or archive
     chosen: str = field(default="", kw_only=True)  # why it was chosen among others; blank where there was no choice
+    key: str = field(
+        default="", kw_only=True, repr=False
+    )  # hex; with it all digests are keyed, and none can be guessed
 
     @property
     def series_uid(self) -> str | None:
@@ -41,8 +45,18 @@ class Subject:
 
     @property
     def identity(self) -> str:
-        """Hex SHA-256 of its SeriesInstanceUID, or else of its place. It is the same in every run."""
-        return _sha256(self.series_uid or self.place)
+        """Digest of its SeriesInstanceUID, or else of its place. It is the same in every run."""
+        return self.digest(self.series_uid or self.place)
+
+    def digest(self, text: str) -> str:
+        """Hex SHA-256 of a text, or HMAC-SHA-256 with the key where there is one."""
+        digest = self.hash()
+        digest.update(text.encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def hash(self) -> hashlib._Hash | hmac.HMAC:
+        """The empty digest."""
+        return hmac.new(bytes.fromhex(self.key), digestmod="sha256") if self.key else hashlib.sha256()
 
     @property
     def place(self) -> str:
@@ -185,6 +199,7 @@ class ArchivedImage(_Archived):
 
     def open(self, scratch: Path) -> OpenedCase:
         """See `Case`."""
+        check_head(self.path, self.members[0], scratch)
         return OpenedCase(read_ct(unpack(self.path, self.members, scratch)[0]))
 
 
@@ -216,8 +231,8 @@ def file_state(case: Case) -> tuple[int, int, int]:
 
 
 def content_sha256(case: Case) -> str:
-    """Hex SHA-256 of a case's contents. Raises OSError where a file is missing, ImageError for a damaged archive."""
-    digest = hashlib.sha256()
+    """Digest of a case's contents. Raises OSError where a file is missing, ImageError for a damaged archive."""
+    digest = case.hash()
     for block in case.content():
         digest.update(block)
     return digest.hexdigest()
@@ -226,10 +241,10 @@ def content_sha256(case: Case) -> str:
 Named = TypeVar("Named", bound=Subject)
 
 
-def name_cases(found: Iterable[Named], hash_names: bool = False, taken: Iterable[str] = ()) -> list[Named]:
+def name_cases(found: Iterable[Named], taken: Iterable[str] = ()) -> list[Named]:
     """Name the cases. A case gets its plain name, plus `-` and 8 hex digits where two agree or the name is `taken`.
 
-    With `hash_names` it gets 16 hex digits of its identity instead, which tell nothing about the patient. The order is
+    A case with a key gets 16 hex digits of its identity instead, which tell nothing about the patient. The order is
     kept.
     """
     found = list(found)
@@ -238,7 +253,7 @@ def name_cases(found: Iterable[Named], hash_names: bool = False, taken: Iterable
     count = Counter(name.lower() for name in (*plain, *used))
     named = []
     for one, name in zip(found, plain, strict=True):
-        if hash_names:
+        if one.key:
             name = one.identity[:16]
         elif count[name.lower()] > 1:
             name = f"{name}-{one.identity[:8]}"
@@ -247,15 +262,11 @@ def name_cases(found: Iterable[Named], hash_names: bool = False, taken: Iterable
 
 
 def free_name(found: Subject, name: str, used: set[str]) -> str:
-    """`name`, with a hash of the files' place where it is among `used`. The result is added to `used`, in lower case.
+    """`name`, with a digest of the files' place where it is among `used`. The result is added to `used`, in lower case.
 
     Names may clash even within a series: its objects are two cases in two archives, or as a scan and its scout view.
     """
     if name.lower() in used:
-        name = f"{name}-{_sha256(found.place)[:8]}"
+        name = f"{name}-{found.digest(found.place)[:8]}"
     used.add(name.lower())
     return name
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

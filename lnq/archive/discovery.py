@@ -51,14 +51,15 @@ def discover(
     inputs: Sequence[Path],
     choice: Choice = ONE_PER_STUDY,
     leave_out: Path | None = None,
-    hash_names: bool = False,
+    key: str = "",
     reserved: Sequence[str] = (),
     stopping: Callable[[], bool] = lambda: False,
 ) -> list[Found]:
     """Find image files and the chosen DICOM series under `inputs`, and what is set aside. Skips all below `leave_out`.
 
     Where the user names series, only these are segmented, and no image files. Label files of the challenge's data
-    (`x-seg.nrrd` beside `x-ct.nrrd`) are not cases. No case gets a name among `reserved`. Raises StartError where an
+    (`x-seg.nrrd` beside `x-ct.nrrd`) are not cases. No case gets a name among `reserved`. With a `key` (hex), names are
+    keyed digests. Raises StartError where an
     input does not exist, or where nothing is found to segment or to report as failed. Raises Stopped once `stopping`
     returns true.
     """
@@ -74,21 +75,22 @@ def discover(
     found: list[Found] = [] if choice.by_name else [ToSegment(case) for case in sources.images]
     found += [_chosen(series, selection, sources.broken) for series in chosen]
     found += _broken(sources.broken, chosen) + _not_chosen(selection, choice)
-    found += _ignored(sources.ignored, inputs)
+    found += _ignored(sources, inputs)
     found += [copies for series in gathered for copies in _copies(series)]
     if choice.uids and chosen:
         missing = sorted(choice.uids - {series.uid for series in chosen})
         found += [SetAside(MissingSeries("", Path(uid)), Message("it was not found"), True) for uid in missing]
     if not (chosen if choice.by_name else any(isinstance(f, ToSegment) or f.failed for f in found)):
         raise StartError(_nothing(inputs, choice))
-    return _named(found, hash_names, reserved)
+    return _named(found, key, reserved)
 
 
-def _named(found: Sequence[Found], hash_names: bool, reserved: Sequence[str]) -> list[Found]:
+def _named(found: Sequence[Found], key: str, reserved: Sequence[str]) -> list[Found]:
     """Name everything: first the cases to segment, then what failed, then what is left out."""
-    cases = name_cases([f.case for f in found if isinstance(f, ToSegment)], hash_names, reserved)
+    cases = name_cases([dataclasses.replace(f.case, key=key) for f in found if isinstance(f, ToSegment)], reserved)
     aside = sorted((f for f in found if isinstance(f, SetAside)), key=lambda f: not f.failed)  # sorting is stable
-    rest = name_cases([f.case for f in aside], hash_names, [*reserved, *(case.name for case in cases)])
+    subjects = [dataclasses.replace(f.case, key=key) for f in aside]
+    rest = name_cases(subjects, [*reserved, *(case.name for case in cases)])
     return [*map(ToSegment, cases), *(f.explained(case) for f, case in zip(aside, rest, strict=True))]
 
 
@@ -144,14 +146,15 @@ def _copies(series: Series) -> list[Found]:
     return [SetAside(Subject("", folder), reason)]
 
 
-def _ignored(files: Sequence[Path], inputs: Sequence[Path]) -> list[Found]:
+def _ignored(sources: Sources, inputs: Sequence[Path]) -> list[Found]:
     """Files of no known kind: those that the user named, one by one, and the number of the others in each folder."""
     named = {given.parent.resolve() / given.name for given in inputs}
     unknown = Message("its format is not known: give {formats}", formats=Words(_FORMATS))
-    found: list[Found] = [SetAside(Subject("", path), unknown, True) for path in files if path in named]
-    for folder, count in Counter(path.parent for path in files if path not in named).items():
+    found: list[Found] = [SetAside(Subject("", path), unknown, True) for path in sources.ignored if path in named]
+    counts = Counter(path.parent for path in sources.ignored if path not in named) + sources.ignored_members
+    for place, count in counts.items():
         reason = Message("{count} of its files are of no known format, and ignored", count=count)
-        found.append(SetAside(Subject("", folder), reason))
+        found.append(SetAside(Subject("", place), reason))
     return found
 
 

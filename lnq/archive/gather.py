@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import pydicom
 
 from lnq.archive.case import ArchivedImage, ImageFile
 from lnq.archive.copies import same_pixels
-from lnq.archive.members import Encrypted, Member, is_archive, member_header, members
+from lnq.archive.members import Encrypted, Member, TooLarge, is_archive, member_header, members
 from lnq.dicom.header import find_header, is_whole
 from lnq.dicom.series import Gatherer
 from lnq.errors import ImageError, Message, Stopped, Words
@@ -28,6 +29,7 @@ class Sources:
     broken: dict[Path, Message] = field(default_factory=dict)  # what is wrong, by folder or archive
     seen: set[Path] = field(default_factory=set)  # resolved paths: circular links end, nothing is found twice
     ignored: list[Path] = field(default_factory=list)  # files of no known kind
+    ignored_members: Counter[Path] = field(default_factory=Counter)  # number of those in each archive
     stopping: Callable[[], bool] = lambda: False
 
     def break_file(self, folder: Path, name: str, problem: Message) -> None:
@@ -99,6 +101,8 @@ def _gather_archive(path: Path, sources: Sources) -> None:
         raise
     except Encrypted:
         sources.broken[path] = Message("it is encrypted")
+    except TooLarge:
+        sources.broken[path] = Message("it holds more files or larger ones than an archive of studies does")
     except Exception:  # zipfile, tarfile and four decompressors raise errors of many kinds
         sources.broken[path] = Message("the archive is damaged")
 
@@ -118,6 +122,8 @@ def _gather_member(member: Member, names: set[str], path: Path, sources: Sources
         except ImageError:
             sources.break_file(path, Path(member.name).name, _DAMAGED)
         else:
+            if header is None and not lower.endswith(VOXEL_FILES):
+                sources.ignored_members[path] += 1
             _add(header, member.name, path, True, sources)
 
 

@@ -33,6 +33,7 @@ WITHIN = "//"  # between the name of an archive in an archive and that of its me
 BLOCK_BYTES = 2**20
 _DEEPEST = 3  # archives within each other
 _MOST_INNER = 2**33  # bytes that an archive within another may unpack to
+_MOST_MEMBERS = 100_000  # files of an archive: a study has a few thousand
 
 
 class Encrypted(Exception):
@@ -40,7 +41,7 @@ class Encrypted(Exception):
 
 
 class TooLarge(Exception):
-    """An archive within another unpacks to more than any study has."""
+    """An archive holds more files, or one within it unpacks to more bytes, than any study has."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def members(path: Path, depth: int = 0) -> Iterator[Member]:
 
 def _zip_members(path: Path) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
+        if len(archive.filelist) > _MOST_MEMBERS:
+            raise TooLarge
         found = [info for info in archive.infolist() if not info.is_dir()]
         if any(info.flag_bits & 1 for info in found):
             raise Encrypted
@@ -84,9 +87,12 @@ def _zip_members(path: Path) -> Iterator[Member]:
 def _tar_members(path: Path) -> Iterator[Member]:
     """The files of a tar archive, as they follow each other: a packed one can be read in no other order."""
     with tarfile.open(path) as archive:
-        for info in archive:
+        for number, info in enumerate(archive):
+            if number == _MOST_MEMBERS:
+                raise TooLarge
             if info.isfile():
                 yield Member(info.name, info.size, None, partial(_extracted, archive, info))
+            archive.members.clear()  # type: ignore[attr-defined]  # a list that tarfile keeps of all of them
 
 
 def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -98,9 +104,9 @@ def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 @contextmanager
 def _unpacked(member: Member) -> Iterator[Path]:
     """An archive within another, as a temporary file."""
-    if member.size > _MOST_INNER:
-        raise TooLarge
     with tempfile.TemporaryDirectory(prefix="lnq-") as folder:
+        if member.size > min(_MOST_INNER, shutil.disk_usage(folder).free):
+            raise TooLarge
         path = Path(folder) / "archive"
         with member.open() as packed, open(path, "wb") as file:
             shutil.copyfileobj(packed, file, BLOCK_BYTES)

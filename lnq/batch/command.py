@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import secrets
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-from lnq.archive.discovery import ToSegment, discover
-from lnq.batch.pool import LocalPool, Pool
+from lnq.archive.discovery import Found, ToSegment, discover
+from lnq.batch.key import default_key_file, list_cases, read_key
+from lnq.batch.messages import log_file, progress_of, silence
 from lnq.batch.record import MANIFEST
 from lnq.batch.run import RESERVED, Batch
 from lnq.batch.settings import CaseLimits, WorkerSettings
+from lnq.batch.workers.pool import LocalPool, Pool
 from lnq.dicom.choice import Choice, read_uids
-from lnq.errors import DONE, INTERRUPTED, SOME_FAILED, TERMINATED, StartError, Stopped
+from lnq.errors import DONE, INTERRUPTED, SOME_FAILED, TERMINATED, BundleError, StartError, Stopped
 from lnq.files import prepare_output
 from lnq.inference.backends import available_cpus
 from lnq.memory import share_gb
-from lnq.results.case_record import DICOM_FORMATS, FAILED, FORMATS, CaseRecord, ResultOptions
+from lnq.results.case_record import DICOM_FORMATS, FAILED, FORMATS, ResultOptions
 
+PRIVATE_UMASK = 0o077  # files and folders of their owner alone
 logger = logging.getLogger("lnq")
 
 
@@ -41,7 +44,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--series", nargs="+", default=[], metavar="UID", help="the series of these SeriesInstanceUIDs")
     choice.add_argument("--series-list", type=Path, metavar="CSV", help="those in the column series_uid of a table")
     choice.add_argument("--series-description", metavar="REGEX", help="those whose SeriesDescription it matches")
-    results = parser.add_argument_group("results")
+    _add_results(parser.add_argument_group("results"))
+    _add_work(parser.add_argument_group("work"))
+    talk = parser.add_argument_group("messages")
+    talk.add_argument("--quiet", action="store_true", help="nothing but the last sentence")
+    talk.add_argument("--json", action="store_true", help="a line of JSON per case, as in the manifest; no progress")
+    talk.add_argument("--log", type=Path, metavar="FILE", help="append what is said, with times, to a file")
+
+
+def _add_results(results: argparse._ArgumentGroup) -> None:
     results.add_argument("--format", choices=FORMATS, default="mha", help="of the masks (default: mha)")
     results.add_argument("--sr", action="store_true", help="write the measured nodes as a DICOM structured report too")
     results.add_argument("--probability", action="store_true", help="write the probability of node as well")
@@ -52,9 +63,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--case-names",
         choices=("folder", "hash"),
         default="folder",
-        help="hash: no path or file name, which may be a patient's, in any result or message",
+        help="hash: no path, name or UID, which may be a patient's, in any result or message",
     )
-    work = parser.add_argument_group("work")
+    results.add_argument("--key", type=Path, metavar="FILE", help="of --case-names hash (default: ~/.config/lnq/key)")
+    results.add_argument("--private", action="store_true", help="results that their owner alone can read")
+
+
+def _add_work(work: argparse._ArgumentGroup) -> None:
     work.add_argument("--overwrite", action="store_true", help="do finished cases again")
     work.add_argument(
         "--workers", type=int, default=0, metavar="N", help="cases at a time (default: one per two CPUs, two on two)"
@@ -74,10 +89,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="GB",
         help="a worker may take; 0: any (default: its share of nine tenths of what is free)",
     )
-    talk = parser.add_argument_group("messages")
-    talk.add_argument("--quiet", action="store_true", help="nothing but the last sentence")
-    talk.add_argument("--json", action="store_true", help="a line of JSON per case, as in the manifest; no progress")
-    talk.add_argument("--log", type=Path, metavar="FILE", help="append what is said, with times, to a file")
 
 
 def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
@@ -87,16 +98,23 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
     _refuse_contradictions(options)
     choice = _choice(options)
     stop, told = threading.Event(), list[int]()
-    prepare_output(options.output)
-    with _log_file(options.log), _signals(stop, told), _silence(options.quiet or options.json):
-        private = options.case_names == "hash"
+    with ExitStack() as stack:
+        if options.private:
+            stack.callback(os.umask, os.umask(PRIVATE_UMASK))
+        prepare_output(options.output)
+        key_file = None if options.case_names == "folder" else options.key or default_key_file()
+        key = "" if key_file is None else read_key(key_file, options.output)
+        for context in (log_file(options.log), _signals(stop, told), silence(options.quiet or options.json)):
+            stack.enter_context(context)
         failures: list[str] = []
         try:
-            found = discover(options.inputs, choice, options.output, private, RESERVED, stop.is_set)
+            found = discover(options.inputs, choice, options.output, key, RESERVED, stop.is_set)
             workers = max(1, min(_workers(options), sum(isinstance(f, ToSegment) for f in found)))
             batch = Batch(found, _settings(options, bundle, workers), options.overwrite, stop.is_set)
+            if key_file is not None:
+                _list_cases(key_file, found)
             lines = closing(batch.run(_pool(options, batch.settings, workers, stop)))
-            with _progress(len(found), options) as say, lines as records:
+            with progress_of(len(found), options) as say, lines as records:
                 for record, new in records:
                     say(record, new)
                     if record.status == FAILED:
@@ -104,12 +122,26 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
         except Stopped:
             status = TERMINATED if told and told[0] == signal.SIGTERM else INTERRUPTED
             return status, "Stopped: finished cases are kept, the same command goes on from there"
+        except (StartError, BundleError, BrokenPipeError):
+            raise
+        except Exception as error:
+            if not key:
+                raise
+            raise StartError(f"Stopped by an unforeseen {type(error).__name__}; its text is withheld") from None
         manifest = options.output / MANIFEST
         if batch.unwritten:
             return SOME_FAILED, batch.unwritten[0]
         if failures:
             return SOME_FAILED, f"{count_failures(failures)} (the rest is done, see {manifest})"
         return DONE, f"All done: results are in {options.output}, listed in {manifest.name}"
+
+
+def _list_cases(key_file: Path, found: Sequence[Found]) -> None:
+    """Tell the owner, beside the key, which case is which."""
+    try:
+        list_cases(key_file, (one.case for one in found))
+    except OSError as error:
+        raise StartError(f"The list of cases beside {key_file} cannot be written: {error.strerror}") from None
 
 
 def _refuse_contradictions(options: argparse.Namespace) -> None:
@@ -157,6 +189,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Worker
         threads=options.threads or (1 if options.scheduler else max(1, available_cpus() // workers)),
         truth=None if options.truth is None else str(options.truth.resolve()),
         private=options.case_names == "hash",
+        umask=PRIVATE_UMASK if options.private else None,
         run=secrets.token_hex(8),
         options=ResultOptions(
             format=options.format,
@@ -180,7 +213,7 @@ def _pool(options: argparse.Namespace, settings: WorkerSettings, workers: int, s
         memory_gb = 0.0 if options.scheduler else share_gb(workers)
     limits = CaseLimits(options.time_limit, memory_gb)
     if options.scheduler:
-        from lnq.batch.cluster import ClusterPool
+        from lnq.batch.workers.cluster import ClusterPool
 
         return ClusterPool(settings, limits, options.scheduler, stop)
     return LocalPool(settings, limits, workers, stop)
@@ -203,98 +236,3 @@ def _signals(stop: threading.Event, told: list[int]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _silence(wanted: bool) -> Iterator[None]:
-    """Keep log messages off the terminal where `wanted`."""
-    handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler] if wanted else []
-    for handler in handlers:
-        handler.addFilter(_nothing)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(_nothing)
-
-
-def _nothing(_record: logging.LogRecord) -> bool:
-    return False
-
-
-@contextmanager
-def _log_file(path: Path | None) -> Iterator[None]:
-    """Append messages to a file too. Raises StartError where it cannot be written."""
-    if path is None:
-        yield
-        return
-    try:
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise StartError(f"The log file {path} cannot be written: {error.strerror}") from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-@contextmanager
-def _progress(total: int, options: argparse.Namespace) -> Iterator[Callable[[CaseRecord, bool], None]]:
-    """Yield a function that reports one case: by a line and a bar with the time left, a line of JSON, or not at all."""
-    if options.quiet or options.json:
-
-        def say(record: CaseRecord, new: bool) -> None:
-            _log(record, new)
-            if options.json:
-                print(record.line(), end="", flush=True)
-
-        yield say
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
-    times = (bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn())
-    # On a terminal, rich prints the lines above the bar. A pipe gets them unchanged.
-    console = Console(stderr=True)
-    with bars.Progress(*columns, *times, console=console, redirect_stdout=sys.stdout.isatty()) as progress:
-        task = progress.add_task("Segmenting", total=total)
-
-        def tell(record: CaseRecord, new: bool) -> None:
-            _log(record, new)
-            progress.advance(task)
-            print(describe(record, new), flush=True)
-
-        yield tell
-
-
-def _log(record: CaseRecord, new: bool) -> None:
-    """Write a case's line to the log file alone. The terminal has its own lines."""
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
-            level = logging.ERROR if record.status == FAILED else logging.INFO
-            handler.handle(logger.makeRecord(logger.name, level, "", 0, describe(record, new), (), None))
-
-
-def describe(record: CaseRecord, new: bool) -> str:
-    """One line for a case and one for each of its warnings. `new` says that this run made the result."""
-    if record.findings is None:
-        outcome = "failed" if record.status == FAILED else "left out"
-        return _one_line(f"{record.case}: {outcome}: {record.error}")
-    text = f"{record.case}: done in {record.seconds:.1f} s" if new else f"{record.case}: an earlier run did it"
-    nodes, scores = record.findings.nodes, record.scores
-    text += f", {nodes or 'no'} node{'' if nodes == 1 else 's'} found"
-    if scores is not None:
-        distance = "none" if scores.assd_mm is None else f"{scores.assd_mm:.2f} mm"
-        text += f", Dice {scores.dice:.3f}, ASSD {distance}"
-    if record.chosen:
-        text += f"; {record.chosen}"
-    return "\n".join(map(_one_line, [text, *(f"  warning: {w}" for w in record.warnings)]))
-
-
-def _one_line(text: str) -> str:
-    """The text without line breaks, which a file's name may hold."""
-    return " ".join(text.splitlines())

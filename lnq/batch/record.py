@@ -32,8 +32,8 @@ def record_of_failure(
 
 def blank_record(about: Subject, settings: WorkerSettings) -> CaseRecord:
     """The record of a subject before any work: status FAILED, without an error."""
-    where = None if settings.private else str(about.path)
-    return CaseRecord(about.name, about.identity, where, about.series_uid, FAILED, chosen=about.chosen or None)
+    where, series_uid = (None, None) if settings.private else (str(about.path), about.series_uid)
+    return CaseRecord(about.name, about.identity, where, series_uid, FAILED, chosen=about.chosen or None)
 
 
 def write_record(folder: Path, record: CaseRecord) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from lnq.archive.case import Case, content_sha256, file_state, free_name
 from lnq.archive.discovery import Found, SetAside, ToSegment
 from lnq.batch.lock import alone
-from lnq.batch.pool import Pool
 from lnq.batch.record import (
     CASE_JSON,
     MANIFEST,
@@ -26,6 +25,7 @@ from lnq.batch.record import (
 from lnq.batch.settings import WorkerSettings
 from lnq.batch.stand_ins import StandIns
 from lnq.batch.truth import truth_sha256
+from lnq.batch.workers.pool import Pool
 from lnq.errors import ImageError, StartError, Stopped
 from lnq.files import file_sha256, write_text
 from lnq.image.itk import read_volume

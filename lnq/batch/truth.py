@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 
@@ -30,12 +29,12 @@ def truth_path(case: Case, folder: str | None) -> Path | None:
 
 
 def truth_sha256(case: Case, folder: str | None) -> str | None:
-    """Hex SHA-256 of the contents of the case's truth; None where there is none."""
+    """Digest of the contents of the case's truth; None where there is none."""
     path = truth_path(case, folder)
     if path is None:
         return None
-    first, *more = (file_sha256(file) for file in image_files(path))
-    return hashlib.sha256("".join([first, *more]).encode()).hexdigest() if more else first
+    digests = [file_sha256(file) for file in image_files(path)]
+    return digests[0] if len(digests) == 1 and not case.key else case.digest("".join(digests))
 
 
 def read_truth(case: Case, folder: str | None, grid: Volume) -> Volume | None:

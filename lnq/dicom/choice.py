@@ -226,11 +226,7 @@ def _beaten(best: Series, other: Series) -> Message:
     criterion = why(best, other)
     if best.uid == other.uid:
         return Message("another stack of the same series was chosen, {why}", why=Words(criterion or "the first"))
+    uid = printable(best.uid, 64)
     if not criterion:
-        return Message("series {uid} of the same study was chosen", uid=_shown(best.uid))
-    return Message("series {uid} of the same study was chosen: {why}", uid=_shown(best.uid), why=Words(criterion))
-
-
-def _shown(uid: str) -> str:
-    """A UID for a message. A text that is not a valid UID could be anything, even a patient's name."""
-    return Words(uid) if re.fullmatch(r"[0-9.]{1,64}", uid) else printable(uid, 64)
+        return Message("series {uid} of the same study was chosen", uid=uid)
+    return Message("series {uid} of the same study was chosen: {why}", uid=uid, why=Words(criterion))

@@ -28,6 +28,21 @@ def read_volume(path: Path | str) -> Volume:
     holds for a file with more bytes than its header says, and for a header that names a voxel file outside its folder.
     """
     path = Path(path)
+    layout = _layout(path)
+    try:
+        array = read_voxels(layout)
+    except Damaged as damage:
+        raise ImageError("{subject} cannot be read: {problem}", subject=path.name, problem=damage) from None
+    return _placed(layout, _compact(array), path)
+
+
+def read_geometry(path: Path) -> Volume:
+    """An image as its header alone describes it, without its voxels, which are all 0. Raises ImageError."""
+    layout = _layout(path)
+    return _placed(layout, np.broadcast_to(np.int16(0), layout.sizes[::-1]), path)
+
+
+def _layout(path: Path) -> Layout:
     if not path.is_file():
         raise ImageError("{subject}: there is no such file", subject=path.name)
     problem = name_problem(path)
@@ -35,15 +50,18 @@ def read_volume(path: Path | str) -> Volume:
         raise ImageError("{subject} cannot be read: {problem}", subject=path.name, problem=problem)
     try:
         layout = read_layout(path)
-        array = read_voxels(layout)
     except Damaged as damage:
         raise ImageError("{subject} cannot be read: {problem}", subject=path.name, problem=damage) from None
     unfit = _unfit(layout)
     if unfit:
         raise ImageError("{subject} cannot be used: {problem}", subject=path.name, problem=unfit)
+    return layout
+
+
+def _placed(layout: Layout, array: np.ndarray, path: Path) -> Volume:
     affine = np.eye(4)
     affine[:3] = layout.affine[:, [2, 1, 0, 3]]
-    volume = Volume(_compact(array), affine, layout.warnings, layout.oriented, layout.forms)
+    volume = Volume(array, affine, layout.warnings, layout.oriented, layout.forms)
     if not np.abs(volume.direction.T @ volume.direction - np.eye(3)).max() < _ROTATION_TOLERANCE:
         raise ImageError("{subject} cannot be used: {problem}", subject=path.name, problem=Words(NO_ROTATION))
     return volume
@@ -128,6 +146,6 @@ def write_volume(volume: Volume, path: Path | str, compress: bool = True) -> Non
 def _holds(path: Path, array: np.ndarray) -> bool:
     """Whether an image file holds exactly these values."""
     try:
-        return np.array_equal(read_voxels(read_layout(path)), array)
+        return np.array_equal(read_voxels(read_layout(path)), array, equal_nan=array.dtype.kind == "f")
     except (Damaged, OSError):
         return False

@@ -23,7 +23,15 @@ _CONTRAST_HU = 85.0  # blood has 30 to 60 HU without contrast medium, over 100 H
 
 def check_image(volume: Volume, name: str = "The image") -> None:
     """Raise ImageError for a volume that is not a usable CT. The error is one sentence that begins with `name`."""
-    problem = _geometry_problem(volume) or _voxel_problem(volume.array)
+    check_geometry(volume, name)
+    problem = _voxel_problem(volume.array)
+    if problem:
+        raise ImageError("{subject} cannot be used: {problem}", subject=name, problem=problem)
+
+
+def check_geometry(volume: Volume, name: str) -> None:
+    """Like `check_image`, without a look at the voxels."""
+    problem = _geometry_problem(volume)
     if problem:
         raise ImageError("{subject} cannot be used: {problem}", subject=name, problem=problem)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from lnq.files import write_text
 from lnq.nodes.measure import Node
 from lnq.plain import check_types, from_plain, to_plain
+from lnq.text import in_cell
 
 NODES_JSON, NODES_CSV = "nodes.json", "nodes.csv"
 
@@ -94,9 +95,9 @@ def _checked(row: NodeRow) -> NodeRow:
 
 
 def write_table(folder: Path, rows: Iterable[NodeRow]) -> None:
-    """Write `nodes.csv` into a folder."""
+    """Write `nodes.csv` into a folder. A case's name that a spreadsheet would take for a formula begins with `'`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) for row in rows)
+    writer.writerows(dataclasses.asdict(row) | {"case": in_cell(row.case)} for row in rows)
     write_text(folder / NODES_CSV, text.getvalue())

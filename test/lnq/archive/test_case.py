@@ -1,6 +1,7 @@
 """Cases: their names, what they are known by from run to run, and that they survive as plain values."""
 
 import hashlib
+import hmac
 import json
 from pathlib import Path
 
@@ -46,11 +47,21 @@ def test_members_of_an_archive_have_their_own_names():
 
 
 def test_hashed_names_tell_nothing_and_stay_the_same_wherever_a_series_lies():
-    one, moved = (DicomSeries("", Path(place), (), "1.2.3") for place in ("/Smith_John", "/elsewhere"))
-    (name,), (other,) = name_cases([one], hash_names=True), name_cases([moved], hash_names=True)
-    assert name.name == other.name
-    assert len(name.name) == 16
-    assert set(name.name) <= set("0123456789abcdef")
+    """By HMAC-SHA-256: without the key nobody finds them by trying all names."""
+    key = "0b" * 20
+    one, moved = (DicomSeries("", Path(place), (), "Hi There", key=key) for place in ("/Smith_John", "/elsewhere"))
+    (name,), (other,) = name_cases([one]), name_cases([moved])
+    assert name.name == other.name == "b0344c61d8db3853"  # test case 1 of RFC 4231
+    assert one.identity == "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+    assert one.digest(one.place) != moved.digest(moved.place)
+
+
+def test_the_digest_of_contents_is_keyed_too(tmp_path):
+    (tmp_path / "ct.nii").write_bytes(b"contents")
+    plain, keyed = (content_sha256(ImageFile("", tmp_path / "ct.nii", key=key)) for key in ("", "0b" * 20))
+    blocks = b"8\0contents"
+    assert plain == hashlib.sha256(blocks).hexdigest()
+    assert keyed == hmac.new(b"\x0b" * 20, blocks, "sha256").hexdigest()
 
 
 def sha256(text: str) -> str:

@@ -57,7 +57,7 @@ def test_a_slice_that_cannot_be_read_fails_its_series(
     monkeypatch.setattr(Path, "open", refuse)
     sentence = "series cannot be used: its file 0012.dcm cannot be read: Permission denied"
     assert reasons(discover([tmp_path]), failed=True) == {"series": sentence}
-    (private,) = discover([tmp_path], hash_names=True)
+    (private,) = discover([tmp_path], key="0b" * 32)
     assert isinstance(private, SetAside)
     told = private.reason.without_names(private.case.name)
     assert told == f"{private.case.name} cannot be used: its file (not shown) cannot be read: Permission denied"

@@ -85,6 +85,6 @@ def test_the_log_has_a_time_for_every_case(tmp_path, archive_of_cases, tiny_bund
 def test_options_that_cannot_be_used_start_nothing(
     tmp_path, archive_of_cases, tiny_bundle, capfd, monkeypatch, options, sentence
 ):
-    monkeypatch.setattr("lnq.batch.cluster._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("lnq.batch.workers.cluster._CONNECT_SECONDS", 1)
     assert cli.main(command(archive_of_cases, tmp_path / "out", tiny_bundle, *options)) == 2
     assert capfd.readouterr().err.splitlines()[-1].startswith(sentence)

@@ -25,7 +25,7 @@ from lnq.errors import Message, StartError, Stopped, Words
 from lnq.plain import from_plain, to_plain, to_tagged
 from lnq.results.case_record import CaseRecord, Versions
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _POLL_SECONDS = 0.1
 _START_SECONDS = 300.0  # loading a GPU's libraries from a slow disk takes a while
 
@@ -53,7 +53,7 @@ class Worker:
         Raises StartError where either fails, Stopped when told to stop.
         """
         ours, theirs = Pipe()
-        command = [sys.executable, "-m", "lnq.batch.worker_process", str(theirs.fileno())]
+        command = [sys.executable, "-m", "lnq.batch.workers.worker_process", str(theirs.fileno())]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from lnq.archive.case import Case
 from lnq.batch.settings import CaseLimits, WorkerSettings
-from lnq.batch.worker import Worker
+from lnq.batch.workers.worker import Worker
 from lnq.results.case_record import CaseRecord, Versions
 
 

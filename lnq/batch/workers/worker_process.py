@@ -1,6 +1,6 @@
 """The process that segments a batch's cases: it loads the model once, and then takes one case after another.
 
-    python -m lnq.batch.worker_process FD
+    python -m lnq.batch.workers.worker_process FD
 
 FD is one end of a pair of connected sockets. Messages are JSON. The first one holds the settings, and the path of a
 folder for unfinished results. The answer holds the versions, or a sentence that says why the model cannot be loaded.
@@ -11,7 +11,6 @@ the middle of a case, so that it never outlives the process that it works for.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import queue
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lnq.errors import BundleError
+from lnq.text import start_logging
 
 
 def _listen(connection: Connection, messages: queue.SimpleQueue[Any]) -> None:
@@ -34,7 +34,7 @@ def _listen(connection: Connection, messages: queue.SimpleQueue[Any]) -> None:
 
 def main(descriptor: int) -> None:
     """Work until the connection on this file descriptor ends."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    start_logging(sys.stderr)
     connection = Connection(descriptor)
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, messages), daemon=True).start()

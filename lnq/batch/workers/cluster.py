@@ -11,7 +11,7 @@ from typing import Any
 from lnq.archive.case import KINDS, Case
 from lnq.batch.record import record_of_failure
 from lnq.batch.settings import CaseLimits, WorkerSettings
-from lnq.batch.worker import Worker
+from lnq.batch.workers.worker import Worker
 from lnq.errors import Message, StartError, Stopped, Words
 from lnq.plain import from_plain, from_tagged, to_plain, to_tagged
 from lnq.results.case_record import CaseRecord, Versions
@@ -25,7 +25,7 @@ _lock = threading.Lock()
 
 
 class ClusterPool:
-    """The workers of a cluster as a `lnq.batch.pool.Pool`."""
+    """The workers of a cluster as a `lnq.batch.workers.pool.Pool`."""
 
     def __init__(self, settings: WorkerSettings, limits: CaseLimits, address: str, stop: threading.Event) -> None:
         self._own_settings = settings

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from lnq.archive.case import ImageFile
-from lnq.batch.pool import LocalPool
 from lnq.batch.settings import CaseLimits, WorkerSettings
+from lnq.batch.workers.pool import LocalPool
 from lnq.errors import StartError
 from lnq.image.itk import write_volume
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lnq.archive.case import ImageFile
-from lnq.batch import worker as supervise
 from lnq.batch.case import WORK_FOLDER
 from lnq.batch.settings import CaseLimits, WorkerSettings
-from lnq.batch.worker import Worker, resident_gb
+from lnq.batch.workers import worker as supervise
+from lnq.batch.workers.worker import Worker, resident_gb
 from lnq.errors import StartError, Stopped
 from lnq.image.itk import write_volume
 

@@ -1,0 +1,1 @@
+"""The processes that segment cases, on this machine or on a cluster."""
