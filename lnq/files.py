@@ -48,10 +48,11 @@ def flush(path: Path) -> None:
 
 
 def replace_folder(new: Path, target: Path, aside: Path) -> None:
-    """Put the finished folder `new` in the place of `target`. An earlier one ends as `aside`, or stays after an error.
+    """Put the finished folder `new` in the place of `target`.
 
-    The disk holds all files before they get their names. All three paths lie on one file system, and `aside` is free.
-    Raises OSError.
+    The disk holds all files before they get their names. An earlier folder is moved `aside` first and removed in the
+    end. After an error it is back in its place, or still `aside` where even that fails. All three paths lie on one file
+    system, and `aside` is free. Raises OSError.
     """
     for path in (*new.iterdir(), new):
         flush(path)
@@ -64,6 +65,7 @@ def replace_folder(new: Path, target: Path, aside: Path) -> None:
             os.rename(aside, target)
         raise
     flush(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def replace_files(new: Path, target: Path, names: Sequence[str]) -> None:

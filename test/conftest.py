@@ -1,10 +1,12 @@
 """Shared fixtures: a simple chest drawn with ellipsoids, and a bundle of a tiny untrained network."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.faults.inject import build
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -130,6 +132,14 @@ def _write_slice(volume: Volume, z: int, path: Path, modality: str, series: str,
     for name, value in tags.items():
         setattr(dataset, name, value)
     dataset.save_as(path, enforce_file_format=True)
+
+
+@pytest.fixture(scope="session")
+def faults_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that makes operations on files fail; see `helpers.faults`."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler: apt-get install gcc")
+    return build(tmp_path_factory.mktemp("faults"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

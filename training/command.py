@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from lnq.errors import BundleError
+from lnq.errors import BundleError, cause_of
 
 STOPPED = 143
 """Exit status of a run that a signal ended after its checkpoint, as the shell would give for SIGTERM."""
@@ -16,5 +16,6 @@ def run_command(work: Callable[[], bool]) -> int:
     try:
         return 0 if work() else STOPPED
     except (ValueError, OSError, RuntimeError, BundleError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        told = cause_of(error) if isinstance(error, OSError) and error.errno else error
+        print(f"Error: {told}", file=sys.stderr)
         return 2

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def run_case(
     records: list[CaseRecord] = []
 
     def work() -> None:
-        with _emptied(scratch or scratch_folder(settings, "one")) as folder:
+        with _made(scratch or scratch_folder(settings, "one")) as folder:
             result, unpacked = folder / "result", folder / "unpacked"
             result.mkdir()
             unpacked.mkdir()
@@ -98,14 +99,23 @@ def scratch_folder(settings: WorkerSettings, worker: str) -> Path:
 
 
 @contextmanager
-def _emptied(folder: Path) -> Iterator[Path]:
-    """Make an empty folder, and remove it afterwards."""
-    shutil.rmtree(folder, ignore_errors=True)
+def _made(scratch: Path) -> Iterator[Path]:
+    """Make a folder for one case, and remove it afterwards."""
+    folder = scratch / secrets.token_hex(4)
     folder.mkdir(parents=True)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        clear_scratch(scratch)
+
+
+def clear_scratch(scratch: Path) -> None:
+    """Remove what a worker process has left, but for earlier results that it was replacing: the run puts them back."""
+    for folder in scratch.iterdir() if scratch.is_dir() else ():
+        if not (folder / REPLACED).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        scratch.rmdir()
 
 
 def publish(result: Path, target: Path, subject: str) -> None:

@@ -57,7 +57,7 @@ def _work_folder(output: Path, run: str) -> Iterator[None]:
         with _lock_of(own):
             yield
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        _clear(own, output)
         with suppress(OSError):
             work.rmdir()
 
@@ -124,19 +124,31 @@ def _held(path: Path) -> Iterator[bool]:
 
 
 def _remove_leftovers(output: Path) -> None:
-    """Remove what killed runs had not finished. An earlier result that was about to be replaced comes back."""
+    """Remove what killed runs had not finished."""
     for work in (output / WORK_FOLDER).iterdir():
         with suppress(OSError, _NoLocks), _held(work / _LOCK) as dead:
             if dead:
-                for earlier in work.glob(f"*/{REPLACED}"):
-                    _bring_back(earlier, output)
-                shutil.rmtree(work, ignore_errors=True)
+                _clear(work, output)
     for part in output.glob(".*.part-*"):
         part.unlink(missing_ok=True)
 
 
-def _bring_back(earlier: Path, output: Path) -> None:
-    with suppress(OSError, ValueError, LookupError, TypeError):
+def _clear(work: Path, output: Path) -> None:
+    """Remove a run's work folder. Earlier results that were about to be replaced go back into their places first."""
+    for earlier in work.glob(f"*/*/{REPLACED}"):
+        if not _bring_back(earlier, output):
+            return
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _bring_back(earlier: Path, output: Path) -> bool:
+    """Put an earlier result back where it has no successor. False where that cannot be done now."""
+    try:
         name = json.loads((earlier / CASE_JSON).read_text())["case"]
         if Path(name).name == name and not (output / name).exists():
             os.rename(earlier, output / name)
+    except OSError:
+        return False
+    except (ValueError, LookupError, TypeError):  # no result
+        return True
+    return True

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lnq.archive.case import Case
-from lnq.batch.case import scratch_folder
+from lnq.batch.case import clear_scratch, scratch_folder
 from lnq.batch.record import record_of_failure
 from lnq.batch.settings import CaseLimits, WorkerSettings
 from lnq.errors import Message, StartError, Stopped, Words
@@ -132,7 +131,7 @@ class Worker:
             process, self._process = self._process, None
             process.kill()
             process.wait()
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            clear_scratch(self._scratch)
 
 
 def resident_gb(pid: int) -> float:

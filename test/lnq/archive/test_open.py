@@ -63,7 +63,9 @@ def test_a_member_that_is_damaged_is_refused(archive, scratch):
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(archive, scratch, monkeypatch):
     monkeypatch.setattr("lnq.archive.open._MOST_BYTES", 1000)
-    with pytest.raises(ImageError, match="patient.zip cannot be used: it unpacks to more than 0.0 GB, for which there is no room"):
+    with pytest.raises(
+        ImageError, match="patient.zip cannot be used: it unpacks to more than 0.0 GB, for which there is no room"
+    ):
         discover([archive])[0].case.open(scratch)
 
 

@@ -15,7 +15,7 @@ from lnq.errors import StartError
 
 def leave(output: Path, run: str, case: str) -> Path:
     """What a run killed between two renames has left: an earlier result, and a file."""
-    earlier = output / WORK_FOLDER / run / "worker" / REPLACED
+    earlier = output / WORK_FOLDER / run / "worker" / "case" / REPLACED
     earlier.mkdir(parents=True)
     (earlier / CASE_JSON).write_text(json.dumps({"case": case}))
     (earlier.parent / "part").touch()
