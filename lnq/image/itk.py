@@ -16,6 +16,7 @@ from lnq.image.volume import Volume, make_affine
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+_MOST_VOXELS = 2**33  # 16 times 1024 x 1024 x 500
 _NIFTI = (".nii", ".nii.gz")
 _ROTATION_TOLERANCE = 1e-3  # largest dot product error of the direction columns; headers with 4 decimals pass
 
@@ -73,6 +74,8 @@ def _unfit(layout: Layout) -> Message | None:
         return Message("it is a colour or vector image: a CT has one value per voxel")
     if len(layout.sizes) != 3:
         return Message("it has {count} dimensions: a CT volume has 3", count=len(layout.sizes))
+    if layout.voxels > _MOST_VOXELS:
+        return Message("its header claims {voxels:,} voxels, more than any CT has", voxels=layout.voxels)
     if layout.dtype.kind == "c":
         return Message("its voxels are complex numbers, not HU")
     return None

@@ -61,7 +61,7 @@ def metaimage_layout(path: Path) -> Layout:
     is_local = name in ("LOCAL", "Local", "local")
     data = path if is_local else voxel_file(path, name)
     offset = whole_number(header.get("HeaderSize", "0"), "HeaderSize", 0) or (end if is_local else 0)
-    packing = "raw" if _is_true(header, "BinaryData") else "text"
+    packing = "raw" if "BinaryData" not in header or _is_true(header, "BinaryData") else "text"
     if _is_true(header, "CompressedData"):
         packing = "zlib"
         if "CompressedDataSize" not in header:

@@ -184,6 +184,8 @@ def _geometry(header: _Header, sizes: tuple[int, ...]) -> tuple[np.ndarray, tupl
     if count < 3:
         return np.eye(3, 4), (), False
     qform, sform = _qform(header), header.sform if header.codes[1] > 0 else None
+    if not all(np.isfinite(form).all() for form in (qform, sform) if form is not None):
+        raise Damaged("its header gives a position that is not a number")
     warnings: list[str] = []
     used_is_sure = True
     used = sform if sform is not None and (qform is None or header.codes[1] == 1) else qform

@@ -1,16 +1,19 @@
+import errno
 import gzip
+import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from helpers.bad_files import edit_header
 from helpers.volumes import example, oblique
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lnq.errors import ImageError
-from lnq.image.itk import read_volume, write_volume
+from lnq.image.itk import read_geometry, read_volume, write_volume
 
 SINGLE_FILE = (".mha", ".nrrd", ".nii", ".nii.gz")
 
@@ -233,3 +236,36 @@ def test_values_and_places_are_those_of_simpleitk(suffix, kind, turns, flips, sp
     for x, y, z in [(0, 0, 0), (5, 4, 3), (1, 2, 3), (5, 0, 0)]:
         place = wanted.TransformIndexToPhysicalPoint((x, y, z))
         np.testing.assert_allclose((volume.affine @ [z, y, x, 1])[:3], place, atol=1e-3)
+
+
+def test_a_header_that_claims_more_voxels_than_any_ct_has_is_refused(tmp_path, thorax):
+    edit_header(thorax, tmp_path / "ct.mha", "DimSize", "99999 99999 99999")
+    with pytest.raises(ImageError, match="its header claims 999,970,000,299,999 voxels, more than any CT has"):
+        read_volume(tmp_path / "ct.mha")
+    with pytest.raises(ImageError, match="more than any CT has"):
+        read_geometry(tmp_path / "ct.mha")
+
+
+def test_the_geometry_alone_is_that_of_the_whole(tmp_path, thorax):
+    write_volume(thorax, tmp_path / "ct.mha")
+    geometry = read_geometry(tmp_path / "ct.mha")
+    assert geometry.shape == thorax.shape
+    np.testing.assert_allclose(geometry.affine, thorax.affine)
+
+
+def test_a_file_that_is_not_as_it_was_written_is_an_error(tmp_path, thorax, monkeypatch):
+    """ITK says nothing where the disk is full."""
+
+    def cut(image, path: str, **_: object) -> None:
+        write_image(image, path)
+        os.truncate(path, 1000)
+
+    write_image = sitk.WriteImage
+    monkeypatch.setattr(sitk, "WriteImage", cut)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_volume(thorax, tmp_path / "ct.mha")
+    monkeypatch.setattr("lnq.files._LEAST_FREE", 2**60)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_volume(thorax, tmp_path / "ct.mha")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []

@@ -67,7 +67,7 @@ def test_the_last_line_needs_no_break(pair):
     ("old", "new", "problem"),
     [
         ("NDims = 3", "NDims = 99999", "its header claims 99999 dimensions"),
-        ("DimSize = 64 56 48", "DimSize = 100000 100000 100000", "it is truncated: 344,064 of 2,000,000,000"),
+        ("DimSize = 64 56 48", "DimSize = 2000 1000 1000", "it is truncated: 344,064 of 4,000,000,000"),
         ("DimSize = 64 56 48", "DimSize = 64 55 48", "it holds more than the 337,920 bytes that its header claims"),
         ("DimSize = 64 56 48", "DimSize = -64 -56 48", "its header gives '-64' for DimSize"),
         ("DimSize = 64 56 48", "DimSize = 64 56", "its header gives 2 sizes for 3 dimensions"),

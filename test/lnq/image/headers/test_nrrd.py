@@ -105,7 +105,7 @@ def test_voxels_of_another_folder_are_not_read(pair, name):
 @pytest.mark.parametrize(
     ("field", "line", "problem"),
     [
-        ("sizes", "sizes: 100000 100000 100000", "it is truncated: 344,064 of 2,000,000,000,000,000 bytes are there"),
+        ("sizes", "sizes: 2000 1000 1000", "it is truncated: 344,064 of 4,000,000,000 bytes are there"),
         ("sizes", "sizes: 64 55 48", "it holds more than the 337,920 bytes that its header claims"),
         ("sizes", "sizes: 64 56", "its header gives 2 sizes for 3 dimensions"),
         ("type", "type: block", "its voxels are of type 'block', which is not known"),
