@@ -20,6 +20,7 @@ from lnq.files import replace_atomically, write_text
 from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
 from lnq.nodes.metrics import NodeResult, assd_mm, dice, false_components, node_detection
+from lnq.text import in_cell
 
 LARGE_NODE_MM = 8.0  # short axis from which a node should be found
 SIZE_BINS_MM = (0.0, 5.0, 8.0, 10.0, 15.0, math.inf)
@@ -181,7 +182,7 @@ def _write_csv(path: Path, headings: Sequence[str], rows: Sequence[Sequence[Any]
     with replace_atomically(path) as part, open(part, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(headings)
-        writer.writerows(rows)
+        writer.writerows([in_cell(value) if isinstance(value, str) else value for value in row] for row in rows)
 
 
 def without_nan(value: Any) -> Any:

@@ -44,6 +44,48 @@ def test_a_case_is_done_again_when_its_contents_changed_and_not_when_it_was_only
     assert "ct1: done in " in text
 
 
+@pytest.mark.parametrize("keep", [0, 100, -1])
+def test_a_mask_that_was_cut_off_is_made_again(tmp_path, archive_of_cases, tiny_bundle, keep):
+    output = tmp_path / "out"
+    arguments = command(archive_of_cases, output, tiny_bundle)
+    cli.main(arguments)
+    mask = output / "ct0" / "segmentation.mha"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[:keep])
+    cli.main(arguments)
+    assert mask.read_bytes() == whole
+
+
+def test_a_mask_that_a_person_edited_is_kept_with_a_warning(tmp_path, archive_of_cases, tiny_bundle, capfd):
+    output = tmp_path / "out"
+    arguments = command(archive_of_cases, output, tiny_bundle)
+    cli.main(arguments)
+    mask = output / "ct0" / "segmentation.mha"
+    found = read_volume(mask)
+    write_volume(found.with_array(np.zeros_like(found.array)), mask)
+    capfd.readouterr()
+    cli.main(arguments)
+    assert not read_volume(mask).array.any()
+    assert "ct0: an earlier run did it" in capfd.readouterr().out
+    assert (
+        read_manifest(output)["ct0"].warnings[-1].startswith("The mask was changed after it was written, and is kept")
+    )
+
+
+def test_private_results_are_their_owner_s_alone(tmp_path, archive_of_cases, tiny_bundle):
+    before = os.umask(0o022)
+    try:
+        cli.main(
+            ["batch", str(archive_of_cases), "-o", str(tmp_path / "out"), "--model", str(tiny_bundle), "--private"]
+        )
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    paths = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
+    assert len(paths) > 20
+    assert {path.stat().st_mode & 0o077 for path in paths} == {0}
+
+
 def test_another_option_makes_it_again(tmp_path, archive_of_cases, tiny_bundle):
     output = tmp_path / "out"
     cli.main(command(archive_of_cases, output, tiny_bundle))
