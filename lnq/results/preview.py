@@ -43,6 +43,7 @@ def preview(volume: Volume, nodes: Volume, path: Path, truth: Volume | None = No
     panels = figure.subplots(2, 3).ravel()
     for axes in panels:
         axes.set_axis_off()  # even for panels that stay empty because few slices are marked
+        axes.set(xticks=[], yticks=[])  # which matplotlib would lay out all the same
     _, rows, columns = marked_box(marked, image)
     for axes, index in zip(panels, axial_slices(marked), strict=False):
         cut = (index, rows, columns)
