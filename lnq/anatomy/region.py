@@ -10,6 +10,7 @@ from lnq.image.volume import bounding_box
 _SLIVER_MM = 8.0  # half-width; a narrower gap between lung and hull is an uneven outline of the lung
 # The depth reaches from the lungs' back to the front of the spinal canal. Nodes begin at 40 mm.
 _SPINE_DEPTH_MM, _SPINE_HALF_WIDTH_MM = 25.0, 25.0
+_IN_PLANE = ndimage.generate_binary_structure(2, 1)[None]
 _WALL_MM = 5.0  # beyond the hull: takes in nodes at the lungs' edges, but no muscle between the ribs
 
 
@@ -30,14 +31,13 @@ def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
 
 
 def _region_within(lungs: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float) -> np.ndarray:
-    between, chest = np.zeros(lungs.shape, bool), np.zeros(lungs.shape, bool)
     slices = np.flatnonzero(lungs.any(axis=(1, 2)))
+    hulls = np.stack([hull(one) for one in lungs])
+    closed = ndimage.binary_fill_holes(_close(lungs, spacing_mm, _SLIVER_MM), _IN_PLANE)
+    between = _open(hulls & ~closed, spacing_mm, _SLIVER_MM)
+    chest = _dilate(hulls, spacing_mm, _WALL_MM)
     for z in slices:
-        hull_z = hull(lungs[z])
-        closed = ndimage.binary_fill_holes(_close(lungs[z], spacing_mm[1:], _SLIVER_MM))
-        between[z] = _open(hull_z & ~closed, spacing_mm[1:], _SLIVER_MM)
-        wall = ndimage.distance_transform_edt(~hull_z, spacing_mm[1:]) <= _WALL_MM
-        chest[z] = wall & ~_spine(hull_z, spacing_mm[1:])
+        chest[z] &= ~_spine(hulls[z], spacing_mm[1:])
     labels, count = label(between)
     if count == 0:
         return between
@@ -79,13 +79,24 @@ def hull(mask: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _close(mask: np.ndarray, spacing_mm: tuple[float, ...], radius_mm: float) -> np.ndarray:
-    wide = ndimage.distance_transform_edt(~mask, spacing_mm) <= radius_mm
-    return ndimage.distance_transform_edt(wide, spacing_mm) > radius_mm
+def _dilate(masks: np.ndarray, spacing_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    """All pixels within a radius of a mask's, in each axial slice of a stack [Z, Y, X]."""
+    height, width = masks.shape[1:]
+    wide = masks.copy()
+    reach_y, reach_x = (int(radius_mm / s) for s in spacing_mm[1:])
+    for dy in range(-reach_y, reach_y + 1):
+        for dx in range(-reach_x, reach_x + 1):
+            if (dy or dx) and np.hypot(dy * spacing_mm[1], dx * spacing_mm[2]) <= radius_mm:
+                to = np.s_[:, max(0, dy) : height + min(0, dy), max(0, dx) : width + min(0, dx)]
+                by = np.s_[:, max(0, -dy) : height + min(0, -dy), max(0, -dx) : width + min(0, -dx)]
+                wide[to] |= masks[by]
+    return wide
 
 
-def _open(mask: np.ndarray, spacing_mm: tuple[float, ...], radius_mm: float) -> np.ndarray:
-    core = ndimage.distance_transform_edt(mask, spacing_mm) > radius_mm
-    if not core.any():
-        return core
-    return mask & (ndimage.distance_transform_edt(~core, spacing_mm) <= radius_mm)
+def _close(masks: np.ndarray, spacing_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    return ~_dilate(~_dilate(masks, spacing_mm, radius_mm), spacing_mm, radius_mm)
+
+
+def _open(masks: np.ndarray, spacing_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    core = ~_dilate(~masks, spacing_mm, radius_mm)
+    return masks & _dilate(core, spacing_mm, radius_mm)

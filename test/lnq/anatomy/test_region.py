@@ -1,6 +1,10 @@
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
-from lnq.anatomy.region import hull, region_between
+from lnq.anatomy.region import _dilate, hull, region_between
 
 SPACING_MM = (5.0, 4.0, 4.0)
 MARGIN_MM = 15.0
@@ -74,3 +78,16 @@ def test_vessels_and_a_tumour_at_the_chest_wall_are_no_part_of_it():
 
 def test_no_lungs_no_region():
     assert not region_between(np.zeros((4, 5, 6), bool), SPACING_MM, MARGIN_MM).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))),
+    st.tuples(*[st.sampled_from([0.7, 3.0, 4.0, 5.0, 8.0])] * 3),
+    st.sampled_from([5.0, 8.0, 15.0]),
+)
+def test_masks_are_widened_in_each_slice_as_far_as_distances_say(masks, spacing_mm, radius_mm):
+    wide = _dilate(masks, spacing_mm, radius_mm)
+    for mask, found in zip(masks, wide, strict=True):
+        far = ndimage.distance_transform_edt(~mask, spacing_mm[1:]) if mask.any() else np.full(mask.shape, np.inf)
+        np.testing.assert_array_equal(found, far <= radius_mm)
