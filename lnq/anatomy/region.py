@@ -26,6 +26,8 @@ def region_between(lungs: np.ndarray, spacing_mm: tuple[float, float, float], ma
     reach = np.ceil(max(margin_mm, _SLIVER_MM, _WALL_MM) / np.array(spacing_mm)).astype(int) + 1
     box = bounding_box(lungs, tuple(reach.tolist()))  # voxels farther away stay background
     region = np.zeros(lungs.shape, bool)
+    if not region[box].size:
+        return region
     region[box] = _region_within(lungs[box], spacing_mm, margin_mm)
     return region
 
@@ -83,7 +85,7 @@ def _dilate(masks: np.ndarray, spacing_mm: tuple[float, float, float], radius_mm
     """All pixels within a radius of a mask's, in each axial slice of a stack [Z, Y, X]."""
     height, width = masks.shape[1:]
     wide = masks.copy()
-    reach_y, reach_x = (int(radius_mm / s) for s in spacing_mm[1:])
+    reach_y, reach_x = (min(int(radius_mm / s), n - 1) for s, n in zip(spacing_mm[1:], (height, width), strict=True))
     for dy in range(-reach_y, reach_y + 1):
         for dx in range(-reach_x, reach_x + 1):
             if (dy or dx) and np.hypot(dy * spacing_mm[1], dx * spacing_mm[2]) <= radius_mm:
