@@ -130,4 +130,7 @@ def save(dataset: pydicom.Dataset, path: Path) -> None:
         implicit, texts = dataset.file_meta.TransferSyntaxUID.is_implicit_VR, dataset.get("SpecificCharacterSet")
         correct_ambiguous_vr(dataset, True)
         dataset.set_original_encoding(implicit, True, convert_encodings(texts))
-        dataset.save_as(part, enforce_file_format=True)
+        try:
+            dataset.save_as(part, enforce_file_format=True)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error

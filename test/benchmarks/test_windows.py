@@ -37,7 +37,7 @@ def test_a_row_per_ct_and_setting(tiny_bundle, tmp_path, thorax, capsys):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--steps", "1.5"], "Window step must be above 0 and at most 1, not 1.5"),
+        (["--steps", "1.5"], "Window step must be at least 0.1 and at most 1, not 1.5"),
         ([], "nowhere is no folder"),
         (["--model", "nothing"], "No model bundle in nothing: spec.json is missing"),
     ],

@@ -36,7 +36,7 @@ def test_a_line_of_the_manifest_comes_back_equal(record):
 
 def test_the_keys_of_each_kind_of_line_are_these():
     first = ["case", "id", "input", "series_uid", "status", "error", "mask", "warnings"]
-    last = ["options", "nodes", "input_sha256", "input_state", "left_out", "seconds"]
+    last = ["options", "nodes", "input_sha256", "input_state", "left_out", "mask_sha256", "seconds"]
     assert list(DONE_RECORD.plain()) == [*first, "versions", "volume_mm3", *last]
     scores = ["dice", "assd_mm", "truth_sha256"]
     with_truth = changed(scores=scored(0.5, None))

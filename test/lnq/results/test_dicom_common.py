@@ -221,7 +221,7 @@ def test_failed_write_leaves_the_earlier_object(writer, series, tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pydicom.Dataset, "save_as", full_disk)
-    with pytest.raises(OSError, match=r"^.*/object.dcm could not be written: is the disk full\?$"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/object.dcm'$"):
         series.write(writer, path, maker=Maker("lnq", "0.2.0", "f" * 64))
     assert path.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ct", "object.dcm"]
