@@ -1,9 +1,20 @@
+import errno
 import hashlib
+import os
+from pathlib import Path
 
 import pytest
 
 from lnq.errors import StartError
-from lnq.files import file_sha256, prepare_output, replace_atomically, write_text
+from lnq.files import (
+    file_sha256,
+    prepare_output,
+    replace_atomically,
+    replace_files,
+    replace_folder,
+    unwritten,
+    write_text,
+)
 
 
 def test_a_file_is_replaced_at_once(tmp_path):
@@ -41,3 +52,69 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(StartError, match=f"^The output folder {tmp_path / 'out'} cannot be written: File exists$"):
         prepare_output(tmp_path / "out")
+
+
+def folder(path: Path, text: str) -> Path:
+    path.mkdir()
+    (path / "a.txt").write_text(text)
+    return path
+
+
+def test_a_folder_takes_the_place_of_an_earlier_one(tmp_path):
+    new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
+    replace_folder(new, target, tmp_path / "aside")
+    assert (target / "a.txt").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["target"]
+
+
+@pytest.mark.parametrize(("broken", "kept"), [({1}, "target"), ({2}, "target"), ({2, 3}, "aside")])
+def test_an_earlier_folder_is_never_lost(tmp_path, monkeypatch, broken, kept):
+    """The first rename puts it aside, the second brings the new one, the third puts it back."""
+    new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
+    rename, calls = os.rename, []
+
+    def fail(*paths: Path) -> None:
+        calls.append(paths)
+        if len(calls) in broken:
+            raise OSError(errno.EIO, "Input/output error")
+        rename(*paths)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        replace_folder(new, target, tmp_path / "aside")
+    assert (tmp_path / kept / "a.txt").read_text() == "old"
+    assert (new / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("broken", range(1, 5))
+def test_files_are_moved_all_or_none(tmp_path, monkeypatch, broken):
+    new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
+    (new / "b.txt").write_text("new")
+    (target / "b.txt").write_text("old")
+    rename, calls = os.rename, []
+
+    def fail(*paths: Path) -> None:
+        calls.append(paths)
+        if len(calls) == broken:
+            raise OSError(errno.EIO, "Input/output error")
+        rename(*paths)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        replace_files(new, target, ("a.txt", "b.txt"))
+    assert {p.name: p.read_text() for p in target.iterdir()} == {"a.txt": "old", "b.txt": "old"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "target"]
+
+
+def test_files_that_are_moved_leave_the_others(tmp_path):
+    new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
+    (target / "kept.txt").write_text("kept")
+    replace_files(new, target, ("a.txt",))
+    assert {p.name: p.read_text() for p in target.iterdir()} == {"a.txt": "new", "kept.txt": "kept"}
+
+
+def test_a_library_that_wrote_nothing_is_explained_by_the_disk(tmp_path, monkeypatch):
+    assert unwritten(tmp_path / "a").errno == errno.EIO
+    monkeypatch.setattr("lnq.files._LEAST_FREE", 2**60)
+    assert unwritten(tmp_path / "a").errno == errno.ENOSPC
+    assert unwritten(tmp_path / "none" / "a").errno == errno.EIO
