@@ -119,8 +119,12 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
                 self.unsaved = f"{path.name} could not be written: {error.strerror or error}"
 
     def process(self) -> None:
+        """Segment all CTs. A signal that comes in between leaves results.json as things stand."""
         try:
             super().process()
+        except BaseException:  # errors of a case do not come here
+            self.save()
+            raise
         finally:
             Path(self._output_file).with_name(_RESERVE).unlink(missing_ok=True)
 
