@@ -21,7 +21,7 @@ from typing import Protocol
 from helpers.paths import ROOT
 
 HERE = Path(__file__).parent
-_FEW = 4  # of the operations, where a test is not slow
+_FEW = 2  # of the operations, where a test is not slow
 ONCE, SHORT, FROM_THEN_ON = range(3)
 KINDS = {  # name: errno and mode
     "full disk": (errno.ENOSPC, FROM_THEN_ON),
