@@ -82,7 +82,7 @@ def _by_lnq(folder: Path) -> int:
 def _by_pydicom(folder: Path) -> int:
     tags = [*header.OF_CHOICE, *header.OF_GATHERING]
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return sum(bool(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags)).Rows) for path in files)
+    return sum(bool(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags).Rows) for path in files)
 
 
 CONTENDERS: dict[str, Callable[[Path], int]] = {"lnq": _by_lnq, "pydicom": _by_pydicom}

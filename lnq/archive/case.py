@@ -29,9 +29,7 @@ class Subject:
     name: str  # blank until `name_cases` has seen all subjects
     path: Path  # the file, folder or archive
     chosen: str = field(default="", kw_only=True)  # why it was chosen among others; blank where there was no choice
-    key: str = field(
-        default="", kw_only=True, repr=False
-    )  # hex; with it all digests are keyed, and none can be guessed
+    key: str = field(default="", kw_only=True, repr=False)  # hex; nobody without it can compute the digests
 
     @property
     def series_uid(self) -> str | None:

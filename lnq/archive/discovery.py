@@ -59,9 +59,8 @@ def discover(
 
     Where the user names series, only these are segmented, and no image files. Label files of the challenge's data
     (`x-seg.nrrd` beside `x-ct.nrrd`) are not cases. No case gets a name among `reserved`. With a `key` (hex), names are
-    keyed digests. Raises StartError where an
-    input does not exist, or where nothing is found to segment or to report as failed. Raises Stopped once `stopping`
-    returns true.
+    keyed digests. Raises StartError where an input does not exist, or where nothing is found to segment or to report as
+    failed. Raises Stopped once `stopping` returns true.
     """
     seen = {leave_out.resolve()} if leave_out is not None else set()
     sources = Sources(seen=seen, stopping=stopping)

@@ -58,7 +58,9 @@ def _make(path: Path) -> None:
     except FileExistsError:
         raise
     except OSError as error:
-        raise StartError(f"The key {path} cannot be made: {error.strerror}") from None
+        raise StartError(
+            f"The key {path} cannot be made: {error.strerror}. Give a place for it by --key FILE"
+        ) from None
 
 
 def list_cases(key: Path, subjects: Iterable[Subject]) -> Path:
