@@ -167,7 +167,7 @@ BAD_FILES: list[tuple[str, Writer, str]] = [
         lambda v, p: edit_header(v, p, "ElementDataFile", "../../voxels.raw"),
         "elsewhere.mhd cannot be read: its header names a voxel file outside its folder, ../../voxels.raw",
     ),
-    ("empty.mha", lambda v, p: p.write_bytes(b""), "empty.mha cannot be read: it is not a medical image"),
+    ("empty.mha", lambda v, p: p.write_bytes(b""), "empty.mha cannot be read: it is empty"),
     (
         "nothing.nii.gz",
         lambda v, p: p.write_bytes(gzip.compress(b"")),

@@ -37,6 +37,8 @@ def read_layout(path: Path) -> Layout:
     read = next((read for extensions, read in _FORMATS.items() if name.endswith(extensions)), None)
     if read is None:
         raise Damaged(NO_IMAGE)
+    if path.stat().st_size == 0:
+        raise Damaged("it is empty")
     return _told(lambda: read(path))
 
 

@@ -113,3 +113,10 @@ def test_what_is_packed_is_told_by_its_content(tmp_path, thorax, real, called):
 @pytest.mark.parametrize("name", ["..mha", "...mha", ".mha"])
 def test_a_name_of_dots_leads_to_no_other_folder(tmp_path, name):
     assert stem(tmp_path / name) == name
+
+
+@pytest.mark.parametrize("name", ["ct.nii.gz", "ct.mha", "ct.nrrd", "ct.hdr"])
+def test_an_empty_file_is_called_so(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ImageError, match=f"^{name} cannot be read: it is empty$"):
+        read_volume(tmp_path / name)
