@@ -17,7 +17,7 @@ from lnq.image.resample import resample_array_to
 from lnq.image.volume import Volume
 from lnq.inference.spec import ModelSpec
 from lnq.nodes.metrics import dice
-from lnq.pipeline import Inferred, Prepared, mark_nodes, prepare
+from lnq.pipeline import Prepared, Reached, by_rules, prepare
 
 
 @dataclass(frozen=True)
@@ -70,5 +70,7 @@ class JudgedCase:
         hu = self.ready.cropped.with_array(
             resample_array_to(self.ready.image.array, self.ready.image, self.ready.cropped)
         )
-        ruled = self.ready.paste(mark_nodes(Inferred(self.ready, probability, hu, {}), spec))
+        whole = (slice(0, hu.shape[0]), slice(0, hu.shape[1]), slice(0, hu.shape[2]))
+        reached = Reached(whole, probability >= spec.threshold, probability, hu)
+        ruled = self.ready.paste(by_rules(reached, self.ready.crop, spec))
         return Verdict(difference, dice(own, true), dice(ruled.array, true))

@@ -26,7 +26,7 @@ from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import MIRRORINGS, ModelSpec
-from lnq.pipeline import infer, mark_nodes
+from lnq.pipeline import infer, mask_of
 from training.scoring.scores import CaseResult, replace_missing_assd, score, summary
 from training.scoring.truths import find_truths, read_instances
 
@@ -67,7 +67,7 @@ def run_settings(
         spec = dataclasses.replace(model.spec, window_step=step, mirror=mirror)
         inferred = infer(volume, dataclasses.replace(model, spec=spec, predict=predict, own_sliding_window=None))
         seconds = inferred.seconds["network"]
-        result = score(case, inferred.ready.paste(mark_nodes(inferred, spec)), instances, seconds)
+        result = score(case, mask_of(inferred, spec), instances, seconds)
         runs.append(SettingRun(case, (step, mirror), visited, seconds, result))
     return runs
 

@@ -1,5 +1,7 @@
 """From a CT to a mask of its mediastinal lymph nodes, in the steps of METHOD section 7."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from lnq.image.itk import write_volume
 from lnq.image.plausible import warnings_for
 from lnq.image.resample import (
     Orientation,
+    box_reaching,
     reorient_to_lps,
     resample_array_to,
     resample_image,
@@ -40,34 +43,87 @@ class Prepared:
     orientation: Orientation
     source: Volume  # the CT on its own grid
 
-    def paste(self, array: np.ndarray) -> Volume:
-        """Put an array on the crop's grid back on the CT's own grid, with 0 outside the crop."""
-        return self.source.with_array(np.ascontiguousarray(self.orientation.undo(self.crop.undo(array))))
+    def paste(self, array: np.ndarray, box: Box | None = None) -> Volume:
+        """Put an array on the crop's grid, or on a `box` of it, back on the CT's own grid, with 0 outside."""
+        return self.source.with_array(np.ascontiguousarray(self.orientation.undo(self.crop.undo(array, box))))
+
+
+@dataclass(frozen=True, eq=False)
+class Reached:
+    """Where the probability of node reaches a threshold: a box of the crop's grid, and arrays [Z, Y, X] in it.
+
+    Probability and HU may be 0 where the threshold is not reached.
+    """
+
+    box: Box
+    marked: np.ndarray  # bool: where it is reached
+    probability: np.ndarray  # float32
+    hu: Volume  # as `Inferred.hu`
 
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
     """The network's output for one CT, before any threshold.
 
-    Arrays lie on the crop's grid. Where the specification uses the region, they are 0 outside the region's box.
+    On the crop's grid, arrays are 0 outside the region's box where the specification uses the region. Most of a CT can
+    have no node, so a part of an array may be computed alone, and a whole one is computed when it is asked for.
     """
 
     ready: Prepared
-    probability: np.ndarray  # float32 [Z, Y, X] of node
-    hu: Volume  # HU that the network saw, resampled to the crop's grid
+    output: np.ndarray  # float32 [Z, Y, X]: probability of node on the grid that the network saw
+    use_region: bool
     seconds: dict[str, float]  # per stage
     warnings: tuple[str, ...] = ()  # what was not computed as planned
+
+    @cached_property
+    def probability(self) -> np.ndarray:
+        """Probability of node, float32 [Z, Y, X], on the crop's grid."""
+        return self._on_crop(self.output)
+
+    @cached_property
+    def hu(self) -> Volume:
+        """HU that the network saw, resampled to the crop's grid.
+
+        The HU range was measured at the model's spacing; a sharp kernel's noise would punch holes at the CT's own.
+        """
+        return self.ready.cropped.with_array(self._on_crop(self.ready.image.array))
+
+    def reaching(self, threshold: float) -> Reached:
+        """Where the probability reaches a threshold."""
+        ready = self.ready
+        box = box_reaching(self.output, threshold, ready.image, ready.cropped, self._box)
+        probability = resample_array_to(self.output, ready.image, ready.cropped, box)
+        hu = resample_array_to(ready.image.array, ready.image, ready.cropped, box)
+        return Reached(box, probability >= threshold, probability, ready.cropped.crop(box).with_array(hu))
+
+    @property
+    def _box(self) -> Box:
+        return bounding_box(self.ready.crop.region) if self.use_region else np.s_[:, :, :]
+
+    def _on_crop(self, array: np.ndarray) -> np.ndarray:
+        whole = np.zeros(self.ready.cropped.shape, np.float32)
+        whole[self._box] = resample_array_to(array, self.ready.image, self.ready.cropped, self._box)
+        return whole
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """The nodes found in one CT. Arrays stay on the crop's grid until a property puts them on the CT's own grid."""
 
-    ready: Prepared
-    marked: np.ndarray  # uint8 [Z, Y, X], 0 and 1, on the crop's grid
-    crop_probability: np.ndarray  # float32 [Z, Y, X] of node, on the crop's grid
-    seconds: dict[str, float]  # per stage
+    inferred: Inferred
+    reached: Reached
+    marked: np.ndarray  # uint8 [Z, Y, X], 1 in nodes, in the box of `reached`
     warnings: tuple[str, ...] = ()  # sentences for the user, each once
+
+    @property
+    def ready(self) -> Prepared:
+        """The CT as the network saw it."""
+        return self.inferred.ready
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds per stage."""
+        return self.inferred.seconds
 
     @property
     def nodes(self) -> list[Node]:
@@ -82,25 +138,26 @@ class Segmentation:
     @cached_property
     def mask(self) -> Volume:
         """The mask on the CT's own grid: uint8, 1 in nodes."""
-        return self.ready.paste(self.marked)
+        return self.ready.paste(self.marked, self.reached.box)
 
     @cached_property
     def labels(self) -> Volume:
         """Each node's number in its voxels, int16, on the CT's own grid."""
-        return self.ready.paste(self._measured[1])
+        return self.ready.paste(self._measured[1], self.reached.box)
 
     @cached_property
     def probability(self) -> Volume:
         """The probability of node, float32, on the CT's own grid; 0 outside the region's box."""
-        return self.ready.paste(self.crop_probability)
+        return self.ready.paste(self.inferred.probability)
 
     @cached_property
     def _measured(self) -> tuple[list[Node], np.ndarray]:
-        """The nodes, and each node's number on the crop's grid (int16)."""
+        """The nodes, and each node's number (int16) in the box of `reached`."""
         if not self.marked.any():
             return [], self.marked.astype(np.int16)
-        mask = self.ready.cropped.with_array(self.marked)
-        return measure_nodes(mask, self.ready.cropped.array, self.crop_probability, landmarks_of(self.ready))
+        chest = self.ready.cropped.crop(self.reached.box)
+        mask = chest.with_array(self.marked)
+        return measure_nodes(mask, chest.array, self.reached.probability, landmarks_of(self.ready))
 
     def save(self, path: Path | str, labels: bool = False) -> None:
         """Write the mask to .mha, .nrrd, .nii or .nii.gz. With `labels`, write each node's number instead.
@@ -116,7 +173,8 @@ def prepare(volume: Volume, target_spacing_mm: Triple, spec: CropSpec) -> Prepar
     lps, orientation = reorient_to_lps(volume)
     crop = find_crop(lps, spec)
     cropped = crop.apply(lps)
-    cropped = cropped.with_array(np.maximum(cropped.array, PADDING_HU))
+    if cropped.array.min() < PADDING_HU:
+        cropped = cropped.with_array(np.maximum(cropped.array, PADDING_HU))
     image = resample_image(cropped, target_spacing_mm)
     region = resample_label_to(cropped.with_array(crop.region), image).array.astype(bool)
     return Prepared(image, region, cropped, crop, orientation, volume)
@@ -125,9 +183,8 @@ def prepare(volume: Volume, target_spacing_mm: Triple, spec: CropSpec) -> Prepar
 def segment(volume: Volume, model: Model) -> Segmentation:
     """Find the mediastinal lymph nodes of a CT in HU, of any orientation and spacing. The CT was checked before."""
     inferred = infer(volume, model)
-    with _timed(inferred.seconds, "postprocess"):
-        marked = mark_nodes(inferred, model.spec)
-    return Segmentation(inferred.ready, marked, inferred.probability, inferred.seconds, _warnings(inferred))
+    reached, marked = mark_nodes(inferred, model.spec)
+    return Segmentation(inferred, reached, marked, _warnings(inferred))
 
 
 def _warnings(inferred: Inferred) -> tuple[str, ...]:
@@ -147,19 +204,26 @@ def infer(volume: Volume, model: Model) -> Inferred:
     with _timed(seconds, "network"):
         region = ready.region if spec.crop.use_region else None
         probability, told = model.probability(image, region)
-    with _timed(seconds, "resample"):
-        box = bounding_box(ready.crop.region) if spec.crop.use_region else np.s_[:, :, :]
-        probability = resample_array_to(probability, ready.image, ready.cropped, box)
-        # The HU range was measured at the model's spacing; a sharp kernel's noise would punch holes at the CT's own.
-        hu = ready.cropped.with_array(resample_array_to(ready.image.array, ready.image, ready.cropped, box))
-    return Inferred(ready, probability, hu, seconds, tuple(told))
+    return Inferred(ready, probability, spec.crop.use_region, seconds, tuple(told))
 
 
-def mark_nodes(inferred: Inferred, spec: ModelSpec) -> np.ndarray:
-    """Mask of the nodes by the specification's thresholds and rules, uint8 [Z, Y, X] on the crop's grid."""
-    marked = inferred.probability >= spec.threshold
-    nodes = postprocess(marked, inferred.hu, inferred.ready.crop, spec.postprocess, spec.crop.use_region)
-    return drop_faint(nodes, inferred.probability, spec.peak_threshold)
+def mark_nodes(inferred: Inferred, spec: ModelSpec) -> tuple[Reached, np.ndarray]:
+    """The nodes by the specification's thresholds and rules: uint8 [Z, Y, X], 1 in nodes, in the box of `Reached`."""
+    with _timed(inferred.seconds, "postprocess"):
+        reached = inferred.reaching(spec.threshold)
+        return reached, by_rules(reached, inferred.ready.crop, spec)
+
+
+def by_rules(reached: Reached, crop: Crop, spec: ModelSpec) -> np.ndarray:
+    """Apply the specification's rules to what reaches its threshold; uint8 [Z, Y, X], 1 in nodes, in the same box."""
+    nodes = postprocess(reached.marked, reached.hu, crop, spec.postprocess, spec.crop.use_region, reached.box)
+    return drop_faint(nodes, reached.probability, spec.peak_threshold)
+
+
+def mask_of(inferred: Inferred, spec: ModelSpec) -> Volume:
+    """The mask of `mark_nodes` on the CT's own grid: uint8, 1 in nodes."""
+    reached, marked = mark_nodes(inferred, spec)
+    return inferred.ready.paste(marked, reached.box)
 
 
 def landmarks_of(ready: Prepared) -> Landmarks:

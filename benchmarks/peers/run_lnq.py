@@ -35,8 +35,8 @@ def run_lnq(job: ContenderJob, stages: Stages) -> ContenderOutcome:
         result = pipeline.segment(volume, dataclasses.replace(model, predict=predict))
     own = result.seconds
     stages.seconds["preprocess"] = own["prepare"] - stages.seconds["crop"]
-    stages.seconds["postprocess"] = own["resample"] + own["postprocess"]
+    stages.seconds["postprocess"] = own["postprocess"]
     mask = job.output / "mask.mha"
     with stages("write"):
         write_volume(result.mask, mask)
-    return ContenderOutcome(mask, visited, lambda: result.ready.cropped.with_array(result.crop_probability))
+    return ContenderOutcome(mask, visited, lambda: result.ready.cropped.with_array(result.inferred.probability))

@@ -48,10 +48,10 @@ class Crop:
         """The box's part of an LPS volume."""
         return volume.crop(self.box)
 
-    def undo(self, array: np.ndarray) -> np.ndarray:
-        """An array on the box's grid pasted into the full LPS grid, 0 outside."""
+    def undo(self, array: np.ndarray, box: Box | None = None) -> np.ndarray:
+        """An array on the box's grid, or on a `box` within it, pasted into the full LPS grid, 0 outside."""
         full = np.zeros(self.full_shape, array.dtype)
-        full[self.box] = array
+        full[self.box][box or ...] = array
         return full
 
 
@@ -62,8 +62,8 @@ def find_crop(volume_lps: Volume, spec: CropSpec) -> Crop:
     of the body, and the region is again the whole box.
     """
     warnings = []
-    if volume_lps.array.min() < PADDING_HU:
-        lowest = volume_lps.array.min()
+    lowest = volume_lps.array.min()
+    if lowest < PADDING_HU:
         warnings.append(f"Values down to {lowest:.0f} HU were taken for padding outside the field of view.")
     coarse = _coarse(volume_lps)
     filler = _filler(coarse.array)
@@ -94,7 +94,7 @@ def find_crop(volume_lps: Volume, spec: CropSpec) -> Crop:
 
 def _coarse(volume: Volume) -> Volume:
     z, y, x = (max(_COARSE_MM, s) for s in volume.spacing_mm)
-    return resample_image(volume.with_array(np.maximum(volume.array, PADDING_HU)), (z, y, x))
+    return resample_image(volume, (z, y, x), least=PADDING_HU)
 
 
 def _filler(hu: np.ndarray) -> np.ndarray:
@@ -177,14 +177,20 @@ def _split(cores: np.ndarray, depth: np.ndarray, coarse: Volume) -> list[np.ndar
 
 def _assign(cores: np.ndarray, left: np.ndarray, right: np.ndarray, coarse: Volume) -> list[np.ndarray]:
     """Assign each core voxel to the nearer of two seeds. A side smaller than a tenth of the other is dropped."""
-    to_left, to_right = (ndimage.distance_transform_edt(~seed, coarse.spacing_mm) for seed in (left, right))
-    sides = [cores & (to_left < to_right), cores & (to_left >= to_right)]
+    box = bounding_box(cores | left | right)
+    to_left, to_right = (ndimage.distance_transform_edt(~seed[box], coarse.spacing_mm) for seed in (left, right))
+    sides = [np.zeros_like(cores), np.zeros_like(cores)]
+    sides[0][box], sides[1][box] = cores[box] & (to_left < to_right), cores[box] & (to_left >= to_right)
     sizes = [np.count_nonzero(s) for s in sides]
     return [side for side, size in zip(sides, sizes, strict=True) if size >= _LUNG_RATIO * max(sizes)]
 
 
 def _near(mask: np.ndarray, spacing_mm: tuple[float, float, float], reach_mm: float) -> np.ndarray:
-    return ndimage.distance_transform_edt(~mask, spacing_mm) <= reach_mm
+    z, y, x = (int(reach_mm / s) + 1 for s in spacing_mm)
+    box = bounding_box(mask, (z, y, x))
+    near = np.zeros_like(mask)
+    near[box] = ndimage.distance_transform_edt(~mask[box], spacing_mm) <= reach_mm
+    return near
 
 
 def _ball(radius_mm: float, spacing_mm: tuple[float, float, float]) -> np.ndarray:

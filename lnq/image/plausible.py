@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from lnq.errors import ImageError, Message
-from lnq.image.volume import Volume
+from lnq.image.volume import Volume, bounding_box
 
 SPACING_MM = (0.2, 15.0)  # range of voxel spacings of chest CTs
 FIELD_MM = (100.0, 800.0)  # extent across the patient; a smaller one shows no mediastinum, no scanner has a larger one
@@ -107,8 +107,9 @@ def noise_hu(chest_hu: np.ndarray, region: np.ndarray) -> float | None:
     over several pixels counts less. None where there is too little soft tissue. `chest_hu` and `region` (bool) are
     [Z, Y, X] in LPS axes.
     """
-    hu = chest_hu[::2].astype(np.float32)
-    tissue = (hu > -20) & (hu < 250) & region[::2]
+    box = bounding_box(region[::2])
+    hu = chest_hu[::2][box].astype(np.float32)
+    tissue = (hu > -20) & (hu < 250) & region[::2][box]
     pairs = tissue[:, :, 1:] & tissue[:, :, :-1]
     if np.count_nonzero(pairs) < 500:
         return None

@@ -10,10 +10,11 @@ from itertools import permutations
 import numpy as np
 from scipy.sparse import csr_array
 
-from lnq.image.volume import Box, Volume, make_affine
+from lnq.image.volume import Box, Volume, bounding_box, bounds, make_affine
 
 _ALL = (slice(None), slice(None), slice(None))
 _PARALLEL = 1e-4  # cosine up to which two axes count as perpendicular
+_ROUNDING = 1e-5  # by how much a weighted mean may exceed its highest value, relatively
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,16 @@ def reorient_to_lps(volume: Volume) -> tuple[Volume, Orientation]:
     return Volume(orientation.apply(volume.array), affine), orientation
 
 
-def resample_image(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
+def resample_image(volume: Volume, spacing_mm: tuple[float, float, float], least: float | None = None) -> Volume:
     """The volume at another spacing (z, y, x), float32. The outer corner stays, the extent changes by half a voxel at
-    most."""
+    most. Values below `least` count as that."""
     old, new = np.array(volume.spacing_mm), np.array(spacing_mm, dtype=np.float64)
     shape = np.maximum(1, np.round(np.array(volume.shape) * old / new)).astype(int)
     scale = new / old
     offset = (scale - 1) / 2  # where the first new voxel's centre lies, in old voxels
     weights = [axis_weights(shape[i], volume.shape[i], scale[i], offset[i]) for i in range(3)]
     origin = volume.affine[:3, 3] + volume.affine[:3, :3] @ offset
-    return Volume(_separable(volume.array, weights), make_affine(spacing_mm, origin, volume.direction))
+    return Volume(_separable(volume.array, weights, least), make_affine(spacing_mm, origin, volume.direction))
 
 
 def resample_label_to(label: Volume, grid: Volume) -> Volume:
@@ -74,13 +75,31 @@ def resample_label_to(label: Volume, grid: Volume) -> Volume:
 
 
 def resample_array_to(array: np.ndarray, source: Volume, target: Volume, box: Box = _ALL) -> np.ndarray:
-    """A float array on the grid of `source`, resampled to that of `target`, float32.
+    """A float array on the grid of `source`, resampled to the `box` of `target`, float32 of the box's shape.
 
-    Beyond the source's edge the edge's value continues. Only the `box` of the target is computed, the rest is 0.
+    Beyond the source's edge the edge's value continues. A voxel's value does not depend on the box.
     """
-    out = np.zeros(target.shape, np.float32)
-    out[box] = _resample_to(source.with_array(array), target.crop(box), outside_zero=False)
-    return out
+    return _resample_to(source.with_array(array), target, outside_zero=False, box=box)
+
+
+def box_reaching(array: np.ndarray, least: float, source: Volume, target: Volume, box: Box = _ALL) -> Box:
+    """The part of the target's `box` that holds every voxel at which `array`, resampled to it, can reach `least`.
+
+    Every value of `resample_array_to` is a weighted mean, so it reaches `least` only where a value that it is made of
+    does. Between grids that are rotated against each other it is the whole box.
+    """
+    steps = _weights_to(source, target, outside_zero=False)
+    z, y, x = (slice(*part.indices(size)[:2]) for part, size in zip(box, target.shape, strict=True))
+    if steps is None or least <= 0:
+        return z, y, x
+    weights, used = steps
+    high = bounding_box(array >= least * (1 - _ROUNDING))
+    found = [z, y, x]
+    for along, columns, axis in zip(weights, high, used, strict=True):
+        own = found[axis]
+        rows = bounds(along[own, columns], 0)
+        found[axis] = slice(own.start + rows.start, own.start + rows.stop)
+    return found[0], found[1], found[2]
 
 
 def axis_weights(n_out: int, n_in: int, scale: float, offset: float, outside_zero: bool = False) -> np.ndarray:
@@ -107,13 +126,18 @@ def axis_weights(n_out: int, n_in: int, scale: float, offset: float, outside_zer
     return weights.astype(np.float32)
 
 
-def _separable(array: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
-    """Apply one weight matrix per axis, slice by slice: this avoids a full-size float copy of the input."""
+def _separable(array: np.ndarray, weights: list[np.ndarray], least: float | None = None) -> np.ndarray:
+    """Apply one weight matrix per axis, slice by slice: this avoids a full-size float copy of the input.
+
+    Values below `least` count as that.
+    """
     kept = [w.shape[0] == w.shape[1] and np.array_equal(w, np.eye(len(w))) for w in weights]
     along_z, along_y, along_x = (csr_array(w) for w in weights)  # sparse: rows have few entries
     planes = np.empty((array.shape[0], along_y.shape[0], along_x.shape[0]), np.float32)
     for z in range(len(planes)):
         plane = array[z].astype(np.float32)
+        if least is not None:
+            np.maximum(plane, least, out=plane)
         if not kept[1]:
             plane = along_y @ plane
         planes[z] = plane if kept[2] else (along_x @ np.ascontiguousarray(plane.T)).T
@@ -122,36 +146,47 @@ def _separable(array: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
     return (along_z @ planes.reshape(len(planes), -1)).reshape(-1, *planes.shape[1:])
 
 
-def _resample_to(volume: Volume, grid: Volume, outside_zero: bool) -> np.ndarray:
-    to_source = np.linalg.inv(volume.affine) @ grid.affine  # target index -> source index
+def _resample_to(volume: Volume, grid: Volume, outside_zero: bool, box: Box = _ALL) -> np.ndarray:
+    steps = _weights_to(volume, grid, outside_zero)
+    if steps is None:
+        return _oblique(volume, grid.crop(box), outside_zero)
+    weights, used = steps
+    weights = [along[box[axis]] for along, axis in zip(weights, used, strict=True)]
+    if not all(len(along) for along in weights):
+        return np.zeros(grid.crop(box).shape, np.float32)
+    read = [bounds(along, 1) for along in weights]
+    parts = [along[:, columns] for along, columns in zip(weights, read, strict=True)]
+    return np.ascontiguousarray(_separable(volume.array[tuple(read)], parts).transpose(np.argsort(used)))
+
+
+def _weights_to(source: Volume, target: Volume, outside_zero: bool) -> tuple[list[np.ndarray], list[int]] | None:
+    """The weights [n_out, n_in] along each axis of the source, and the target's axis that runs along it.
+
+    None where the grids are rotated against each other.
+    """
+    to_source = np.linalg.inv(source.affine) @ target.affine  # target index -> source index
     matrix, offset = to_source[:3, :3], to_source[:3, 3]
     used = [int(np.argmax(np.abs(matrix[i]))) for i in range(3)]  # the target axis that runs along source axis i
     rest = matrix.copy()
     rest[range(3), used] = 0
     if sorted(used) != [0, 1, 2] or np.abs(rest).max() > _PARALLEL:
-        return _oblique(volume.array, matrix, offset, grid.shape, outside_zero)
-    return _parallel(volume, grid, matrix, offset, used, outside_zero)
-
-
-def _parallel(
-    volume: Volume, grid: Volume, matrix: np.ndarray, offset: np.ndarray, used: list[int], outside_zero: bool
-) -> np.ndarray:
+        return None
     weights = []
     for i, axis in enumerate(used):
-        scale, start, n_out = matrix[i, axis], offset[i], grid.shape[axis]
+        scale, start, n_out = matrix[i, axis], offset[i], target.shape[axis]
         if scale < 0:  # The target axis runs backwards: the weights are computed forwards, then reversed.
             start += scale * (n_out - 1)
-        forward = axis_weights(n_out, volume.shape[i], abs(scale), start, outside_zero)
+        forward = axis_weights(n_out, source.shape[i], abs(scale), start, outside_zero)
         weights.append(forward[::-1] if scale < 0 else forward)
-    return np.ascontiguousarray(_separable(volume.array, weights).transpose(np.argsort(used)))
+    return weights, used
 
 
-def _oblique(
-    array: np.ndarray, matrix: np.ndarray, offset: np.ndarray, shape: tuple[int, int, int], outside_zero: bool
-) -> np.ndarray:
+def _oblique(volume: Volume, grid: Volume, outside_zero: bool) -> np.ndarray:
     """Linear interpolation between grids that are rotated against each other."""
     from scipy import ndimage
 
+    to_source = np.linalg.inv(volume.affine) @ grid.affine  # target index -> source index
     mode = "grid-constant" if outside_zero else "nearest"
-    source = array.astype(np.float32)
-    return ndimage.affine_transform(source, matrix, offset, shape, np.float32, order=1, mode=mode)
+    array = volume.array.astype(np.float32)
+    matrix, offset = to_source[:3, :3], to_source[:3, 3]
+    return ndimage.affine_transform(array, matrix, offset, grid.shape, np.float32, order=1, mode=mode)

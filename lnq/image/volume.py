@@ -75,12 +75,22 @@ def bounding_box(mask: np.ndarray, margin: tuple[int, int, int] = (0, 0, 0)) -> 
 
     The box grows by `margin` voxels (z, y, x) on both sides, up to the array's end.
     """
-    box = []
-    for axis, (size, grown) in enumerate(zip(mask.shape, margin, strict=True)):
-        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        ends = (max(0, used[0] - grown), min(size, used[-1] + 1 + grown)) if used.size else (0, 0)
-        box.append(slice(*map(int, ends)))
-    return box[0], box[1], box[2]
+    slices = bounds(mask, 0)
+    flat = np.logical_or.reduce(mask[slices], axis=0)  # [Y, X]
+    box = (slices, bounds(flat, 0), bounds(flat, 1))
+    if slices.start == slices.stop:
+        return box
+    z, y, x = (
+        slice(max(0, part.start - grown), min(size, part.stop + grown))
+        for part, size, grown in zip(box, mask.shape, margin, strict=True)
+    )
+    return z, y, x
+
+
+def bounds(mask: np.ndarray, axis: int) -> slice:
+    """From the first to the last index along an axis at which anything is true or above 0; empty at 0 for nothing."""
+    found = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+    return slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)
 
 
 def make_affine(

@@ -13,7 +13,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from lnq.image import components
-from lnq.image.volume import Volume
+from lnq.image.volume import Volume, bounding_box
 
 SHORT_AXES_MM = (10.0, 15.0)  # RECIST 1.1: a node is pathological from 10 mm, and a target lesion from 15 mm
 _MIDDLE_MM = 10.0  # half-width of the middle, on each side of the midline
@@ -59,16 +59,22 @@ def measure_nodes(
     `hu` and `probability` (float32 [Z, Y, X]) lie on the mask's grid. The second result, int16 [Z, Y, X], holds each
     node's number in its voxels.
     """
-    labels, count = components.label(mask.array)
+    numbered = np.zeros(mask.shape, np.int16)
+    if not mask.array.any():
+        return [], numbered
+    around = bounding_box(mask.array)  # masks are mostly empty
+    part, hu, probability = mask.crop(around), hu[around], probability[around]
+    labels, count = components.label(part.array)
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         node = labels[box] == label
-        found.append(_measure(node, mask.crop(box), hu[box][node], probability[box][node], landmarks))
+        found.append(_measure(node, part.crop(box), hu[box][node], probability[box][node], landmarks))
     order = sorted(range(count), key=lambda index: -found[index].centroid_lps_mm[2])
     numbers = np.zeros(count + 1, np.int16)
     numbers[np.array(order, int) + 1] = np.arange(1, count + 1)
     nodes = [dataclasses.replace(found[index], number=number) for number, index in enumerate(order, start=1)]
-    return nodes, numbers[labels]
+    numbered[around] = numbers[labels]
+    return nodes, numbered
 
 
 def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.ndarray, landmarks: Landmarks) -> Node:

@@ -1,27 +1,40 @@
 """Turn a thresholded probability into nodes: the rules of METHOD section 7, in physical units."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lnq.anatomy.crop import Crop
 from lnq.image.components import components
-from lnq.image.volume import Volume
+from lnq.image.volume import Box, Volume, bounding_box
 from lnq.inference.spec import PostProcessing
 
 
 def postprocess(
-    mask: np.ndarray, image_hu: Volume, crop: Crop, rules: PostProcessing, use_region: bool = True
+    mask: np.ndarray,
+    image_hu: Volume,
+    crop: Crop,
+    rules: PostProcessing,
+    use_region: bool = True,
+    part: Box | None = None,
 ) -> np.ndarray:
-    """The mask of the nodes, uint8 [Z, Y, X] on the crop's grid. `mask` (bool) and `image_hu` lie on the same grid.
+    """The mask of the nodes, uint8 [Z, Y, X]. `mask` (bool) and `image_hu` lie on the crop's grid, or a part of it.
 
     The rules drop, in this order: voxels outside the mediastinal region, components that touch the border of the crop's
     box, voxels outside the HU range, and components not larger than the minimal volume. Components are 26-connected.
     """
-    nodes = mask & crop.region if use_region else mask.astype(bool)
-    nodes = drop_at_border(nodes, image_hu.spacing_mm, rules.border_mm)
+    box = bounding_box(mask)  # masks are mostly empty
+    inside = mask[box].astype(bool)
+    if use_region:
+        inside &= crop.region[part or ...][box]
+    start = [a.start + (b.start if part else 0) for a, b in zip(box, part or box, strict=True)]
+    inside = _not_at_border(inside, start, crop.region.shape, image_hu.spacing_mm, rules.border_mm)
     low, high = rules.hu_range
-    hu = image_hu.array[nodes]
-    nodes = _only(nodes, (hu >= low) & (hu <= high))
-    return drop_small(nodes, image_hu.voxel_volume_mm3, rules.min_volume_mm3).astype(np.uint8)
+    hu = image_hu.array[box][inside]
+    inside = _only(inside, (hu >= low) & (hu <= high))
+    nodes = np.zeros(mask.shape, np.uint8)
+    nodes[box] = drop_small(inside, image_hu.voxel_volume_mm3, rules.min_volume_mm3)
+    return nodes
 
 
 def drop_at_border(
@@ -31,12 +44,24 @@ def drop_at_border(
 
     The band is `border_mm` (z, y, x) wide, at least one voxel. There is none along an axis with 0 mm.
     """
-    band = np.ones(mask.shape, bool)
-    widths = [max(1, round(b / s)) if b > 0 else 0 for b, s in zip(border_mm, spacing_mm, strict=True)]
-    band[tuple(slice(w, max(w, n - w)) for w, n in zip(widths, mask.shape, strict=True))] = False
+    return _not_at_border(mask, (0, 0, 0), mask.shape, spacing_mm, border_mm)
+
+
+def _not_at_border(
+    mask: np.ndarray,
+    start: Sequence[int],
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
+    border_mm: tuple[float, float, float],
+) -> np.ndarray:
+    """`drop_at_border` for a mask that is the part of a larger array of this `shape` that begins at voxel `start`."""
     numbers, count = components(mask)
+    at_border = np.zeros(numbers.shape, bool)
+    for own, first, size, border, spacing in zip(np.nonzero(mask), start, shape, border_mm, spacing_mm, strict=True):
+        width = max(1, round(border / spacing)) if border > 0 else 0
+        at_border |= (own + first < width) | (own + first >= size - width)
     keep = np.ones(count + 1, bool)
-    keep[numbers[band[mask]]] = False
+    keep[numbers[at_border]] = False
     return _only(mask, keep[numbers])
 
 
@@ -55,9 +80,13 @@ def drop_faint(mask: np.ndarray, probability: np.ndarray, peak_threshold: float)
     """
     if peak_threshold <= 0:
         return mask
-    marked = mask.astype(bool)
+    box = bounding_box(mask)
+    marked = mask[box].astype(bool)
     numbers, count = components(marked)
-    return mask * _only(marked, peaks(numbers, count, probability[marked])[numbers - 1] >= peak_threshold)
+    bright = peaks(numbers, count, probability[box][marked])[numbers - 1] >= peak_threshold
+    kept = np.zeros_like(mask)
+    kept[box] = mask[box] * _only(marked, bright)
+    return kept
 
 
 def peaks(numbers: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from lnq.image.volume import Volume, make_affine
 from lnq.inference.backends import Model
 from lnq.inference.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation, PostProcessing
 from lnq.nodes.measure import axes_mm
-from lnq.pipeline import prepare, segment
+from lnq.pipeline import infer, prepare, segment
 
 NODES_MM = [(0, 20, 60), (-15, -20, 90), (20, 0, -20)]  # L, P, S
 RADIUS_MM = 14
@@ -66,7 +66,19 @@ def test_nodes_are_found_where_they_are(chest, model):
     assert (probability[truth] > 0.5).mean() > 0.7
     assert probability[~truth].mean() < 0.01
     assert result.warnings == ()
-    assert set(result.seconds) == {"prepare", "network", "resample", "postprocess"}
+    assert set(result.seconds) == {"prepare", "network", "postprocess"}
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.3, 0.9, 1.1])
+def test_what_reaches_a_threshold_is_what_the_whole_probability_shows(chest, model, threshold):
+    inferred = infer(chest, model)
+    reached = inferred.reaching(threshold)
+    np.testing.assert_array_equal(reached.probability, inferred.probability[reached.box])
+    np.testing.assert_array_equal(reached.hu.array, inferred.hu.array[reached.box])
+    whole = np.zeros(inferred.probability.shape, bool)
+    whole[reached.box] = reached.marked
+    np.testing.assert_array_equal(whole, inferred.probability >= threshold)
+    assert whole.any() == (threshold < 1)
 
 
 def test_nodes_are_measured_where_they_are_in_any_orientation(chest, model):

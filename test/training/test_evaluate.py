@@ -42,11 +42,12 @@ def scored(tmp_path: Path, make_thorax: Callable[..., Volume], monkeypatch: pyte
         if source.array is array:
             return original(array, source, target, box)
         ready = pipeline.find_crop(ct.with_array(hu), CropSpec())
-        return probability[ready.box]
+        return probability[ready.box][box]
 
     original = pipeline.resample_array_to
     monkeypatch.setattr(backends, "sliding_window", known)
     monkeypatch.setattr(pipeline, "resample_array_to", on_the_crop)
+    monkeypatch.setattr(pipeline, "box_reaching", lambda _array, _least, _source, _target, box: box)
     return folder
 
 

@@ -14,7 +14,7 @@ from rich.progress import track
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.backends import Model
-from lnq.pipeline import infer, mark_nodes
+from lnq.pipeline import infer, mask_of
 from training.scoring.plots import WorstCases
 from training.scoring.scores import CaseResult, score
 from training.scoring.truths import Truth, read_instances, read_prediction, refuse_other_grid
@@ -39,7 +39,7 @@ def masks_of_model(model: Model) -> Masks:
     def masks(truth: Truth, instances: Volume) -> tuple[Volume, float]:
         volume = read_ct(truth, instances)
         inferred = infer(volume, model)
-        return inferred.ready.paste(mark_nodes(inferred, model.spec)), sum(inferred.seconds.values())
+        return mask_of(inferred, model.spec), sum(inferred.seconds.values())
 
     return masks
 

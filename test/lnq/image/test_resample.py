@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnq.image.resample import axis_weights, reorient_to_lps, resample_array_to, resample_image, resample_label_to
+from lnq.image.resample import (
+    Orientation,
+    axis_weights,
+    box_reaching,
+    reorient_to_lps,
+    resample_array_to,
+    resample_image,
+    resample_label_to,
+)
 from lnq.image.volume import Volume, make_affine
 
 LPS = np.eye(3)[::-1]  # columns z, y, x: z to S, y to P, x to L
@@ -139,8 +147,46 @@ def test_a_probability_comes_back_to_the_grid_it_came_from():
     ones = resample_array_to(np.ones(coarse.shape, np.float32), coarse, fine)
     np.testing.assert_allclose(ones, 1, atol=1e-5)  # to the very edge
     box = (slice(3, 7), slice(10, 30), slice(0, 12))
-    part = resample_array_to(coarse.array, coarse, fine, box)
-    np.testing.assert_allclose(part[box], back[box], atol=1e-5)
-    part[box] = 0
-    assert part.shape == fine.shape
-    assert not part.any()
+    np.testing.assert_array_equal(resample_array_to(coarse.array, coarse, fine, box), back[box])
+
+
+@given(
+    spots=st.lists(st.tuples(*[st.integers(0, 8)] * 3, st.floats(0, 1, width=32)), max_size=3),
+    least=st.floats(0.0625, 1, width=32),
+    spacing=st.sampled_from([(1.0, 0.8, 0.8), (3.0, 1.5, 1.5), (5.0, 0.6, 2.0)]),
+    flips=st.tuples(*[st.booleans()] * 3),
+    axes=st.permutations(range(3)),
+)
+def test_no_value_outside_the_box_reaches_the_least_one(spots, least, spacing, flips, axes):
+    source = Volume(np.zeros((9, 9, 9), np.float32), make_affine((2, 1.5, 1.5)))
+    for z, y, x, value in spots:
+        source.array[z, y, x] = value
+    fine = resample_image(source, spacing)
+    target = Orientation(tuple(axes), flips)
+    grid = Volume(target.undo(fine.array), undone_affine(fine, target))
+    box = (slice(1, None), slice(0, -1), slice(None))
+    whole = np.zeros(grid.shape, np.float32)
+    whole[box] = resample_array_to(source.array, source, grid, box)
+    found = box_reaching(source.array, least, source, grid, box)
+    np.testing.assert_array_equal(resample_array_to(source.array, source, grid, found), whole[found])
+    whole[found] = 0
+    assert (whole < least).all()
+
+
+def undone_affine(volume: Volume, orientation: Orientation) -> np.ndarray:
+    """The affine of `orientation.undo(volume.array)`, from the positions of its voxels."""
+    places = np.moveaxis(np.indices(volume.shape), 0, -1).astype(float) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    undone = np.stack([orientation.undo(places[..., i]) for i in range(3)], axis=-1)
+    first = undone[0, 0, 0]
+    affine = np.eye(4)
+    for axis, step in enumerate(np.eye(3, dtype=int)):
+        affine[:3, axis] = undone[tuple(step)] - first
+    affine[:3, 3] = first
+    return affine
+
+
+def test_between_grids_that_are_turned_the_box_is_the_whole_one():
+    source = ramp(Volume(np.zeros((6, 7, 8), np.float32), make_affine((2, 1, 1))))
+    grid = Volume(np.zeros((5, 6, 7), np.float32), make_affine((2, 1, 1), direction=turn(12, 0) @ LPS))
+    box = (slice(1, 4), slice(None), slice(2, None))
+    assert box_reaching(source.array, 1e9, source, grid, box) == (slice(1, 4), slice(0, 6), slice(2, 7))

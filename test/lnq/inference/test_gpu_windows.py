@@ -177,7 +177,7 @@ def test_what_went_otherwise_is_told_of_a_case(thorax: Volume, tiny_bundle: Path
     found = segment(thorax, load_model(tiny_bundle, "cpu-torch", threads=1))
     assert wanted.warnings == ()
     assert found.warnings[-1] == BLENDED
-    np.testing.assert_allclose(found.crop_probability, wanted.crop_probability, atol=1e-5)
+    np.testing.assert_allclose(found.inferred.probability, wanted.inferred.probability, atol=1e-5)
 
 
 @pytest.mark.gpu

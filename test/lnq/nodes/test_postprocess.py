@@ -47,6 +47,15 @@ def test_nothing_is_reported_outside_of_the_region(image, crop):
     np.testing.assert_array_equal(postprocess(mask, image, crop, RULES, use_region=False), mask)
 
 
+def test_a_part_of_the_grid_gives_that_part_of_the_result(image, crop):
+    crop.region[:, :, :9] = False
+    mask = cube(4, 8, 8) | cube(7, 1, 12)  # the second touches the border in front, which the part does not show
+    part = (slice(2, 12), slice(1, 19), slice(5, 20))
+    whole = postprocess(mask, image, crop, RULES)
+    np.testing.assert_array_equal(postprocess(mask[part], image.crop(part), crop, RULES, part=part), whole[part])
+    assert whole.sum() == 4 * 4 * 3
+
+
 @pytest.mark.parametrize(
     ("corner", "kept"),
     [
