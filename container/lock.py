@@ -25,6 +25,7 @@ LEFT_OUT = {
     "openvino-telemetry",  # reports home; openvino runs without
     "cookiecutter",  # used only by evalutils' command line, which the image does not need
     "pip-tools",
+    "scikit-learn",  # used only by evalutils' scores of detections, which `lnq.challenge` does without
 }
 CUDA = re.compile(r"nvidia-|cuda-|triton$")  # packages that only torch's CUDA build needs
 CPU_TORCH = {  # SHA-256 of the wheels `torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl`

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+# evalutils would import scikit-learn to score detections, which takes longer than all else that it needs.
+if "evalutils.scorers" not in sys.modules:
+    sys.modules["evalutils.scorers"] = ModuleType("evalutils.scorers")
+    vars(sys.modules["evalutils.scorers"])["score_detection"] = None
 
 from evalutils import SegmentationAlgorithm
 from evalutils.io import ImageLoader

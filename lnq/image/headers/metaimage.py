@@ -38,7 +38,7 @@ _FIXED = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOff
 _ROTATION_TOLERANCE = 1e-3  # largest dot product error of the axes; headers with 4 decimals pass
 _MOST_DIMENSIONS = 10
 _MOST_LINES = 1000
-_KEY = re.compile(rb"[A-Za-z][A-Za-z0-9_. -]{0,99}")
+_KEY = re.compile(rb"[\x21-\x7e][\x20-\x7e]{0,199}")  # printable: writers add keys such as NRRD_kinds[0] and 0008|0060
 _TRUE = ("T", "t", "1")  # a MetaImage flag is true where its value begins with one of these
 
 

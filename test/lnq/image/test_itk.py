@@ -205,6 +205,20 @@ def test_writing_names_what_is_wrong(tmp_path):
         write_volume(example(), tmp_path / "nowhere" / "case.mha")
 
 
+KEYS = ("NRRD_kinds[0]", "0008|0060", "dim[0]", "srow_x", "ITK_InputFilterName", "Modality (0008,0060)", "1")
+"""Keys that writers add to headers: ITK keeps those of the NRRD, NIfTI or DICOM file that an image was read from."""
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr", ".nii.gz"])
+def test_what_a_converter_notes_in_a_header_does_no_harm(tmp_path, suffix):
+    values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    image = sitk.GetImageFromArray(values)
+    for key in KEYS:
+        image.SetMetaData(key, "2.5 = a value")
+    sitk.WriteImage(image, str(tmp_path / f"a{suffix}"))
+    np.testing.assert_array_equal(read_volume(tmp_path / f"a{suffix}").array, values)
+
+
 def test_a_name_as_long_as_file_systems_allow_can_be_written(tmp_path, thorax):
     path = tmp_path / f"{'x' * 251}.mha"
     write_volume(thorax, path)
