@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,7 +27,9 @@ from benchmarks.output import MIB, markdown_table, write_csv
 from lnq.files import write_text
 from training.command import STOPPED
 from training.config import COMPACT, Config, ConfigArguments, Stage, parse
+from training.data.dataset import Sample
 from training.engine import loop
+from training.engine.active import ActiveRun
 from training.engine.finetuning import finetune
 from training.engine.machine import environment
 from training.engine.pretraining import pretrain
@@ -111,11 +113,11 @@ class Stopwatch:
     def __init__(self, timing: TimedSteps, warm_up: int, steps: int) -> None:
         self.timing, self.first, self.last = timing, warm_up, warm_up + steps
         self.end = self.last + PROFILED
-        self._step, self._begun, self._waited = loop._step, 0.0, 0.0
+        self._step, self._begun = loop._step, 0.0
         self._profile: Any = None
 
-    def __call__(self, run: Any, state: Any, fabric: Any, model: Any, stepper: Any, batches: Any, step: Any) -> None:
-        number, cuda = state.step, fabric.device.type == "cuda"
+    def __call__(self, active: ActiveRun, batch: Sample, waited: float) -> None:
+        number, cuda = active.state.step, active.fabric.device.type == "cuda"
         if number in (0, self.first, self.last, self.end) and cuda:
             torch.cuda.synchronize()  # else work of earlier steps would count as that of the steps that follow
         now = time.perf_counter()
@@ -126,7 +128,7 @@ class Stopwatch:
         elif number <= self.last:
             if number > self.first:
                 self.timing.ms.append(1000 * (now - self._begun))
-                self.timing.waited_ms.append(1000 * self._waited)
+                self.timing.waited_ms.append(1000 * waited)
             if number == self.last:
                 self.timing.peak_bytes = torch.cuda.max_memory_allocated() if cuda else 0
                 self._profile = _profiler(cuda)
@@ -134,14 +136,8 @@ class Stopwatch:
         elif number == self.end:
             self._profile.stop()
             self._read_profile(cuda)
-        self._begun = time.perf_counter()
-        self._step(run, state, fabric, model, stepper, self._timed(batches), step)
-
-    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
-        begun = time.perf_counter()
-        batch = next(batches)
-        self._waited = time.perf_counter() - begun
-        yield batch
+        self._begun = now
+        self._step(active, batch, waited)
 
     def _read_profile(self, cuda: bool) -> None:
         for event in self._profile.key_averages():

@@ -9,15 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lnq.inference.norm import InstanceNorm
 from lnq.inference.spec import IntTriple, NetworkSpec
 
 
 def _activation() -> nn.Module:
     return nn.LeakyReLU(0.01, inplace=True)
-
-
-def _norm(channels: int) -> nn.Module:
-    return nn.InstanceNorm3d(channels, affine=True)
 
 
 def _convolution(in_channels: int, out_channels: int, kernel: IntTriple) -> nn.Module:
@@ -34,13 +31,17 @@ class Block(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: IntTriple, dropout: float, residual: bool) -> None:
         super().__init__()
-        self.first = nn.Sequential(_convolution(in_channels, out_channels, kernel), _norm(out_channels), _activation())
+        self.first = nn.Sequential(
+            _convolution(in_channels, out_channels, kernel), InstanceNorm(out_channels), _activation()
+        )
         self.dropout = nn.Dropout(dropout)
-        self.second = nn.Sequential(_convolution(out_channels, out_channels, kernel), _norm(out_channels))
+        self.second = nn.Sequential(_convolution(out_channels, out_channels, kernel), InstanceNorm(out_channels))
         self.activation = _activation()
         self.shortcut: nn.Module = nn.Identity()
         if residual and in_channels != out_channels:
-            self.shortcut = nn.Sequential(_convolution(in_channels, out_channels, (1, 1, 1)), _norm(out_channels))
+            self.shortcut = nn.Sequential(
+                _convolution(in_channels, out_channels, (1, 1, 1)), InstanceNorm(out_channels)
+            )
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         shortcut = self.shortcut(x) if residual is None else residual
@@ -54,7 +55,7 @@ class Encoder(nn.Module):
         super().__init__()
         channels = spec.channels
         self.down = nn.ModuleList(
-            nn.Sequential(nn.Conv3d(a, b, stride, stride), _norm(b), _activation())
+            nn.Sequential(nn.Conv3d(a, b, stride, stride), InstanceNorm(b), _activation())
             for a, b, stride in zip(channels, channels[1:], spec.strides, strict=False)
         )
         inputs = (spec.in_channels, *channels[1:])
@@ -77,7 +78,7 @@ class Decoder(nn.Module):
         super().__init__()
         levels = list(zip(spec.channels, spec.channels[1:], spec.strides, spec.kernels, strict=False))[::-1]
         self.up = nn.ModuleList(
-            nn.Sequential(nn.ConvTranspose3d(coarse, fine, stride, stride), _norm(fine), _activation())
+            nn.Sequential(nn.ConvTranspose3d(coarse, fine, stride, stride), InstanceNorm(fine), _activation())
             for fine, coarse, stride, _ in levels
         )
         self.blocks = nn.ModuleList(

@@ -8,6 +8,7 @@ from benchmarks import training_step
 from benchmarks.training_step import TimedSteps, TrainingStep, kind_of, profile_table, step_table, time_steps
 from training.config import TINY
 from training.engine import loop
+from training.engine.active import ActiveRun
 
 
 @pytest.fixture
@@ -29,10 +30,13 @@ def test_timed_are_the_steps_between_warm_up_and_profile(command, stage):
 
 def test_checkpoint_of_the_end_is_not_profiled(command, monkeypatch):
     running = []
-    save = loop._save
-    monkeypatch.setattr(
-        loop, "_save", lambda *given: (running.append(torch.autograd.profiler._is_profiler_enabled), save(*given))[1]
-    )
+    save = ActiveRun.save
+
+    def watched(*given):
+        running.append(torch.autograd.profiler._is_profiler_enabled)
+        save(*given)
+
+    monkeypatch.setattr(ActiveRun, "save", watched)
     time_steps(command, "finetune", "plain")
     assert running == [False]
 

@@ -18,7 +18,7 @@ from training.ablation.rows import ALL_ROWS
 from training.config import TINY, Losses
 from training.method import losses
 from training.method.losses import Prediction
-from training.method.step import DBDMP, Objective, Position, finetuning_step
+from training.method.step import DBDMP, Objective, finetuning_step, position_at
 from training.method.whole_batch import share_of_batch
 
 SPLITS = ((1, 3), (4, 0))
@@ -33,7 +33,8 @@ def of_step(objective: Objective) -> Callable[[Tensor, Tensor], Tensor]:
     def loss(x: Tensor, y: Tensor) -> Tensor:
         label = y[:, 1].to(torch.uint8)
         sample = {"image": x, "label": label, "full": label.flatten(1).amax(dim=1) > 0}
-        return finetuning_step(objective, CONFIG)(FixedLogits(x, x.flip(1) * 0.5), sample, Position(0, 3))["loss"]
+        position = position_at(CONFIG, 0, 3, sample["full"].tolist())
+        return finetuning_step(objective, CONFIG)(FixedLogits(x, x.flip(1) * 0.5), sample, position)["loss"]
 
     return loss
 
@@ -79,6 +80,6 @@ if __name__ == "__main__":
     for number, split in enumerate(SPLITS):
         logits, y = (torch.split(x, split)[rank] for x in batch())
         found = losses_and_gradients(logits, y)
-        share = torch.tensor(share_of_batch(torch.full((split[rank],), rank == 0)))
+        share = torch.tensor(share_of_batch([rank == 0] * split[rank]))
         torch.save(found | {"share": (share, torch.empty(0))}, f"{folder}/{number}-{rank}.pt")
     dist.destroy_process_group()

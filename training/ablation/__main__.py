@@ -46,6 +46,7 @@ class Ablation:
     seeds: tuple[int, ...] = ()  # 0 1 2 of the rows, 0 of a sweep
     sweep: Literal["tau", "gamma", "alpha", "lambda"] | None = None  # of Fig. 3
     parallel: int = 1  # cells side by side, each in a process
+    together: int = 1  # cells of one seed trained by one process on the same samples, which suits a GPU
     results: Path = RESULTS  # gets ablation.csv, ablation.md and its pictures
     config: ConfigArguments = SIZES["small"].config
 
@@ -70,8 +71,11 @@ def wanted_cells(command: Ablation) -> list[AblationCell]:
     """The cells that a command asks for. Raises ValueError for options that exclude each other."""
     if command.config.seed != 0 or command.config.devices != 1:
         raise ValueError("A cell has its own seed and one device: give --seeds and --parallel, not --seed or --devices")
-    if command.parallel < 1:
-        raise ValueError(f"--parallel must be at least 1, not {command.parallel}")
+    for name, number in (("parallel", command.parallel), ("together", command.together)):
+        if number < 1:
+            raise ValueError(f"--{name} must be at least 1, not {number}")
+    if command.parallel > 1 and command.together > 1:
+        raise ValueError("Give --parallel or --together, not both")
     cells = sweep_cells(command.sweep, command.seeds or SWEEP_SEEDS, command.config.losses) if command.sweep else []
     rows: tuple[str, ...] = command.rows or (() if command.sweep else tuple(ROWS))
     return table_cells(rows, command.seeds or SEEDS) + cells
@@ -90,7 +94,7 @@ def run(command: Ablation, console: Console) -> int:
         make_data(command.size, size, data, available_cpus(), console)
     if any(ALL_ROWS[cell.row].pretrained for cell in cells) and not run_pretraining(bench):
         return -1
-    outcome = run_cells(cells, bench, command.results, command.parallel, console)
+    outcome = run_cells(cells, bench, command.results, command.parallel, console, command.together)
     console.print(f"The report is {write_report(command.results)}", highlight=False)
     if outcome.stopped:
         console.print("Stopped; the same command goes on from there.", highlight=False)

@@ -22,7 +22,7 @@ from training.ablation.table import CellRow, read_table, write_table
 from training.commit import git_commit
 from training.config import Augmentation, Config, Losses, Stage
 from training.engine.checkpoint import Checkpoint, load_checkpoint
-from training.engine.finetuning import finetune
+from training.engine.finetuning import Wanted, finetune, finetune_together
 from training.engine.pretraining import pretrain
 from training.engine.run import read_facts
 
@@ -123,9 +123,23 @@ def run_pretraining(bench: Bench) -> bool:
 
 def train_cell(cell: AblationCell, bench: Bench) -> bool:
     """Fine-tune as `training.finetune` does, but with the row's objective; returns False where a signal stopped it."""
+    one = _wanted(cell, bench)
+    return finetune(bench.data.train, one.output, one.config, one.init, one.objective)
+
+
+def train_cells_together(cells: Sequence[AblationCell], bench: Bench) -> bool:
+    """Fine-tune cells that share a seed in this process; returns False where a signal stopped it.
+
+    `run_cell` then finds them trained. One that fails stays as it is, and fails there again with its reason.
+    """
+    outcomes = finetune_together(bench.data.train, [_wanted(cell, bench) for cell in cells])
+    return False not in outcomes
+
+
+def _wanted(cell: AblationCell, bench: Bench) -> Wanted:
     row = ALL_ROWS[cell.row]
     init = pretraining(bench) if row.pretrained else None
-    return finetune(bench.data.train, bench.output(cell), cell.config(bench.size.config), init, row.objective)
+    return Wanted(bench.output(cell), cell.config(bench.size.config), init, row.objective)
 
 
 def score_cell(checkpoint: Path, data: AblationData) -> tuple[Scores, Scores]:

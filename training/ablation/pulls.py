@@ -40,8 +40,6 @@ from training.method.step import (
     finetuning_step,
     pseudo_label,
     pseudo_losses,
-    pseudo_weight,
-    theta,
 )
 
 STEPS = (0, 10, 20, 40, 80, 160, 320)
@@ -127,9 +125,9 @@ def weighted_losses(
     for term in row.supervised:
         pair = (supervised_loss(main, y, settings, [term]), supervised_loss(auxiliary, y, settings, [term]))
         losses[term] = total_loss(pair, (nothing, nothing), 0.0)
-    label = pseudo_label(row.pseudo, main, auxiliary, y, theta(config.seed, position.step), settings.tau)
+    label = pseudo_label(row.pseudo, main, auxiliary, y, position.mix, settings.tau)
     pair = pseudo_losses(row.pseudo, main, auxiliary, label)
-    losses["pseudo"] = total_loss((nothing, nothing), pair, pseudo_weight(config, position.epoch))
+    losses["pseudo"] = total_loss((nothing, nothing), pair, position.weight)
     return losses
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from training.ablation.cell import AblationCell, Bench, run_cell
+from training.ablation.cell import AblationCell, Bench, run_cell, train_cells_together
 from training.ablation.report import percent
 from training.ablation.table import add_row, read_table
 from training.command import STOPPED, run_command
@@ -37,17 +37,46 @@ def missing_cells(cells: Sequence[AblationCell], bench: Bench, results: Path) ->
     return [cell for cell in dict.fromkeys(cells) if bench.key(cell) not in done]
 
 
-def run_cells(cells: Sequence[AblationCell], bench: Bench, results: Path, parallel: int, console: Console) -> CellsDone:
-    """Run cells and add each to the table of `results` when it is done. A failed cell does not stop the others."""
+def run_cells(
+    cells: Sequence[AblationCell], bench: Bench, results: Path, parallel: int, console: Console, together: int = 1
+) -> CellsDone:
+    """Run cells and add each to the table of `results` when it is done. A failed cell does not stop the others.
+
+    `parallel` cells have a process each. Or this process trains up to `together` cells of one seed on shared samples.
+    """
     if parallel > 1:
         return _side_by_side(cells, bench, results, parallel, console)
     outcome = CellsDone()
+    for group in _groups(cells, together):
+        if len(group) > 1:
+            titles = "; ".join(cell.title for cell in group)
+            console.print(f"Training together: {titles}", highlight=False)
+            if run_command(partial(train_cells_together, group, bench)) == STOPPED:
+                outcome.stopped = True
+                break
+        _one_by_one(group, bench, results, outcome, console)
+        if outcome.stopped:
+            break
+    return outcome
+
+
+def _groups(cells: Sequence[AblationCell], together: int) -> list[list[AblationCell]]:
+    """Groups of at most so many cells that share a seed, in the order of the cells."""
+    by_seed: dict[int, list[AblationCell]] = {}
+    for cell in cells:
+        by_seed.setdefault(cell.seed, []).append(cell)
+    return [own[first : first + together] for own in by_seed.values() for first in range(0, len(own), together)]
+
+
+def _one_by_one(
+    cells: Sequence[AblationCell], bench: Bench, results: Path, outcome: CellsDone, console: Console
+) -> None:
+    """Run cells in this process, until a signal stops one."""
     for number, cell in enumerate(cells, start=1):
         console.print(f"AblationCell {number} of {len(cells)}: {cell.title}", highlight=False)
         status = _finish(cell, bench, results, run_command(partial(run_cell, cell, bench)), outcome, console)
         if status == STOPPED:
             break
-    return outcome
 
 
 def _finish(cell: AblationCell, bench: Bench, results: Path, status: int, outcome: CellsDone, console: Console) -> int:

@@ -20,10 +20,13 @@ FREE_TO_CHANGE = (
     "config.threads",
     "config.devices",
     "config.picture_every",
+    "config.graph",
+    "config.channels_last",
     "config.sampling.cache",
     "facts.dataset.provenance",
 )
-"""Settings that a resumed run may change: they concern the speed, or who wrote the data, not the result."""
+"""Settings that a resumed run may change: they concern the speed, or who wrote the data. Of the result, they can change
+the last bits alone."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

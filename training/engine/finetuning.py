@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,26 @@ from training.config import Config
 from training.data.dataset import FinetuneDataset
 from training.data.dataset_info import refuse_other_crop
 from training.data.splits import ALL_FOR_TRAINING, Selection
-from training.data.training_set import read_training_set
+from training.data.training_set import TrainingSet, read_training_set
+from training.engine.active import Job
 from training.engine.checkpoint import load_checkpoint
-from training.engine.loop import train
+from training.engine.loop import train, train_together
 from training.engine.picture import finetuning_look
 from training.engine.run import Facts, TrainingRun, read_facts
 from training.method.network import DualBranchNet, copy_main_branch, pass_on_weights
 from training.method.step import DBDMP, Objective, Step, finetuning_step
 
 StepMaker = Callable[[Objective, Config], Step]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A fine-tuning to do: what it minimises, how, from where, and the folder that it writes to."""
+
+    output: Path
+    config: Config
+    init: Path | None = None
+    objective: Objective = DBDMP
 
 
 def finetune(
@@ -39,9 +51,44 @@ def finetune(
     `make_step` makes the objective's step, or a wrapper that observes it. Raises ValueError where no case has an
     annotated node, and what `read_training_set`, `load_start` and `train` raise.
     """
+    given = _read(data, config, selection)
+    job = _job(Wanted(output, config, init, objective), given, make_step)
+    dataset = FinetuneDataset(given.cases, config, given.normalisation)
+    return train(job.run, job.network, dataset, job.step, job.look)
+
+
+def finetune_together(
+    data: Path, wanted: Sequence[Wanted], selection: Selection = ALL_FOR_TRAINING
+) -> list[bool | Exception]:
+    """Fine-tune several times in this process, all on the same samples. Returns what became of each.
+
+    Raises ValueError where samples would differ, and what `finetune` raises before its first step.
+    """
+    first = wanted[0].config
+    if any(samples_of(one.config) != samples_of(first) for one in wanted):
+        raise ValueError("Runs that are trained together must agree in all that their samples depend on")
+    given = _read(data, first, selection)
+    jobs = [_job(one, given, finetuning_step) for one in wanted]
+    return train_together(jobs, FinetuneDataset(given.cases, first, given.normalisation))
+
+
+def samples_of(config: Config) -> tuple[object, ...]:
+    """The settings that samples depend on."""
+    return (
+        config.seed, config.patch, config.spacing_mm, config.crop, config.normalisation, config.sampling,
+        config.augmentation, config.finetune.batch,
+    )  # fmt: skip
+
+
+def _read(data: Path, config: Config, selection: Selection) -> TrainingSet:
     given = read_training_set(data, config, selection)
     if not any(case.info.node_centres for case in given.cases):
         raise ValueError(f"No case in {data} has an annotated node")
+    return given
+
+
+def _job(wanted: Wanted, given: TrainingSet, make_step: StepMaker) -> Job:
+    config, objective, init = wanted.config, wanted.objective, wanted.init
     torch.manual_seed(config.seed)
     network = DualBranchNet(config.network, auxiliary_dropout=config.auxiliary_dropout)
     network.auxiliary.requires_grad_(objective.both)
@@ -53,10 +100,9 @@ def finetune(
         normalisation=given.normalisation,
         pretraining=load_start(init, network, given.info.crop) if init is not None else None,
     )
-    run = TrainingRun("finetune", config.finetune, config, output, facts)
+    run = TrainingRun("finetune", config.finetune, config, wanted.output, facts)
     look = finetuning_look(given.cases, config, given.normalisation, objective.both)
-    dataset = FinetuneDataset(given.cases, config, given.normalisation)
-    return train(run, network, dataset, make_step(objective, config), look)
+    return Job(run, network, make_step(objective, config), look)
 
 
 def load_start(init: Path, network: DualBranchNet, crop: CropSpec) -> dict[str, Any]:

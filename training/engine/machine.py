@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from lnq.inference.backends import available_cpus
 from training.commit import git_commit
 
 # Parameters of glibc's mallopt, from malloc.h
@@ -57,6 +58,16 @@ def choose_precision() -> Literal["32-true", "bf16-mixed", "16-mixed"]:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if fast else "32-true"
+
+
+def loader_processes(wanted: int, device: torch.device) -> int:
+    """How many loader processes to start: as many as wanted, or where that is negative what suits the device.
+
+    A GPU takes patches faster than a few cores make them, so all cores but one do. A CPU's cores are for the steps.
+    """
+    if wanted >= 0:
+        return wanted
+    return max(1, available_cpus() - 1) if device.type == "cuda" else 1
 
 
 def loader_worker(_worker: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,14 +20,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch import Tensor
 
 from lnq.files import replace_atomically, write_text
 from training.engine.checkpoint import cannot_write
 from training.engine.machine import environment
 from training.engine.picture import Panel, draw_progress
 
-_REFRESH_STEPS = 5  # steps between readings of the loss, which wait for the device
+_REFRESH_SECONDS = 2.0  # between readings of the loss, which wait for the device
 
 
 class Display:
@@ -49,7 +49,7 @@ class Display:
             disable=not (shown and self.console.is_terminal),
         )
         self.task = self.progress.add_task(name, total=total, completed=done, loss="-")
-        self._count = 0
+        self._read = 0.0  # when the loss was last read
 
     def __enter__(self) -> Display:
         self.progress.start()
@@ -60,13 +60,13 @@ class Display:
     ) -> None:
         self.progress.stop()
 
-    def step(self, epoch: int, epochs: int, loss: Tensor) -> None:
-        """Show that one optimiser step is done."""
+    def step(self, epoch: int, epochs: int, loss: Callable[[], float]) -> None:
+        """Show that one optimiser step is done. `loss` reads the epoch's mean so far."""
         if self.progress.disable:
             return
-        self._count += 1
-        if self._count % _REFRESH_STEPS == 1:
-            self.progress.update(self.task, loss=f"{float(loss.detach()):.4f}")
+        if time.monotonic() > self._read + _REFRESH_SECONDS:
+            self.progress.update(self.task, loss=f"{loss():.4f}")
+            self._read = time.monotonic()
         self.progress.update(self.task, advance=1, description=f"{self.name} {epoch + 1}/{epochs}")
 
     def epoch(self, row: dict[str, float], epochs: int) -> None:

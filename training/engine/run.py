@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,20 +55,44 @@ class TrainingRun:
         return self.stage.epochs * self.stage.iterations
 
 
-Sum = tuple[Tensor, int]
-"""Sum of a term of the loss, and the number of steps that had this term."""
-
-
 @dataclass
 class State:
-    """What changes during a run."""
+    """What changes during a run. Tensors keep their place in memory: steps that were recorded read and write there."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     average: dict[str, Tensor] | None  # averaged weights, where the stage asks for them
+    device: torch.device
+    rate: Tensor | None = None  # the learning rate, where the optimiser takes a tensor
     step: int = 0
-    sums: dict[str, Sum] = field(default_factory=dict)  # terms and times of the current epoch
+    sums: dict[str, Tensor] = field(default_factory=dict)  # of terms and times over the current epoch, float64 scalars
+    counts: Counter[str] = field(default_factory=Counter)  # the number of steps that had each of them
     history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
+
+    def __post_init__(self) -> None:
+        # how far the averaged weights move towards the network's in a step, 0 to 1
+        self.nearer = torch.zeros((), device=self.device)
+
+    def sum_of(self, name: str) -> Tensor:
+        """The sum of a term of the loss."""
+        if name not in self.sums:
+            self.sums[name] = torch.zeros((), dtype=torch.float64, device=self.device)
+        return self.sums[name]
+
+    def add_time(self, name: str, seconds: float) -> None:
+        """Add to a sum that the host takes."""
+        self.sums[name] = self.sums.get(name, torch.zeros((), dtype=torch.float64)) + seconds
+        self.counts[name] += 1
+
+    def read_sums(self) -> dict[str, tuple[float, int]]:
+        """The current epoch's sums and counts. Waits for the device."""
+        return {name: (float(self.sums[name]), count) for name, count in self.counts.items()}
+
+    def begin_epoch(self) -> None:
+        """Set all sums to 0."""
+        for total in self.sums.values():
+            total.zero_()
+        self.counts.clear()
 
 
 def capture(run: TrainingRun, state: State, fabric: Fabric) -> Checkpoint:
@@ -75,6 +100,8 @@ def capture(run: TrainingRun, state: State, fabric: Fabric) -> Checkpoint:
     rng = {"cpu": gather(torch.get_rng_state(), fabric.device)}
     if fabric.device.type == "cuda":
         rng["cuda"] = gather(torch.cuda.get_rng_state(fabric.device), fabric.device)
+    optimizer = state.optimizer.state_dict()
+    groups = [group | {"lr": float(group["lr"])} for group in optimizer["param_groups"]]
     return {
         "format": FORMAT_VERSION,
         "stage": run.name,
@@ -84,10 +111,10 @@ def capture(run: TrainingRun, state: State, fabric: Fabric) -> Checkpoint:
         "facts": to_plain(run.facts),
         "model": state.network.state_dict(),
         "average": state.average,
-        "optimizer": state.optimizer.state_dict(),
+        "optimizer": optimizer | {"param_groups": groups},
         "precision": fabric.strategy.precision.state_dict(),
         "rng": rng,
-        "sums": {name: (float(total), count) for name, (total, count) in state.sums.items()},
+        "sums": state.read_sums(),
         "history": state.history,
     }
 
@@ -115,14 +142,21 @@ def resume(run: TrainingRun, state: State, fabric: Fabric) -> None:
             f"{run.output} holds a run with other settings ({', '.join(changed)}): give another output folder"
         )
     state.network.load_state_dict(checkpoint["model"])
+    own = [group["fused"] for group in state.optimizer.param_groups]
     state.optimizer.load_state_dict(checkpoint["optimizer"])
+    for group, fused in zip(state.optimizer.param_groups, own, strict=True):
+        group["fused"] = fused  # by this machine, not by that of the checkpoint
     fabric.strategy.precision.load_state_dict(checkpoint["precision"])
     for name, value in (checkpoint["average"] or {}).items():
         assert state.average is not None
         state.average[name].copy_(value)
     state.step, state.history = checkpoint["step"], checkpoint["history"]
     for name, (total, count) in checkpoint["sums"].items():
-        state.sums[name] = (torch.tensor(total, dtype=torch.float64), count)
+        state.counts[name] = count
+        if name.endswith("seconds"):
+            state.sums[name] = torch.tensor(total, dtype=torch.float64)
+        else:
+            state.sum_of(name).fill_(total)
     _restore_generators(checkpoint, fabric)
 
 

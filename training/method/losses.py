@@ -177,7 +177,7 @@ def ramp_up(epoch: int, final: float = 2.0, length: int = 100) -> float:
     return final * math.exp(-5.0 * (1.0 - t / (length - 1)) ** 2)
 
 
-def total_loss(supervised: tuple[Tensor, Tensor], pseudo: tuple[Tensor, Tensor], weight: float) -> Tensor:
+def total_loss(supervised: tuple[Tensor, Tensor], pseudo: tuple[Tensor, Tensor], weight: float | Tensor) -> Tensor:
     """A quarter of supervised(main) + supervised(aux) + weight * [pseudo(main) + pseudo(aux)] (Eq. 10).
 
     `weight` is `ramp_up(epoch, lambda, length)`.

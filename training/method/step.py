@@ -5,7 +5,7 @@ The shipped method, plain cross entropy and every row of the paper's Table 1 are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,12 +35,20 @@ from training.method.whole_batch import share_of_batch
 PseudoLoss = Literal["none", "dice", "consensus", "integer"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Position:
-    """How far a run is. Ramps and some random numbers depend on it alone."""
+    """How far a run is, what its step draws, and how its samples are annotated.
+
+    `mix` and `weight` are scalars on the device that computes: a step that a GPU has recorded reads new ones of them.
+    What is known on the host decides what is computed, so that no step waits for the device.
+    """
 
     epoch: int
     step: int  # over all epochs
+    mix: Tensor  # theta of Eq. 6, float64
+    weight: Tensor  # of the pseudo-label loss, float32
+    full: tuple[bool, ...] = ()  # of each of this process's samples: every node is annotated
+    share: float = 0.0  # of the full samples in the batch of all processes
 
 
 Step = Callable[[nn.Module, Sample, Position], dict[str, Tensor]]
@@ -86,8 +94,22 @@ def pseudo_weight(config: Config, epoch: int) -> float:
     return ramp_up(epoch, config.losses.final, round(config.losses.ramp * config.finetune.epochs))
 
 
+def position_at(
+    config: Config, epoch: int, step: int, full: Sequence[bool] = (), device: torch.device | None = None
+) -> Position:
+    """The position of a step, with its numbers on a device. All processes must call it, each with its own samples."""
+    return Position(
+        epoch,
+        step,
+        torch.full((), theta(config.seed, step), dtype=torch.float64, device=device),  # no copy that the host waits for
+        torch.full((), pseudo_weight(config, epoch), dtype=torch.float32, device=device),
+        tuple(full),
+        share_of_batch(full, device),
+    )
+
+
 def pseudo_label(
-    kind: PseudoLoss, main: Prediction, auxiliary: Prediction, y: Tensor, mix: float, tau: float
+    kind: PseudoLoss, main: Prediction, auxiliary: Prediction, y: Tensor, mix: float | Tensor, tau: float
 ) -> Tensor:
     """Both branches' mixed pseudo label, with the annotation put in (Eq. 6 and 7), [B, 2, Z, Y, X]."""
     pseudo = mix_pseudo_label(main.p, auxiliary.p, y, mix, tau)
@@ -114,17 +136,19 @@ def finetuning_step(objective: Objective, config: Config) -> Step:
         y = one_hot(batch["label"])
         if not objective.both:
             return {"loss": supervised_loss(Prediction(main), y, config.losses, objective.supervised)}
-        full = batch["full"]
-        share = share_of_batch(full) if objective.trust_full else 0.0
+        share = position.share if objective.trust_full else 0.0
         total = main.new_zeros((), dtype=torch.float32)
         terms: dict[str, Tensor] = {}
         if share < 1.0:
-            part = slice(None) if share == 0.0 else ~full
-            mix, weight = theta(config.seed, position.step), pseudo_weight(config, position.epoch)
-            loss, terms = _partial(objective, main[part], auxiliary[part], y[part], mix, weight, config.losses)
+            chosen = [True] * len(main) if share == 0.0 else [not full for full in position.full]
+            part = [_samples(x, chosen) for x in (main, auxiliary, y)]
+            loss, terms = _partial(objective, part[0], part[1], part[2], position, config.losses)
             total = total + loss * (1.0 - share)
         if share > 0.0:
-            whole = [full_supervised_loss(Prediction(branch[full]), y[full]) for branch in (main, auxiliary)]
+            whole = [
+                full_supervised_loss(Prediction(_samples(branch, position.full)), _samples(y, position.full))
+                for branch in (main, auxiliary)
+            ]
             terms |= {"full_main": whole[0], "full_aux": whole[1]}
             total = total + (whole[0] + whole[1]) / 2.0 * share
         return {"loss": total, **terms}
@@ -132,12 +156,20 @@ def finetuning_step(objective: Objective, config: Config) -> Step:
     return step
 
 
+def _samples(x: Tensor, chosen: Sequence[bool]) -> Tensor:
+    """The chosen samples of [B, ...], in their order. The choice is made on the host."""
+    if all(chosen):
+        return x
+    picked = [sample for sample, wanted in zip(x, chosen, strict=True) if wanted]
+    return torch.stack(picked) if picked else x[:0]
+
+
 def _partial(
-    objective: Objective, main: Tensor, auxiliary: Tensor, y: Tensor, mix: float, weight: float, settings: Losses
+    objective: Objective, main: Tensor, auxiliary: Tensor, y: Tensor, position: Position, settings: Losses
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 10 of both branches' logits on partial annotations, and its four terms by name."""
     own, other = Prediction(main), Prediction(auxiliary)
-    label = pseudo_label(objective.pseudo, own, other, y, mix, settings.tau)
+    label = pseudo_label(objective.pseudo, own, other, y, position.mix, settings.tau)
     supervised = (
         supervised_loss(own, y, settings, objective.supervised),
         supervised_loss(other, y, settings, objective.supervised),
@@ -149,7 +181,7 @@ def _partial(
         f"{objective.pseudo}_main": pseudo[0],
         f"{objective.pseudo}_aux": pseudo[1],
     }
-    return total_loss(supervised, pseudo, weight), terms
+    return total_loss(supervised, pseudo, position.weight), terms
 
 
 def pretraining_step(model: nn.Module, batch: Sample, _position: Position) -> dict[str, Tensor]:

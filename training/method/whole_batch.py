@@ -6,6 +6,7 @@ single process they stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -58,7 +59,14 @@ def batch_min(x: Tensor) -> Tensor:
     return least
 
 
-def share_of_batch(chosen: Tensor) -> float:
-    """Fraction of the whole batch's samples that are chosen. `chosen`: bool [B], for this process's samples."""
-    part, samples = over_batch(chosen.float().sum(), chosen.new_full((), len(chosen), dtype=torch.float32))
-    return float(part / samples)
+def share_of_batch(chosen: Sequence[bool], device: torch.device | None = None) -> float:
+    """Fraction of the whole batch's samples that are chosen; `chosen` is of this process's samples.
+
+    One process counts them without its device. Several add up on theirs, and wait for it.
+    """
+    counts = torch.tensor([float(sum(chosen)), float(len(chosen))])
+    if several_processes():
+        counts = counts.to(device)
+        dist.all_reduce(counts)
+    part, samples = counts.tolist()
+    return float(part / samples) if samples else 0.0

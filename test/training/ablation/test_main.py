@@ -40,6 +40,8 @@ def test_size_gives_the_defaults_and_any_field_can_be_overridden() -> None:
         (["--seed", "3"], "A cell has its own seed and one device: give --seeds and --parallel"),
         (["--devices", "2"], "A cell has its own seed and one device: give --seeds and --parallel"),
         (["--parallel", "0"], "--parallel must be at least 1, not 0"),
+        (["--together", "0"], "--together must be at least 1, not 0"),
+        (["--together", "2", "--parallel", "2"], "Give --parallel or --together, not both"),
     ],
 )
 def test_options_that_cells_choose_are_refused(

@@ -14,7 +14,7 @@ from training.ablation.rows import ROWS
 from training.config import TINY, Config
 from training.data.dataset import Sample
 from training.method.network import DualBranchNet
-from training.method.step import Position, finetuning_step
+from training.method.step import finetuning_step, position_at
 
 # Whole weight of the pseudo label from the first step; no dropout, so that a moved network can be held against it
 CONFIG = dataclasses.replace(
@@ -45,7 +45,7 @@ def mean_log_odds(network: nn.Module, batch: Sample) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("row", ["e", "f"])
 def test_pulls_of_all_losses_make_up_what_a_small_step_does(network, batch, row):
-    where = Position(0, 0)
+    where = position_at(CONFIG, 0, 0)
     pulls = measure(ROWS[row], CONFIG, network, batch, where)
     assert [pull.loss for pull in pulls] == [*ROWS[row].supervised, "pseudo"]
     before = mean_log_odds(network, batch)
@@ -61,14 +61,14 @@ def test_pulls_of_all_losses_make_up_what_a_small_step_does(network, batch, row)
 
 
 def test_partial_cross_entropy_knows_no_background(network, batch):
-    pulls = {pull.loss: pull for pull in measure(ROWS["e"], CONFIG, network, batch, Position(0, 0))}
+    pulls = {pull.loss: pull for pull in measure(ROWS["e"], CONFIG, network, batch, position_at(CONFIG, 0, 0))}
     assert pulls["pce"].on_node > 0
     assert pulls["pce"].on_background > 0  # by the weights that both share
 
 
 def test_batch_without_annotated_voxel_measures_nothing(network, batch):
     batch["label"][:] = 0
-    assert measure(ROWS["e"], CONFIG, network, batch, Position(0, 0)) == []
+    assert measure(ROWS["e"], CONFIG, network, batch, position_at(CONFIG, 0, 0)) == []
 
 
 def test_run_is_the_one_that_is_not_measured(prepared: Path, monkeypatch):

@@ -60,6 +60,29 @@ def test_stopped_cell_ends_the_command(
     assert outcome.stopped and ran == ["baseline"] and not outcome.failed
 
 
+def test_cells_trained_together_give_the_same_rows(bench: MakeBench, tmp_path: Path, console: Console) -> None:
+    cells = [*CELLS, AblationCell("f", 1)]
+    for name, together in (("alone", 1), ("together", 2)):
+        (tmp_path / name).mkdir()
+        outcome = run_cells(cells, bench(tmp_path / name), tmp_path / name / "results", 1, console, together)
+        assert not outcome.failed and not outcome.stopped
+    alone, both = (
+        {(row.row, row.seed): (row.dice_best, row.raw_dice_half) for row in read_table(tmp_path / name / "results")}
+        for name in ("alone", "together")
+    )
+    assert both == alone and len(both) == 3
+
+
+def test_a_signal_ends_cells_that_are_trained_together(
+    bench: MakeBench, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(module, "run_cell", lambda cell, _: bool(ran.append(cell.row)))
+    monkeypatch.setattr(module, "train_cells_together", lambda _cells, _bench: False)
+    assert run_cells(CELLS, bench(tmp_path / "runs"), tmp_path / "results", 1, console, 2).stopped
+    assert ran == []
+
+
 @pytest.mark.slow
 def test_cells_side_by_side_give_the_same_rows(bench: MakeBench, tmp_path: Path, console: Console) -> None:
     place, results = bench(tmp_path / "runs"), tmp_path / "results"

@@ -16,6 +16,7 @@ from helpers.paths import HELPERS, ROOT
 from helpers.training_runs import ENVIRONMENT
 from torch import nn
 
+from training.engine import active as active_module
 from training.engine import loop as loop_module
 from training.engine.checkpoint import load_checkpoint
 from training.engine.run import TrainingRun
@@ -85,7 +86,7 @@ def test_wrapped_network_is_gone_before_the_process_group_is_left(
     """The end of a network of DistributedDataParallel after its group's may wait forever."""
     wrapped: list[weakref.ref[nn.Module]] = []
     left: list[nn.Module | None] = []
-    start = loop_module._start
+    start = active_module._start
 
     def remember(run: TrainingRun, network: nn.Module) -> tuple[Any, ...]:
         started = start(run, network)
@@ -96,7 +97,7 @@ def test_wrapped_network_is_gone_before_the_process_group_is_left(
         gc.collect()
         left.append(wrapped[0]())
 
-    monkeypatch.setattr(loop_module, "_start", remember)
+    monkeypatch.setattr(active_module, "_start", remember)
     monkeypatch.setattr(loop_module, "leave", leave)
     assert main(settings(prepared, tmp_path)) == 0
     assert left == [None]

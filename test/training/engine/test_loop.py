@@ -25,8 +25,8 @@ from training.config import TINY, Stage
 from training.data.dataset import FinetuneDataset, Sample
 from training.data.dataset_info import normalisation_for, read_dataset_info
 from training.data.prepared import PreparedCase, case_folders
+from training.engine import active as active_module
 from training.engine import checkpoint as checkpoint_module
-from training.engine import loop as loop_module
 from training.engine import record as record_module
 from training.engine.checkpoint import load_checkpoint
 from training.engine.finetuning import finetune
@@ -119,7 +119,7 @@ def test_fp16_scales_the_loss_and_clips_the_gradients_as_they_are(
     start = DualBranchNet(config.network).state_dict()
     assert finetune(prepared, tmp_path / "fp32", config)
     scaling = MixedPrecision("16-mixed", "cpu")
-    monkeypatch.setattr(loop_module, "Fabric", lambda precision, **others: Fabric(plugins=scaling, **others))
+    monkeypatch.setattr(active_module, "Fabric", lambda precision, **others: Fabric(plugins=scaling, **others))
     assert finetune(prepared, tmp_path / "fp16", config)
     assert load_checkpoint(tmp_path / "fp16" / "finetune.pt")["precision"]["scale"] == 2.0**16
     moved = [

@@ -24,8 +24,8 @@ from training.method.step import (
     CROSS_ENTROPY,
     DBDMP,
     Objective,
-    Position,
     finetuning_step,
+    position_at,
     pretraining_step,
     pseudo_weight,
     theta,
@@ -33,9 +33,8 @@ from training.method.step import (
 
 CONFIG = dataclasses.replace(TINY, losses=Losses(gamma=0.7, alpha=0.3, tau=0.2, final=1.6, ramp=0.5), seed=4)
 CONFIG = dataclasses.replace(CONFIG, finetune=dataclasses.replace(CONFIG.finetune, epochs=20))
-POSITION = Position(epoch=3, step=11)
 MIX = theta(4, 11)
-WEIGHT = ramp_up(3, final=1.6, length=10)
+WEIGHT = float(torch.tensor(ramp_up(3, final=1.6, length=10)))  # in single precision, as on the device
 
 
 @pytest.fixture
@@ -55,7 +54,11 @@ def network() -> FixedLogits:
 
 
 def loss_of(objective: Objective, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    return finetuning_step(objective, CONFIG)(network, batch, POSITION)["loss"]
+    return terms_of(objective, network, batch)["loss"]
+
+
+def terms_of(objective: Objective, network: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return finetuning_step(objective, CONFIG)(network, batch, position_at(CONFIG, 3, 11, batch["full"].tolist()))
 
 
 def eq_10(main: Tensor, aux: Tensor, y: Tensor, objective: Objective = DBDMP) -> Tensor:
@@ -75,7 +78,7 @@ def test_theta_is_uniform_and_the_steps_alone() -> None:
 
 
 def test_weight_of_the_pseudo_label_ramps_over_a_part_of_the_epochs() -> None:
-    assert [pseudo_weight(CONFIG, epoch) for epoch in (3, 9, 19)] == [WEIGHT, 1.6, 1.6]
+    assert [pseudo_weight(CONFIG, epoch) for epoch in (3, 9, 19)] == [pytest.approx(WEIGHT), 1.6, 1.6]
 
 
 @pytest.mark.parametrize("name", ["c", "d", "e", "f", "g"])
@@ -86,7 +89,7 @@ def test_consensus_rows_are_eq_10_with_their_supervision(name: str, batch: dict[
 
 
 def test_shipped_method_is_row_f_on_partial_cases(batch: dict[str, Tensor], network: FixedLogits) -> None:
-    f, shipped = (finetuning_step(o, CONFIG)(network, batch, POSITION) for o in (ROWS["f"].objective, DBDMP))
+    f, shipped = (terms_of(o, network, batch) for o in (ROWS["f"].objective, DBDMP))
     assert list(f) == list(shipped) == ["loss", "supervised_main", "supervised_aux", "consensus_main", "consensus_aux"]
     assert all(torch.equal(f[name], shipped[name]) for name in f)
 
@@ -95,14 +98,14 @@ def test_shipped_method_is_row_f_on_partial_cases(batch: dict[str, Tensor], netw
 def test_baseline_asks_for_the_main_branch_alone(
     objective: Objective, batch: dict[str, Tensor], network: FixedLogits
 ) -> None:
-    terms = finetuning_step(objective, CONFIG)(network, batch | {"full": torch.tensor([True, False])}, POSITION)
+    terms = terms_of(objective, network, batch | {"full": torch.tensor([True, False])})
     wanted = nn.functional.cross_entropy(network.main, batch["label"].long())
     assert terms.keys() == {"loss"} and terms["loss"].item() == pytest.approx(wanted.item(), rel=1e-6)
     assert network.asked == [False]
 
 
 def test_first_pseudo_label_row_is_cross_entropy_and_dice(batch: dict[str, Tensor], network: FixedLogits) -> None:
-    terms = finetuning_step(ROWS["a"].objective, CONFIG)(network, batch, POSITION)
+    terms = terms_of(ROWS["a"].objective, network, batch)
     label = batch["label"]
     p = [branch.softmax(1)[:, 1] for branch in (network.main, network.aux)]
     hard = ((MIX * p[0] + (1 - MIX) * p[1] > 0.5) | (label > 0)).float()  # filled in with the annotation
@@ -125,7 +128,7 @@ def test_pseudo_label_cast_to_integers_is_the_annotation(batch: dict[str, Tensor
 def test_full_samples_stay_out_of_the_partial_losses(
     full: tuple[bool, bool], batch: dict[str, Tensor], network: FixedLogits
 ) -> None:
-    terms = finetuning_step(DBDMP, CONFIG)(network, batch | {"full": torch.tensor(full)}, POSITION)
+    terms = terms_of(DBDMP, network, batch | {"full": torch.tensor(full)})
     y, wanted = one_hot(batch["label"]), 0.0
     partial, whole = [i for i in (0, 1) if not full[i]], [i for i in (0, 1) if full[i]]
     if partial:
@@ -194,6 +197,6 @@ def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype, batch
 def test_pre_training_sums_both_branches_errors() -> None:
     network = FixedLogits(torch.full((1, 1, 1, 1, 2), 3.0), torch.full((1, 1, 1, 1, 2), 1.0))
     terms = pretraining_step(
-        network, {"image": torch.zeros(1, 1, 1, 1, 2), "clean": torch.ones(1, 1, 1, 1, 2)}, POSITION
+        network, {"image": torch.zeros(1, 1, 1, 1, 2), "clean": torch.ones(1, 1, 1, 1, 2)}, position_at(CONFIG, 0, 0)
     )
     assert {name: value.item() for name, value in terms.items()} == {"loss": 4.0, "mse_main": 4.0, "mse_aux": 0.0}
