@@ -30,16 +30,18 @@ from training.config import COMPACT, Config, ConfigArguments, Stage, parse
 from training.data.dataset import Sample
 from training.engine import loop
 from training.engine.active import ActiveRun
-from training.engine.finetuning import finetune
+from training.engine.finetuning import Wanted, finetune, finetune_together
 from training.engine.machine import environment
 from training.engine.pretraining import pretrain
 
-# Ways to run the network, as changes of the configuration.
+# Ways to take a step, as changes of the configuration.
 WAYS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "channels-last": {"channels_last": True},
-    "compile": {"compile": True},
-    "compile, channels-last": {"compile": True, "channels_last": True},
+    "plain": {"channels_last": False, "graph": False},
+    "channels-last": {"channels_last": True, "graph": False},
+    "graph": {"channels_last": False, "graph": True},
+    "channels-last, graph": {"channels_last": True, "graph": True},
+    "compile, channels-last": {"compile": True, "channels_last": True, "graph": False},
+    "compile, channels-last, graph": {"compile": True, "channels_last": True, "graph": True},
 }
 # What a kernel is for: the first kind counts whose pattern is found in the kernel's name in lower case.
 KINDS = {
@@ -62,6 +64,7 @@ class TrainingStep:
     steps: int = 50  # timed steps, at least 1
     warm_up: int = 15  # steps before them, in which loader and compiler start and convolutions are chosen
     ways: tuple[str, ...] = tuple(WAYS)
+    together: int = 1  # runs of fine-tuning that one process takes side by side
     stages: tuple[Literal["finetune", "pretrain"], ...] = ("finetune", "pretrain")
     preset: str = "compact"  # paper, compact or tiny
     config: ConfigArguments = COMPACT
@@ -115,8 +118,13 @@ class Stopwatch:
         self.end = self.last + PROFILED
         self._step, self._begun = loop._step, 0.0
         self._profile: Any = None
+        self._of: ActiveRun | None = None
 
     def __call__(self, active: ActiveRun, batch: Sample, waited: float) -> None:
+        self._of = self._of or active
+        if active is not self._of:  # a step of all runs side by side counts as one
+            self._step(active, batch, waited)
+            return
         number, cuda = active.state.step, active.fabric.device.type == "cuda"
         if number in (0, self.first, self.last, self.end) and cuda:
             torch.cuda.synchronize()  # else work of earlier steps would count as that of the steps that follow
@@ -165,11 +173,26 @@ def time_steps(command: TrainingStep, stage_name: str, way: str) -> TimedSteps:
     stopwatch = Stopwatch(timing, command.warm_up, command.steps)
     with tempfile.TemporaryDirectory(prefix="lnq-step-") as folder, patch.object(loop, "_step", stopwatch):
         try:
-            if not (finetune if stage_name == "finetune" else pretrain)(command.data, Path(folder), config):
+            if not _train(command, stage_name, config, Path(folder)):
                 raise KeyboardInterrupt
         except (RuntimeError, torch.OutOfMemoryError) as error:
             timing.error = (str(error).splitlines() or [type(error).__name__])[0]
     return timing
+
+
+def _train(command: TrainingStep, stage_name: str, config: Config, folder: Path) -> bool:
+    """Train one run, or several side by side; returns False where a signal stopped it."""
+    if stage_name == "pretrain":
+        return pretrain(command.data, folder, config)
+    if command.together == 1:
+        return finetune(command.data, folder, config)
+    outcomes = finetune_together(
+        command.data, [Wanted(folder / str(number), config) for number in range(command.together)]
+    )
+    failed = [one for one in outcomes if isinstance(one, Exception)]
+    if failed:
+        raise failed[0]
+    return all(outcomes)
 
 
 def step_table(results: Sequence[TimedSteps]) -> list[str]:
@@ -210,11 +233,11 @@ def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit status."""
     command = parse(TrainingStep, arguments)
     unknown = [way for way in command.ways if way not in WAYS]
-    if unknown or min(command.steps, command.warm_up) < 1:
+    if unknown or min(command.steps, command.warm_up, command.together) < 1:
         reason = (
             f"A way is one of {'; '.join(WAYS)}, not {unknown[0]!r}"
             if unknown
-            else "Steps and warm-up must be at least 1"
+            else "Steps, warm-up and runs together must be at least 1"
         )
         print(f"Error: {reason}", file=sys.stderr)
         return 2
@@ -234,7 +257,8 @@ def main(arguments: list[str] | None = None) -> int:
     versions = {name: facts[name] for name in ("python", "torch", "lightning")}
     head = [f"# A training step of preset {command.preset}", ""]
     head += caption("benchmarks.training_step", arguments, versions, facts["device"])
-    write(command.output, f"training-step-{command.preset}", results, head)
+    several = f"-{command.together}-together" if command.together > 1 else ""
+    write(command.output, f"training-step-{command.preset}{several}", results, head)
     return int(any(one.error for one in results))
 
 

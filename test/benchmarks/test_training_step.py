@@ -28,6 +28,13 @@ def test_timed_are_the_steps_between_warm_up_and_profile(command, stage):
     assert loop._step is step
 
 
+def test_runs_side_by_side_count_as_one_step(command):
+    several = dataclasses.replace(command, together=2)
+    measured = time_steps(several, "finetune", "channels-last")
+    assert not measured.error and len(measured.ms) == 3
+    assert time_steps(several, "pretrain", "plain").error == ""  # takes one alone
+
+
 def test_checkpoint_of_the_end_is_not_profiled(command, monkeypatch):
     running = []
     save = ActiveRun.save
@@ -98,8 +105,11 @@ def test_command_writes_a_table_and_the_longest_kernels(command):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--ways", "fast"], "A way is one of plain; channels-last; compile; compile, channels-last, not 'fast'"),
-        (["--steps", "0"], "Steps and warm-up must be at least 1"),
+        (
+            ["--ways", "fast"],
+            "A way is one of plain; channels-last; graph; channels-last, graph; compile, channels-last; compile, channels-last, graph, not 'fast'",
+        ),
+        (["--steps", "0"], "Steps, warm-up and runs together must be at least 1"),
     ],
 )
 def test_what_cannot_be_measured_is_said(command, capsys, options, sentence):

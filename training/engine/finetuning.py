@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,11 @@ def finetune(
 ) -> bool:
     """Fine-tune on the prepared folder; returns whether the run is complete.
 
-    `make_step` makes the objective's step, or a wrapper that observes it. Raises ValueError where no case has an
-    annotated node, and what `read_training_set`, `load_start` and `train` raise.
+    `make_step` makes the objective's step, or a wrapper that observes it, which takes every step as it comes. Raises
+    ValueError where no case has an annotated node, and what `read_training_set`, `load_start` and `train` raise.
     """
+    if make_step is not finetuning_step:
+        config = dataclasses.replace(config, graph=False)
     given = _read(data, config, selection)
     job = _job(Wanted(output, config, init, objective), given, make_step)
     dataset = FinetuneDataset(given.cases, config, given.normalisation)
