@@ -17,6 +17,8 @@ import tyro
 from lnq.inference.spec import DEFAULT_CROP, CropSpec, IntTriple, NetworkSpec, Triple
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Trust = Literal["none", "certain"]
+"""What the losses take for background: all that is not annotated, as in the paper, or certain background alone."""
 
 
 PAPER_NETWORK = NetworkSpec()  # its defaults are the paper's
@@ -72,6 +74,7 @@ class Losses:
     tau: float = 0.3  # sharpens the mixed pseudo label
     final: float = 2.0  # lambda, the consensus loss's weight after the ramp
     ramp: float = 1 / 3  # of the epochs until then: 100 of 300
+    trust: Trust = "none"  # certain: only what is certainly no node counts as background (METHOD section 9)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
     python -m training.prepare SOURCE... -o PREPARED --preset compact
 
 A SOURCE is a folder of pairs `<case>-ct.nrrd` and `<case>-seg.nrrd`, as the LNQ2023 challenge and the phantoms name
-them; a folder with CT series and DICOM SEG objects anywhere below it; or a CSV table (see `training.data.sources`).
+them; a data set of nnU-Net v2, with or without `ignore`; a folder with CT series and DICOM SEG objects anywhere below
+it; or a CSV table (see `training.data.sources.find`).
 Prepared cases are kept, so the same command run again does only what is missing.
 """
 
@@ -20,12 +21,12 @@ from rich.console import Console
 from training.command import run_command
 from training.config import COMPACT, ConfigArguments, parse
 from training.data.preparation import Preparation, prepare_cases
-from training.data.raw_case import Annotation
+from training.data.sources.raw_case import Annotation
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Prepare raw cases for training: the challenge's pairs, DICOM with DICOM SEG, or a CSV table of files."""
+    """Prepare raw cases: the challenge's pairs, nnU-Net's data sets, DICOM with DICOM SEG, or a CSV table of files."""
 
     sources: tyro.conf.Positional[tuple[Path, ...]]  # folders with raw cases, or .csv tables
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets a folder per case, dataset.json and splits.csv

@@ -33,7 +33,7 @@ from training.config import ConfigArguments
 
 PROGRAM = "python -m training.ablation"
 RESULTS = Path("docs/results")
-RowName = Literal["baseline", "a", "b", "c", "d", "e", "f", "g", "e-integer"]
+RowName = Literal["baseline", "a", "b", "c", "d", "e", "f", "g", "e-integer", "c-certain", "d-certain", "f-certain"]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class AblationCell:
     def config(self, base: Config) -> Config:
         """The cell's configuration: `base` with its own seed and parameter."""
         losses = with_parameter(base.losses, self.parameter, self.value) if self.parameter else base.losses
+        if ALL_ROWS[self.row].trust != "none":
+            losses = dataclasses.replace(losses, trust=ALL_ROWS[self.row].trust)
         return dataclasses.replace(base, seed=self.seed, losses=losses)
 
 

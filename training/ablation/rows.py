@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
-from training.config import Losses
+from training.config import Losses, Trust
 from training.method.losses import SupervisedTerm
 from training.method.step import DBDMP, Objective, PseudoLoss
 
@@ -22,6 +23,7 @@ class TableRow:
     paper_dice_spread: float
     paper_assd_mm: float
     paper_assd_spread_mm: float
+    trust: Trust = "none"  # what the losses take for background
 
     @property
     def objective(self) -> Objective:
@@ -47,7 +49,12 @@ EXTRA_ROW = dataclasses.replace(ROWS["e"], name="e-integer", pseudo="integer")
 """Row (e) with the pseudo label cast to integers, as in the authors' published loss. Every voxel that is not annotated
 becomes background. This is not part of the method: it shows where the paper's row (e) learns background from."""
 
-ALL_ROWS = ROWS | {EXTRA_ROW.name: EXTRA_ROW}
+CERTAIN_ROWS = {
+    f"{name}-certain": dataclasses.replace(ROWS[name], name=f"{name}-certain", trust="certain") for name in "cdf"
+}
+"""Rows of which the losses trust certain background alone (METHOD section 9). The paper has none of them."""
+
+ALL_ROWS = ROWS | {EXTRA_ROW.name: EXTRA_ROW} | CERTAIN_ROWS
 
 SWEEPS: dict[str, tuple[float, ...]] = {
     "tau": (0.1, 0.2, 0.3, 0.4),
@@ -62,7 +69,8 @@ def with_parameter(losses: Losses, parameter: str, value: float) -> Losses:
     """The losses with one parameter of Fig. 3 changed. Raises ValueError for an unknown parameter."""
     if parameter not in SWEEPS:
         raise ValueError(f"Parameter must be one of {', '.join(SWEEPS)}, not {parameter!r}")
-    return dataclasses.replace(losses, **{"final" if parameter == "lambda" else parameter: value})
+    changed: dict[str, Any] = {"final" if parameter == "lambda" else parameter: value}
+    return dataclasses.replace(losses, **changed)
 
 
 def parameter_of(losses: Losses, parameter: str) -> float:

@@ -74,6 +74,8 @@ def settings_digest(size: AblationSize) -> str:
     config["channels_last"] = False  # as it was when the first rows were made: it changes the last bits alone
     if not config["compile"]:  # keeps digests from before this entry
         del config["compile"]
+    if config["losses"]["trust"] == "none":  # likewise
+        del config["losses"]["trust"]
     if config["crop"] == to_plain(DEFAULT_CROP):  # likewise
         del config["crop"]
     phantoms = {"pixels": size.pixels, "train": size.train, "tune": size.tune, "test": size.test}

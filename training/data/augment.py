@@ -80,7 +80,7 @@ def source_size(change: SpatialChange, patch: IntTriple) -> IntTriple:
 def apply_spatial(image: Tensor, label: Tensor, change: SpatialChange, patch: IntTriple) -> tuple[Tensor, Tensor]:
     """Read the patch from a box of `source_size`: `image` and `label`, both [Z, Y, X], with linear interpolation.
 
-    The interpolated label is thresholded at 0.5.
+    A voxel has a value of the label above 0 where that value's indicator, interpolated, is above 0.5.
     """
     if change.matrix is not None:
         size = np.array(image.shape)
@@ -89,9 +89,13 @@ def apply_spatial(image: Tensor, label: Tensor, change: SpatialChange, patch: In
         theta = to_grid @ change.matrix @ np.diag(np.array(patch) / 2.0)[:, ::-1]
         matrix = torch.from_numpy(np.hstack([theta, np.zeros((3, 1))])).float()[None]
         grid = F.affine_grid(matrix, [1, 1, *patch], align_corners=False)
-        both = torch.stack([image, label.to(image.dtype)])[None]  # [1, 2, Z, Y, X]
-        image, soft = F.grid_sample(both, grid, padding_mode="border", align_corners=False)[0]
-        label = (soft > 0.5).to(label.dtype)
+        values = [value for value in label.unique().tolist() if value > 0]
+        indicators = [(label == value).to(image.dtype) for value in values]
+        every = torch.stack([image, *indicators])[None]  # [1, C, Z, Y, X]
+        image, *indicators = F.grid_sample(every, grid, padding_mode="border", align_corners=False)[0]
+        label = label.new_zeros(patch)
+        for value, indicator in zip(values, indicators, strict=True):
+            label[indicator > 0.5] = value
     if change.flips:
         image, label = image.flip(change.flips), label.flip(change.flips)
     return image, label

@@ -73,6 +73,10 @@ class PretrainDataset(Dataset[Sample]):
         return {"image": torch.from_numpy(corrupted)[None], "clean": torch.from_numpy(clean)[None]}
 
 
+NODE, BACKGROUND = 1, 2
+"""Values of a sample's label. 0 is unknown, or with `losses.trust` "none" all that is not annotated."""
+
+
 class FinetuneDataset(Dataset[Sample]):
     """Samples `image` float32 [1, Z, Y, X], `label` uint8 [Z, Y, X] and `full` (bool: every node is annotated)."""
 
@@ -91,6 +95,9 @@ class FinetuneDataset(Dataset[Sample]):
         start = start - (np.array(size) - config.patch) // 2
         box = normalise_patch(case.box("image", start, size), case, self.normalisation)
         label = torch.from_numpy(np.ascontiguousarray(case.box("label", start, size)))
+        if config.losses.trust == "certain":
+            certain = torch.from_numpy(np.ascontiguousarray(case.box("certain", start, size)))
+            label = torch.where(label > 0, NODE, certain * BACKGROUND)
         with one_thread(), global_seed(int(rng.integers(2**32))):
             image, label = apply_spatial(torch.from_numpy(box), label, spatial, config.patch)
             image = self.change_intensity(image[None])

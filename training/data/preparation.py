@@ -10,17 +10,19 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from lnq.inference.spec import DEFAULT_CROP, CropSpec, Triple
 from lnq.processes import in_fresh_processes, side_by_side
 from training.commit import git_commit
+from training.data.certain import add_certain, read_certain
 from training.data.dataset_info import dataset_info, write_dataset_info
 from training.data.prepare_case import is_prepared, prepare_case
 from training.data.prepared import CaseInfo
-from training.data.raw_case import Annotation, RawCase
-from training.data.sources import find_cases
+from training.data.sources.find import find_cases
+from training.data.sources.raw_case import Annotation, RawCase
 from training.data.splits import SPLITS_NAME, SplitRow, make_splits, read_splits, write_splits
 
 
@@ -66,26 +68,52 @@ def prepare_cases(wanted: Preparation, console: Console) -> bool:
             console.print(f"{name} is left out: {reason}", highlight=False)
     infos = [CaseInfo.read(item.folder) for item in work if item.case.name not in failed]
     write_splits(wanted.output / SPLITS_NAME, rows.values())
-    _write_statistics(wanted, infos, rows, failed)
+    clip_hu = _write_statistics(wanted, infos, rows, failed)
+    folders = [(wanted.output / info.case, clip_hu) for info in infos]
+    for _ in track(side_by_side(_find_certain, folders, wanted.processes), "Background", len(folders), console=console):
+        pass
+    _report_certain(console, [folder for folder, _ in folders])
     _report(console, infos, rows, len(missing) - len(failed), len(failed))
     return True
 
 
 def _splits(wanted: Preparation, cases: Sequence[RawCase]) -> dict[str, SplitRow]:
-    """The row of each case, by its name. Rows of an earlier splits.csv stay."""
+    """The row of each case, by its name. Rows of an earlier splits.csv stay, then folds that a source has."""
     path = wanted.output / SPLITS_NAME
     earlier = read_splits(path) if path.is_file() else {}
+    for case in cases:
+        if case.fold is not None:
+            earlier.setdefault(case.name, SplitRow(case.name, case.patient, case.split, case.fold))
     rows = make_splits([(case.name, case.patient, case.split) for case in cases], earlier, wanted.folds)
     return {row.case: row for row in rows}
 
 
 def _write_statistics(
     wanted: Preparation, infos: Sequence[CaseInfo], rows: dict[str, SplitRow], failed: dict[str, str]
-) -> None:
+) -> tuple[float, float]:
+    """Write dataset.json; returns its `clip_hu`."""
     train = [info for info in infos if rows[info.case].split == "train"]
     reasons = [f"{name}: {reason}" for name, reason in sorted(failed.items())]
     provenance = {"sources": [source.resolve().name for source in wanted.sources], "commit": git_commit()}
-    write_dataset_info(wanted.output, dataset_info(train or infos, reasons, provenance))
+    info = dataset_info(train or infos, reasons, provenance)
+    write_dataset_info(wanted.output, info)
+    return info.clip_hu
+
+
+def _find_certain(item: tuple[Path, tuple[float, float]]) -> None:
+    add_certain(*item)
+
+
+def _report_certain(console: Console, folders: Sequence[Path]) -> None:
+    """Say how much of the partial cases is certain background: the rest is unknown."""
+    facts = [read_certain(folder) for folder in folders if not CaseInfo.read(folder).full]
+    found = [one for one in facts if one is not None]
+    if found:
+        share, of_region = np.mean([(one.share, one.share_of_region) for one in found], axis=0)
+        console.print(
+            f"Certain background: {share:.0%} of the voxels of partial cases, {of_region:.0%} of those in the region",
+            highlight=False,
+        )
 
 
 def _report(console: Console, infos: Sequence[CaseInfo], rows: dict[str, SplitRow], now: int, failed: int) -> None:

@@ -13,8 +13,8 @@ from lnq.image.components import components
 from lnq.image.components import label as label_components
 from lnq.inference.spec import CropSpec, Triple
 from training.data.prepared import AIR_HU, STRAY_VOXELS, CaseInfo, count_hu, write_case
-from training.data.raw_case import RawCase
-from training.data.sources import check_label, read_pair
+from training.data.sources.find import check_label, node_of, read_pair
+from training.data.sources.raw_case import RawCase
 
 if TYPE_CHECKING:
     from lnq.image.volume import Volume
@@ -31,8 +31,9 @@ def prepare_case(raw: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path)
     from lnq.image.resample import resample_label_to
     from lnq.pipeline import prepare  # imports SimpleITK, which training itself does not need
 
-    image, label = read_pair(raw)
-    notes = [*image.warnings, *label.warnings, check_label(label, raw.label.name)]
+    image, given = read_pair(raw)
+    label = node_of(given, raw)
+    notes = [*image.warnings, *given.warnings, check_label(label, raw.label.name)]
     prepared = prepare(image, spacing_mm, crop)
     if prepared.crop.lungs_found < 2:
         notes += prepared.crop.warnings
@@ -58,10 +59,12 @@ def prepare_case(raw: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path)
         notes=tuple(note for note in notes if note),
         crop=crop,
         provenance=raw.provenance(spacing_mm) | {CROPPED: _crop_facts(prepared)},
+        told=raw.told,
     )
     points = np.argwhere(prepared.region)
     chosen = np.random.default_rng(0).permutation(len(points))[:REGION_POINTS]
-    write_case(folder, info, hu, node, prepared.region, points[chosen])
+    background = resample_label_to(given.with_array(given.array == 0), prepared.image).array if raw.told else None
+    write_case(folder, info, hu, node, prepared.region, points[chosen], background)
 
 
 def _crop_facts(prepared: Prepared) -> dict[str, Any]:

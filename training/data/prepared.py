@@ -3,6 +3,8 @@
     DIR/dataset.json                              statistics over the cases (see `training.data.dataset_info`)
     DIR/splits.csv                                which cases train, validate and test (see `training.data.splits`)
     DIR/<case>/image.b2nd label.b2nd region.b2nd  HU int16; 1 = annotated node; 1 = mediastinal region. [Z, Y, X]
+    DIR/<case>/certain.b2nd certain.json          1 = certainly no node (see `training.data.certain`)
+    DIR/<case>/told.b2nd                          1 = no node, by the source; only where the source tells unknown apart
     DIR/<case>/points.npy                         int16 [N, 3], a random sample of the region's voxels
     DIR/<case>/case.json                          the fields of `CaseInfo`
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,7 @@ class CaseInfo:
     notes: tuple[str, ...] = ()  # what was unusual, one sentence each
     crop: CropSpec = DEFAULT_CROP  # files without this entry used the defaults
     provenance: dict[str, Any] = field(default_factory=dict)  # files or DICOM UIDs, spacing, and where the crop lies
+    told: bool = False  # the source tells background and unknown apart, in `told.b2nd`
 
     @staticmethod
     def read(folder: Path) -> CaseInfo:
@@ -61,28 +65,29 @@ class CaseInfo:
 
 
 class PreparedCase:
-    """One case, read by box. With `cache`, image and label are held decompressed in memory."""
+    """One case, read by box. With `cache`, the arrays that patches are taken from are held decompressed in memory."""
 
-    def __init__(self, folder: Path, cache: bool = False) -> None:
+    def __init__(self, folder: Path, cache: bool = False, arrays: Sequence[str] = ("image", "label")) -> None:
         self.info = CaseInfo.read(folder)
         self.points: npt.NDArray[np.int16] = np.load(folder / "points.npy", allow_pickle=False)
         self._folder = folder
         self._arrays: dict[str, Any] = {}
         if cache:
-            self._arrays = {name: self.whole(name) for name in ("image", "label")}
+            self._arrays = {name: self.whole(name) for name in arrays}
 
     def whole(self, name: str) -> np.ndarray:
-        """The whole array `image`, `label` or `region`, [Z, Y, X]. Raises ValueError where its file is damaged."""
+        """A whole array by its file's name, [Z, Y, X]. Raises ValueError where the file is damaged or missing."""
         return self._read(name, (slice(None),) * 3)
 
     def box(self, name: str, start: npt.ArrayLike, size: IntTriple) -> np.ndarray:
         """Array `name` in a box with first voxel `start` and `size`, both (z, y, x).
 
-        Outside the case the image is air and other arrays are 0. Raises ValueError where the file is damaged.
+        Outside the case the image is air and certain background, other arrays are 0. Raises ValueError where the file
+        is damaged.
         """
         first = np.asarray(start)
         low, high = np.maximum(first, 0), np.minimum(first + size, self.info.shape)
-        fill = AIR_HU if name == "image" else 0
+        fill = {"image": AIR_HU, "certain": 1}.get(name, 0)
         if (low >= high).any():
             return np.full(size, fill, dtype=np.int16 if name == "image" else np.uint8)
         inside = self._read(name, tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)))
@@ -108,9 +113,15 @@ class PreparedCase:
 
 
 def write_case(
-    folder: Path, info: CaseInfo, image: np.ndarray, label: np.ndarray, region: np.ndarray, points: np.ndarray
+    folder: Path,
+    info: CaseInfo,
+    image: np.ndarray,
+    label: np.ndarray,
+    region: np.ndarray,
+    points: np.ndarray,
+    told: np.ndarray | None = None,
 ) -> None:
-    """Write a case: `image` in HU, `label`, `region`, all [Z, Y, X], and `points` [N, 3].
+    """Write a case: `image` in HU, `label`, `region` and maybe `told`, all [Z, Y, X], and `points` [N, 3].
 
     The folder appears only once it is complete.
     """
@@ -118,33 +129,35 @@ def write_case(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        _write_files(temporary, info, image, label, region, points)
+        arrays = {"image": image.astype(np.int16), "label": label, "region": region}
+        _write_files(temporary, info, arrays if told is None else arrays | {"told": told}, points)
         replace_folder(temporary, folder, before)
     finally:
         for left in (temporary, before):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _write_files(
-    folder: Path, info: CaseInfo, image: np.ndarray, label: np.ndarray, region: np.ndarray, points: np.ndarray
-) -> None:
-    for name, array in (("image", image.astype(np.int16)), ("label", label), ("region", region)):
+def _write_files(folder: Path, info: CaseInfo, arrays: Mapping[str, np.ndarray], points: np.ndarray) -> None:
+    for name, array in arrays.items():
         array = array if array.dtype == np.int16 else array.astype(np.uint8)
-        chunks = tuple(min(c, s) for c, s in zip(CHUNK, array.shape, strict=True))
-        packed = blosc2.asarray(
-            np.ascontiguousarray(array),
-            contiguous=True,
-            chunks=chunks,
-            cparams={
-                "codec": blosc2.Codec.ZSTD,
-                "clevel": 5,
-                "filters": [blosc2.Filter.BITSHUFFLE],
-                "nthreads": 1,
-            },
-        )
-        (folder / f"{name}.b2nd").write_bytes(packed.to_cframe())  # blosc2 itself does not report a full disk
+        (folder / f"{name}.b2nd").write_bytes(packed(array))  # blosc2 itself does not report a full disk
     np.save(folder / "points.npy", points.astype(np.int16))
     (folder / "case.json").write_text(json.dumps(to_plain(info), indent=1) + "\n")
+
+
+def packed(array: np.ndarray) -> bytes:
+    """An array as the content of a `.b2nd` file."""
+    chunks = tuple(min(c, s) for c, s in zip(CHUNK, array.shape, strict=True))
+    cparams = {
+        "codec": blosc2.Codec.ZSTD,
+        "clevel": 5,
+        "filters": [blosc2.Filter.BITSHUFFLE],
+        "nthreads": 1,
+    }
+    frame: bytes = blosc2.asarray(
+        np.ascontiguousarray(array), contiguous=True, chunks=chunks, cparams=cparams
+    ).to_cframe()
+    return frame
 
 
 def case_folders(data: Path) -> list[Path]:

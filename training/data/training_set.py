@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lnq.inference.spec import Normalisation
 from training.config import Config
+from training.data.certain import CERTAIN, refuse_missing
 from training.data.dataset_info import DatasetInfo, normalisation_for, read_dataset_info, refuse_other_crop
 from training.data.prepared import PreparedCase
 from training.data.splits import ALL_FOR_TRAINING, Selection, training_folders
@@ -31,9 +32,15 @@ def read_training_set(data: Path, config: Config, selection: Selection = ALL_FOR
     """Read the cases of a prepared folder that a run trains on.
 
     Raises ValueError where there is none, where the folder was not prepared to its end, and where a case was not
-    cropped as the configuration says: inference with the model will crop by the configuration.
+    cropped as the configuration says: inference with the model will crop by the configuration. Likewise where the
+    losses need certain background that the data do not have.
     """
-    cases = [PreparedCase(folder, config.sampling.cache) for folder in training_folders(data, selection)]
+    arrays = ("image", "label", *([CERTAIN] if config.losses.trust == "certain" else []))
+    folders = training_folders(data, selection)
+    if CERTAIN in arrays:
+        for folder in folders:
+            refuse_missing(folder)
+    cases = [PreparedCase(folder, config.sampling.cache, arrays) for folder in folders]
     info = read_dataset_info(data)
     refuse_other_crop(f"The data in {data}", info.crop, "the configuration", config.crop)
     for case in cases:

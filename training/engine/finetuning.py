@@ -79,7 +79,7 @@ def samples_of(config: Config) -> tuple[object, ...]:
     """The settings that samples depend on."""
     return (
         config.seed, config.patch, config.spacing_mm, config.crop, config.normalisation, config.sampling,
-        config.augmentation, config.finetune.batch,
+        config.augmentation, config.finetune.batch, config.losses.trust,
     )  # fmt: skip
 
 

@@ -1,9 +1,11 @@
 """The losses of DBDMP for partial instance annotations, as pure functions.
 
 A branch's output is a `Prediction`. The annotation `y` is one-hot [B, C, Z, Y, X]; class 0 is background, class 1 lymph
-node. A voxel annotated 0 may still be node. Means are over voxels and batch, sums over classes, so losses do not depend
+node. A voxel annotated 0 may still be node. Where `known` (bool [B, Z, Y, X]) is given, `y` is 0 in both classes of
+what is unknown, and only the rest counts. Means are over voxels and batch, sums over classes, so losses do not depend
 on the patch size. With several processes the batch is that of all processes together, so each loss is the same number
-in all. "Eq." refers to the equations of the MELBA paper 2024:017.
+in all.
+"Eq." refers to the equations of the MELBA paper 2024:017.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import Losses
+from training.data.dataset import BACKGROUND, NODE
 from training.method.whole_batch import batch_min, over_batch
 
 SupervisedTerm = Literal["ce", "sce", "pce", "tversky"]
@@ -38,6 +41,15 @@ def one_hot(label: Tensor) -> Tensor:
     """One-hot annotation, float32 [B, 2, Z, Y, X], of a label [B, Z, Y, X], in which values above 0 are node."""
     node = (label > 0).float()
     return torch.stack([1.0 - node, node], dim=1)
+
+
+def three_states(label: Tensor) -> tuple[Tensor, Tensor]:
+    """Annotation, float32 [B, 2, Z, Y, X], and what is known, bool [B, Z, Y, X], of a label [B, Z, Y, X].
+
+    The label is `NODE`, `BACKGROUND` or 0, which is unknown, as in `training.data.dataset`.
+    """
+    y = torch.stack([label == BACKGROUND, label == NODE], dim=1).float()
+    return y, label > 0
 
 
 def _exact(x: Tensor) -> Tensor:
@@ -64,25 +76,30 @@ def _voxels(x: Tensor) -> Tensor:
     return x.new_full((), x.numel() // x.shape[1])
 
 
-def _per_voxel_mean(x: Tensor) -> Tensor:
-    """Sum over classes, mean over batch and voxels, of [B, C, Z, Y, X]."""
-    total, voxels = over_batch(x.sum(), _voxels(x))
-    return total / voxels
+def _per_voxel_mean(x: Tensor, known: Tensor | None = None) -> Tensor:
+    """Sum over classes, mean over batch and (known) voxels, of [B, C, Z, Y, X]; 0 where nothing is known."""
+    if known is None:
+        total, voxels = over_batch(x.sum(), _voxels(x))
+        return total / voxels
+    total, voxels = over_batch((x * known[:, None]).sum(), known.sum(dtype=x.dtype))
+    return total / voxels.clamp(min=1.0)
 
 
-def cross_entropy(prediction: Prediction, y: Tensor) -> Tensor:
+def cross_entropy(prediction: Prediction, y: Tensor, known: Tensor | None = None) -> Tensor:
     """Mean of -sum_c y_c log p_c."""
-    return -_per_voxel_mean(_exact(y) * prediction.log_p)
+    return -_per_voxel_mean(_exact(y) * prediction.log_p, known)
 
 
-def reverse_cross_entropy(prediction: Prediction, y: Tensor) -> Tensor:
+def reverse_cross_entropy(prediction: Prediction, y: Tensor, known: Tensor | None = None) -> Tensor:
     """Mean of -sum_c p_c log y_c, with y clamped to [1e-4, 1]."""
-    return -_per_voxel_mean(prediction.p * _exact(y).clamp(RCE_FLOOR, 1.0).log())
+    return -_per_voxel_mean(prediction.p * _exact(y).clamp(RCE_FLOOR, 1.0).log(), known)
 
 
-def symmetric_cross_entropy(prediction: Prediction, y: Tensor, gamma: float = 0.8) -> Tensor:
+def symmetric_cross_entropy(
+    prediction: Prediction, y: Tensor, gamma: float = 0.8, known: Tensor | None = None
+) -> Tensor:
     """gamma * CE + RCE (Eq. 2): tolerant of the nodes that the annotation calls background."""
-    return gamma * cross_entropy(prediction, y) + reverse_cross_entropy(prediction, y)
+    return gamma * cross_entropy(prediction, y, known) + reverse_cross_entropy(prediction, y, known)
 
 
 def partial_cross_entropy(prediction: Prediction, y: Tensor) -> Tensor:
@@ -92,34 +109,39 @@ def partial_cross_entropy(prediction: Prediction, y: Tensor) -> Tensor:
     return -log_likelihood / annotated.clamp(min=1.0)
 
 
-def tversky_loss(prediction: Prediction, y: Tensor, alpha: float = 0.4) -> Tensor:
+def tversky_loss(prediction: Prediction, y: Tensor, alpha: float = 0.4, known: Tensor | None = None) -> Tensor:
     """1 - TP / (TP + alpha FP + (1 - alpha) FN) of class 1, sums over the whole batch.
 
     Eq. 4 of the paper prints the Tversky index itself; minimising that would do the opposite.
     """
     p, y = prediction.p, _exact(y)
-    true_positive, predicted, annotated = over_batch((p[:, 1] * y[:, 1]).sum(), p[:, 1].sum(), y[:, 1].sum())
+    counted = p[:, 1] if known is None else p[:, 1] * known
+    true_positive, predicted, annotated = over_batch((p[:, 1] * y[:, 1]).sum(), counted.sum(), y[:, 1].sum())
     false_positive, false_negative = predicted - true_positive, annotated - true_positive
     denominator = true_positive + alpha * false_positive + (1.0 - alpha) * false_negative
     return 1.0 - (true_positive + SMOOTH) / (denominator + SMOOTH)
 
 
-_TERMS: dict[SupervisedTerm, Callable[[Prediction, Tensor, Losses], Tensor]] = {
-    "ce": lambda prediction, y, settings: cross_entropy(prediction, y),
-    "sce": lambda prediction, y, settings: symmetric_cross_entropy(prediction, y, settings.gamma),
-    "pce": lambda prediction, y, settings: partial_cross_entropy(prediction, y),
-    "tversky": lambda prediction, y, settings: tversky_loss(prediction, y, settings.alpha),
+_TERMS: dict[SupervisedTerm, Callable[[Prediction, Tensor, Losses, Tensor | None], Tensor]] = {
+    "ce": lambda prediction, y, settings, known: cross_entropy(prediction, y, known),
+    "sce": lambda prediction, y, settings, known: symmetric_cross_entropy(prediction, y, settings.gamma, known),
+    "pce": lambda prediction, y, settings, known: partial_cross_entropy(prediction, y),
+    "tversky": lambda prediction, y, settings, known: tversky_loss(prediction, y, settings.alpha, known),
 }
 
 
 def supervised_loss(
-    prediction: Prediction, y: Tensor, settings: Losses, terms: Sequence[SupervisedTerm] = EQ_5
+    prediction: Prediction,
+    y: Tensor,
+    settings: Losses,
+    terms: Sequence[SupervisedTerm] = EQ_5,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Sum of some losses on the partial annotation: symmetric CE + partial CE + Tversky unless told otherwise (Eq. 5).
 
     They are added in a fixed order, not that of `terms`: the last bit of a sum of floats depends on the order.
     """
-    first, *others = [loss(prediction, y, settings) for name, loss in _TERMS.items() if name in terms]
+    first, *others = [loss(prediction, y, settings, known) for name, loss in _TERMS.items() if name in terms]
     return sum(others, start=first)
 
 

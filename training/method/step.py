@@ -28,6 +28,7 @@ from training.method.losses import (
     ramp_up,
     reconstruction_loss,
     supervised_loss,
+    three_states,
     total_loss,
 )
 from training.method.whole_batch import share_of_batch
@@ -133,16 +134,17 @@ def finetuning_step(objective: Objective, config: Config) -> Step:
 
     def step(model: nn.Module, batch: Sample, position: Position) -> dict[str, Tensor]:
         main, auxiliary = model(batch["image"], both=objective.both)
-        y = one_hot(batch["label"])
+        y, known = _annotation(batch["label"], config.losses)
         if not objective.both:
-            return {"loss": supervised_loss(Prediction(main), y, config.losses, objective.supervised)}
+            return {"loss": supervised_loss(Prediction(main), y, config.losses, objective.supervised, known)}
         share = position.share if objective.trust_full else 0.0
         total = main.new_zeros((), dtype=torch.float32)
         terms: dict[str, Tensor] = {}
         if share < 1.0:
             chosen = [True] * len(main) if share == 0.0 else [not full for full in position.full]
             part = [_samples(x, chosen) for x in (main, auxiliary, y)]
-            loss, terms = _partial(objective, part[0], part[1], part[2], position, config.losses)
+            of_part = None if known is None else _samples(known, chosen)
+            loss, terms = _partial(objective, part[0], part[1], part[2], of_part, position, config.losses)
             total = total + loss * (1.0 - share)
         if share > 0.0:
             whole = [
@@ -164,15 +166,26 @@ def _samples(x: Tensor, chosen: Sequence[bool]) -> Tensor:
     return torch.stack(picked) if picked else x[:0]
 
 
+def _annotation(label: Tensor, settings: Losses) -> tuple[Tensor, Tensor | None]:
+    """The annotation [B, 2, Z, Y, X], and what is known of it; None where all that is not node is background."""
+    return three_states(label) if settings.trust == "certain" else (one_hot(label), None)
+
+
 def _partial(
-    objective: Objective, main: Tensor, auxiliary: Tensor, y: Tensor, position: Position, settings: Losses
+    objective: Objective,
+    main: Tensor,
+    auxiliary: Tensor,
+    y: Tensor,
+    known: Tensor | None,
+    position: Position,
+    settings: Losses,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 10 of both branches' logits on partial annotations, and its four terms by name."""
     own, other = Prediction(main), Prediction(auxiliary)
     label = pseudo_label(objective.pseudo, own, other, y, position.mix, settings.tau)
     supervised = (
-        supervised_loss(own, y, settings, objective.supervised),
-        supervised_loss(other, y, settings, objective.supervised),
+        supervised_loss(own, y, settings, objective.supervised, known),
+        supervised_loss(other, y, settings, objective.supervised, known),
     )
     pseudo = pseudo_losses(objective.pseudo, own, other, label)
     terms = {

@@ -15,8 +15,17 @@ from torch.utils.data import DataLoader
 
 from lnq.inference.normalise import normalise
 from lnq.inference.spec import Normalisation
-from training.config import TINY, Config, Sampling
-from training.data.dataset import FinetuneDataset, PatchSource, PretrainDataset, StepSampler, normalise_patch
+from training.config import TINY, Config, Losses, Sampling
+from training.data.certain import add_certain
+from training.data.dataset import (
+    BACKGROUND,
+    NODE,
+    FinetuneDataset,
+    PatchSource,
+    PretrainDataset,
+    StepSampler,
+    normalise_patch,
+)
 from training.data.prepared import CaseInfo, PreparedCase, case_folders, write_case
 
 CT = Normalisation("ct", clip_hu=(-140.0, 120.0), mean=60.0, std=40.0)
@@ -191,3 +200,22 @@ def test_training_imports_neither_simpleitk_nor_openvino() -> None:
         "assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_a_sample_of_three_states_moves_them_alike(prepared: Path) -> None:
+    for folder in case_folders(prepared):
+        add_certain(folder, (-140.0, 120.0))
+    strong = dataclasses.replace(TINY.augmentation, p_rotation=1.0, p_scaling=1.0)
+    plain = dataclasses.replace(TINY, augmentation=strong, seed=2)
+    certain = dataclasses.replace(plain, losses=Losses(trust="certain"))
+    cases = [PreparedCase(folder, True, ("image", "label", "certain")) for folder in case_folders(prepared)]
+    seen: set[int] = set()
+    for index in range(12):
+        one, three = (FinetuneDataset(cases, config, CT)[index] for config in (plain, certain))
+        assert torch.equal(one["image"], three["image"])
+        assert torch.equal(one["label"] == 1, three["label"] == NODE)
+        assert three["label"].dtype == torch.uint8
+        seen |= set(three["label"].unique().tolist())
+        if three["full"]:
+            assert (three["label"] == 0).float().mean() < 0.2  # interpolated between node and background at most
+    assert seen == {0, NODE, BACKGROUND}

@@ -13,6 +13,7 @@ from helpers.raw_pairs import node_label, prepare_tiny, write_pair
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume
 from lnq.inference.spec import CropSpec
+from training.data.certain import read_certain
 from training.data.dataset_info import read_dataset_info
 from training.data.prepared import CaseInfo, PreparedCase, case_folders
 
@@ -113,6 +114,21 @@ def test_case_that_fails_later_is_no_longer_there(thorax: Volume, tmp_path: Path
     write_volume(thorax.with_array(np.zeros(thorax.shape, np.uint8)), tmp_path / "raw" / "b-seg.nrrd")
     prepare_tiny(tmp_path / "raw", tmp_path / "out")
     assert [f.name for f in case_folders(tmp_path / "out")] == ["a"]
+
+
+def test_certain_background_is_found_with_the_statistics_of_all_cases(thorax: Volume, tmp_path: Path) -> None:
+    for name in ("lnq2023-train-0001", "lnq2023-val-0001"):
+        write_pair(tmp_path / "raw", name, thorax)
+    said = prepare_tiny(tmp_path / "raw", tmp_path / "out")
+    facts = [read_certain(folder) for folder in case_folders(tmp_path / "out")]
+    assert all(one is not None and one.clip_hu == read_dataset_info(tmp_path / "out").clip_hu for one in facts)
+    partial, full = (one for one in facts if one is not None)
+    assert partial.share < full.share and full.share > 0.98
+    line = (
+        f"Certain background: {partial.share:.0%} of the voxels of partial cases, "
+        f"{partial.share_of_region:.0%} of those in the region"
+    )
+    assert line in said
 
 
 def test_names_tell_full_from_partial(thorax: Volume, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import pytest
 from helpers.prepared_cases import recrop
 
 from lnq.inference.spec import CropSpec, Normalisation
-from training.config import TINY
+from training.config import TINY, Losses
+from training.data.certain import add_certain
+from training.data.prepared import case_folders
 from training.data.splits import Selection
 from training.data.training_set import read_training_set
 
@@ -43,3 +45,12 @@ def test_every_difference_is_named(prepared: Path) -> None:
         ValueError, match=r"crop.margin_mm 5.0, crop.use_region False where .* 10.0, crop.use_region True"
     ):
         read_training_set(prepared, TINY)
+
+
+def test_certain_background_must_be_there_where_the_losses_need_it(prepared: Path) -> None:
+    config = dataclasses.replace(TINY, losses=Losses(trust="certain"))
+    with pytest.raises(ValueError, match="case-00 has no certain background: run training.prepare again"):
+        read_training_set(prepared, config)
+    for folder in case_folders(prepared):
+        add_certain(folder, (-140.0, 120.0))
+    assert len(read_training_set(prepared, config).cases) == 3

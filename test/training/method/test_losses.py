@@ -278,3 +278,37 @@ def test_bfloat16_inputs_cost_what_the_same_numbers_do_in_float64(name: str) -> 
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(ALL_LOSSES[name](logits.detach().double(), y.double()).item(), rel=1e-5)
     assert logits.grad is not None and logits.grad.dtype == torch.bfloat16 and torch.isfinite(logits.grad).all()
+
+
+# Three voxels: background of p(node) 0.2, node of 0.75, and an unknown one of 0.9, which no loss may see.
+THREE = torch.tensor([losses.BACKGROUND, losses.NODE, 0], dtype=torch.uint8).view(1, 1, 1, 3)
+
+
+def test_what_is_unknown_counts_in_no_loss_of_the_annotation() -> None:
+    y, known = losses.three_states(THREE)
+    assert y[0, :, 0, 0].tolist() == [[1, 0, 0], [0, 1, 0]] and known.flatten().tolist() == [True, True, False]
+    seen = Prediction(logits_of(*P_NODE, 0.9))
+    settings = Losses(gamma=0.8, alpha=0.4)
+    for term, wanted in (("ce", CE), ("sce", 0.8 * CE + RCE), ("pce", PCE), ("tversky", TVERSKY)):
+        found = losses.supervised_loss(seen, y, settings, [term], known).item()
+        assert found == pytest.approx(wanted, abs=1e-6)  # the floor of RCE is in single precision
+
+
+def test_where_nothing_is_known_the_losses_are_0_or_that_of_an_empty_patch() -> None:
+    y, known = losses.three_states(torch.zeros(1, 1, 1, 3, dtype=torch.uint8))
+    logits = logits_of(0.2, 0.5, 0.9).requires_grad_()
+    seen = Prediction(logits)
+    loss = losses.supervised_loss(seen, y, Losses(), losses.EQ_5, known)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.0, abs=1e-6) and logits.grad is not None and not logits.grad.any()
+
+
+@pytest.mark.parametrize("term", ["ce", "sce", "pce", "tversky"])
+def test_where_all_is_known_the_losses_are_the_papers_to_the_bit(term: losses.SupervisedTerm) -> None:
+    torch.manual_seed(0)
+    seen = Prediction(torch.randn(2, 2, 3, 4, 5))
+    node = (torch.rand(2, 3, 4, 5) > 0.8).to(torch.uint8)
+    y, known = losses.three_states(torch.where(node > 0, losses.NODE, losses.BACKGROUND).to(torch.uint8))
+    assert torch.equal(y, losses.one_hot(node)) and known.all()
+    given, plain = (losses.supervised_loss(seen, y, Losses(), [term], k) for k in (known, None))
+    assert torch.equal(given, plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -200,3 +201,38 @@ def test_pre_training_sums_both_branches_errors() -> None:
         network, {"image": torch.zeros(1, 1, 1, 1, 2), "clean": torch.ones(1, 1, 1, 1, 2)}, position_at(CONFIG, 0, 0)
     )
     assert {name: value.item() for name, value in terms.items()} == {"loss": 4.0, "mse_main": 4.0, "mse_aux": 0.0}
+
+
+def test_with_certain_background_alone_unknown_voxels_have_their_pseudo_label_only(network: FixedLogits) -> None:
+    """The same loss as Eq. 10 put together here, with a label of which a part is unknown."""
+    torch.manual_seed(3)
+    label = torch.randint(0, 3, (2, 3, 4, 4), dtype=torch.uint8)
+    config = dataclasses.replace(CONFIG, losses=dataclasses.replace(CONFIG.losses, trust="certain"))
+    batch = {"image": torch.zeros(2, 1, 3, 4, 4), "label": label}
+    got = finetuning_step(ROWS["f"].objective, config)(network, batch, position_at(config, 3, 11, (False, False)))
+    node, known = (label == 1).float(), label > 0
+    y = torch.stack([(label == 2).float(), node], dim=1)
+    pair = Prediction(network.main), Prediction(network.aux)
+    pseudo = mix_pseudo_label(pair[0].p, pair[1].p, one_hot(node), MIX, CONFIG.losses.tau)
+    wanted = 0.0
+    for branch, other in (pair, pair[::-1]):
+        p = branch.p[:, 1][known], node[known]
+        cross = nn.functional.binary_cross_entropy(*p)
+        reverse = ((p[0] - p[1]).abs() * -math.log(1e-4)).mean()
+        overlap = (p[0] * p[1]).sum()
+        false_positive, missed = p[0].sum() - overlap, p[1].sum() - overlap
+        tversky = 1 - (overlap + 1e-5) / (overlap + 0.3 * false_positive + 0.7 * missed + 1e-5)
+        partial = -branch.log_p[:, 1][node > 0].mean()
+        wanted += 0.25 * (0.7 * cross + reverse + partial + tversky + WEIGHT * consensus_loss(branch, other, pseudo))
+    assert got["loss"].item() == pytest.approx(float(wanted), rel=1e-5)
+    assert y.sum() == known.sum()
+
+
+def test_full_samples_among_certain_background_have_dice_and_cross_entropy(network: FixedLogits) -> None:
+    label = torch.randint(1, 3, (2, 3, 4, 4), dtype=torch.uint8)
+    config = dataclasses.replace(CONFIG, losses=dataclasses.replace(CONFIG.losses, trust="certain"))
+    position = position_at(config, 3, 11, (True, True))
+    terms = finetuning_step(DBDMP, config)(network, {"image": torch.zeros(2, 1, 3, 4, 4), "label": label}, position)
+    y = one_hot((label == 1).to(torch.uint8))
+    wanted = sum(full_supervised_loss(Prediction(branch), y) for branch in (network.main, network.aux)) / 2
+    assert terms["loss"].item() == pytest.approx(float(wanted), rel=1e-6)

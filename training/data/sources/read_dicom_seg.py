@@ -25,7 +25,7 @@ from rich.progress import track
 from lnq.dicom.header import is_ct_slice, is_dicom_file, read_header
 from lnq.errors import ImageError
 from lnq.image.volume import Volume
-from training.data.raw_case import Annotation, RawCase
+from training.data.sources.raw_case import Annotation, RawCase
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation

@@ -10,7 +10,7 @@ import pytest
 from lnq.errors import ImageError
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume, make_affine
-from training.data.sources import check_label, find_cases, read_pair
+from training.data.sources.find import check_label, find_cases, read_pair
 
 
 def pair(folder: Path, name: str) -> None:

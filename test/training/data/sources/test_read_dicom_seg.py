@@ -19,7 +19,7 @@ from lnq.image.volume import Volume, make_affine
 from training.config import TINY
 from training.data.preparation import Preparation, prepare_cases
 from training.data.prepared import PreparedCase, case_folders
-from training.data.read_dicom_seg import find_dicom_cases, read_segmentation
+from training.data.sources.read_dicom_seg import find_dicom_cases, read_segmentation
 from training.data.splits import read_splits
 
 NODE = CodedConcept("59441001", "SCT", "Lymph node")

@@ -1,4 +1,4 @@
-"""Find raw cases: the challenge's file pairs, DICOM with DICOM SEG, or a table of images and labels.
+"""Find raw cases: the challenge's file pairs, nnU-Net's data sets, DICOM with DICOM SEG, or a table of files.
 
 A table is a CSV file with the columns `image`, `label` (files or DICOM folders, relative to the table) and `annotation`
 ("partial" or "full"). The columns `case`, `patient` and `split` ("train", "validation", "test") are optional.
@@ -19,7 +19,8 @@ import numpy as np
 from rich.console import Console
 
 from lnq.image.names import CT, LABEL, stem
-from training.data.raw_case import Annotation, RawCase
+from training.data.sources.nnunet import find_nnunet_cases, is_nnunet
+from training.data.sources.raw_case import Annotation, RawCase
 from training.data.splits import Split
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def find_cases(
 ) -> list[RawCase]:
     """All cases of the sources. Where two cases have one name, their folders' names are put before it.
 
-    A source is a folder with the challenge's pairs, a folder with DICOM below it, or a table. `annotation` other than
+    A source is a folder with the challenge's pairs, a data set of nnU-Net v2, a folder with DICOM below it, or a table.
+    `annotation` other than
     "auto" wins over what the source says. Raises ValueError where a source holds no case, a table is wrong, or two
     cases would have the same name.
     """
@@ -56,9 +58,13 @@ def _cases_of(source: Path, annotation: Annotation, console: Console) -> list[Ra
         return _read_table(source, annotation)
     if not source.is_dir():
         raise ValueError(f"{source} is neither a folder nor a .csv file")
+    if is_nnunet(source):
+        return find_nnunet_cases(source, annotation)
     found = _challenge_pairs(source, annotation)
     if not found:
-        from training.data.read_dicom_seg import find_dicom_cases  # imports pydicom, which other sources do not need
+        from training.data.sources.read_dicom_seg import (
+            find_dicom_cases,  # imports pydicom, which other sources do not need
+        )
 
         found = find_dicom_cases(source, annotation, console)
     if not found:
@@ -151,10 +157,15 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
     else:
         image = read_ct(raw.image)
     if is_dicom_file(raw.label):
-        from training.data.read_dicom_seg import read_segmentation
+        from training.data.sources.read_dicom_seg import read_segmentation
 
         return image, read_segmentation(raw.label, image)
     return image, read_volume(raw.label)
+
+
+def node_of(label: Volume, raw: RawCase) -> Volume:
+    """The label without its unknown voxels: above 0 where it marks a node."""
+    return label if raw.ignore is None else label.with_array(np.where(label.array == raw.ignore, 0, label.array))
 
 
 def check_label(label: Volume, name: str) -> str:

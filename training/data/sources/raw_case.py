@@ -26,6 +26,13 @@ class RawCase:
     slices: tuple[Path, ...] = ()  # files of a DICOM series, in any order
     uids: dict[str, str] = field(default_factory=dict)  # of a DICOM series and its SEG object
     problem: str = ""  # why it cannot be prepared, where its source shows that already
+    ignore: int | None = None  # value of the label's unknown voxels: then 0 is background, not just not annotated
+    fold: int | None = None  # of the cases for training, where the source has folds
+
+    @property
+    def told(self) -> bool:
+        """Whether the label tells background and unknown apart, in a case that is annotated in part."""
+        return self.ignore is not None and not self.full
 
     def provenance(self, spacing_mm: Triple) -> dict[str, Any]:
         """Names, sizes and UIDs that tell whether a prepared case came from these files.
@@ -35,4 +42,5 @@ class RawCase:
         sizes = {"image_bytes": self.image.stat().st_size} if not self.slices else {"slices": len(self.slices)}
         sizes |= {"label_bytes": self.label.stat().st_size}
         names = {"image": self.image.name, "label": self.label.name, "full": self.full}
-        return names | sizes | self.uids | {"spacing_mm": list(spacing_mm)}
+        states = {"ignore": self.ignore} if self.ignore is not None else {}
+        return names | sizes | states | self.uids | {"spacing_mm": list(spacing_mm)}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.raw_case import RawCase
+from training.data.sources.raw_case import RawCase
 
 
 def raw_case(folder: Path, **others) -> RawCase:

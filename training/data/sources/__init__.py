@@ -1,0 +1,1 @@
+"""Raw cases: where they are found, and how they are read."""
