@@ -52,7 +52,8 @@ def default_loss(outputs: int) -> Any:
     dice = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
     loss = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
     weights = [1 / 2**i for i in range(outputs)]
-    weights[-1] = 0.0
+    if outputs > 1:
+        weights[-1] = 0.0
     return DeepSupervisionWrapper(loss, [w / sum(weights) for w in weights])
 
 

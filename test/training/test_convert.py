@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,9 +117,6 @@ def test_nnunet_itself_plans_and_preprocesses_the_data_set(
     thorax: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("nnunetv2")
-    import subprocess
-    import sys
-
     for number in range(3):
         write_pair(tmp_path / "raw", f"lnq2023-train-{number:04}", thorax)
     prepare_tiny(tmp_path / "raw", tmp_path / "prepared")
@@ -134,10 +133,14 @@ def test_nnunet_itself_plans_and_preprocesses_the_data_set(
     assert len(list((made / "nnUNetPlans_3d_fullres").glob("*.b2nd"))) == 6
     (made / "splits_final.json").write_text((output / "splits_final.json").read_text())
     read = (
-        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as T; import json, torch; "
-        f"p = json.load(open({str(made / 'nnUNetPlans.json')!r})); d = json.load(open({str(output / 'dataset.json')!r})); "
-        "t = T(p, '3d_fullres', 0, d, device=torch.device('cpu')); print('SPLIT', *t.do_split())"
+        "import torch\n"
+        "from nnunetv2.run.run_training import get_trainer_from_args\n"
+        "from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class\n"
+        "trainer = get_trainer_from_args('501', '3d_fullres', 0, device=torch.device('cpu'))\n"
+        "trainer.dataset_class = infer_dataset_class(trainer.preprocessed_dataset_folder)\n"
+        "print('SPLIT', *trainer.do_split())"
     )
-    done = subprocess.run([sys.executable, "-c", read], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     folds = json.loads((output / "splits_final.json").read_text())
     assert f"SPLIT {folds[0]['train']} {folds[0]['val']}" in done.stdout
