@@ -47,8 +47,10 @@ def certain_background(
     """
     smooth = ndimage.gaussian_filter(hu.astype(np.float32), [_SMOOTH_MM / s for s in spacing_mm])
     bright = smooth > clip_hu[1] + (clip_hu[1] - clip_hu[0]) / 4
-    fat = (smooth >= _FAT_HU[0]) & (smooth <= _FAT_HU[1])
-    soft = (smooth > _FAT_HU[1]) & ~bright
+    denser = smooth > _FAT_HU[1]
+    # A node's border has fat's HU where it fills a part of its voxels: fat counts a voxel away from what is denser.
+    fat = (smooth >= _FAT_HU[0]) & ~ndimage.binary_dilation(denser, np.ones((3, 3, 3)))
+    soft = denser & ~bright
     rim = ndimage.binary_dilation(node > 0, iterations=_RIM_VOXELS)
     found = (region == 0) | (smooth < _AIR_HU) | fat | bright | _holding_a_ball(soft, spacing_mm) | rim
     certain: np.ndarray = found & (node == 0)

@@ -18,6 +18,7 @@ from lnq.files import replace_atomically
 from lnq.inference.spec import IntTriple, Normalisation
 from lnq.results.preview import TRUTH_COLOUR, WINDOW_HU
 from training.config import Config
+from training.data.certain import CERTAIN
 from training.data.corrupt import apply_corruption, draw_corruption
 from training.data.dataset import normalise_patch
 from training.data.prepared import PreparedCase
@@ -49,7 +50,8 @@ def finetuning_look(
     """A look at a patch around an annotated node, in the slice with most of the annotation.
 
     The patch is from a partial case where there is one. Panels: the CT, the annotation, the mixed pseudo label and both
-    branches' predictions. Without `both`, the main branch's prediction is the only one, and there is no pseudo label.
+    branches' predictions; also the certain background, where the losses trust it alone. Without `both`, the main
+    branch's prediction is the only one, and there is no pseudo label.
     """
     annotated = [case for case in cases if case.info.node_centres]
     case = next((case for case in annotated if not case.info.full), annotated[0])
@@ -57,6 +59,10 @@ def finetuning_look(
     hu, label = case.box("image", start, config.patch), case.box("label", start, config.patch)
     image = torch.from_numpy(normalise_patch(hu, case, normalisation))[None, None]
     z = int(label.sum(axis=(1, 2)).argmax())
+    certain = None
+    if config.losses.trust == "certain":
+        known = torch.from_numpy(case.box(CERTAIN, start, config.patch).astype(np.float32))
+        certain = torch.stack([1.0 - known, known])[None]
 
     def panel(title: str, p: Tensor | None = None, annotation: np.ndarray | None = label[z]) -> Panel:
         probability = None if p is None else p[0, 1, z].float().cpu().numpy()
@@ -68,6 +74,8 @@ def finetuning_look(
         main, auxiliary = network(image.to(device), both=both)
         p_main = main.float().softmax(dim=1)
         panels = [panel(f"CT, {case.info.case}", annotation=None), panel("annotation")]
+        if certain is not None:
+            panels.append(panel("certain background", certain))
         if both:
             p_auxiliary = auxiliary.float().softmax(dim=1)
             y = one_hot(torch.from_numpy(label)[None].to(device))

@@ -34,6 +34,14 @@ def test_air_fat_and_what_is_brighter_than_any_node_are_certain(hu: int, certain
     assert middle.all() == middle.any() == certain
 
 
+def test_fat_beside_soft_tissue_is_unknown() -> None:
+    """It may be the border of a node, which fills a part of its voxels."""
+    hu = np.full(SHAPE, -100, np.int16)
+    hu[:, :, 24] = 40  # a sheet, smoothed to a deviation of 1 mm: soft in one column of 1.5 mm
+    certain = found(hu)
+    assert certain[:, :, :23].all() and not certain[:, :, 23:26].any() and certain[:, :, 26:].all()
+
+
 def ball(radius_mm: float) -> np.ndarray:
     index = np.moveaxis(np.indices(SHAPE), 0, -1) - (np.array(SHAPE) - 1) / 2
     inside: np.ndarray = np.linalg.norm(index * SPACING_MM, axis=-1) <= radius_mm

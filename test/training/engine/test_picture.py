@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from lnq.inference.spec import Normalisation
-from training.config import TINY
+from training.config import TINY, Losses
+from training.data.certain import add_certain
+from training.data.dataset_info import normalisation_for, read_dataset_info
 from training.data.prepared import PreparedCase, case_folders
 from training.engine.picture import Panel, draw_progress, finetuning_look, pretraining_look
 from training.method.losses import mix_pseudo_label
@@ -46,6 +48,21 @@ def test_look_shows_the_slice_of_the_annotation_and_what_both_branches_say_there
         assert panel.probability == pytest.approx(branch[0, 1, 3].numpy(), abs=1e-4)
     mixed = mix_pseudo_label(p[0], p[1], torch.zeros_like(p[0]), 0.5, CONFIG.losses.tau)[0, 1, 3].numpy()
     assert pseudo.probability[label == 0] == pytest.approx(mixed[label == 0], abs=1e-4)
+
+
+def test_look_shows_the_certain_background_where_the_losses_trust_it(prepared: Path) -> None:
+    for folder in case_folders(prepared):
+        add_certain(folder, (-140.0, 120.0))
+    config = dataclasses.replace(TINY, losses=Losses(trust="certain"))
+    cases = [PreparedCase(folder) for folder in case_folders(prepared)]
+    look = finetuning_look(cases, config, normalisation_for("ct", read_dataset_info(prepared)))
+    panels = {panel.title: panel for panel in look(DualBranchNet(TINY.network).eval())}
+    shown = panels["certain background"].probability
+    start = np.array(cases[0].info.node_centres[0]) - np.array(TINY.patch) // 2
+    label = cases[0].box("label", start, TINY.patch)
+    certain = cases[0].box("certain", start, TINY.patch)[label.sum(axis=(1, 2)).argmax()]
+    assert shown is not None and 0 < shown.mean() < 1
+    np.testing.assert_array_equal(shown, certain)
 
 
 def test_look_at_a_single_branch_shows_no_other(prepared: Path) -> None:
