@@ -64,7 +64,7 @@ def load_model(
     bundle: Path | str | None = None,
     device: str = "auto",
     threads: int | None = None,
-    precision: str = "f32",
+    precision: str = "auto",
     mirror: int | None = None,
 ) -> Model:
     """Load a bundle's model, by default the shipped one. Device `auto` takes a GPU where PyTorch finds one.

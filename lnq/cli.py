@@ -81,7 +81,7 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     )
     top.add_argument("--input", type=Path, default=Path("/input"), help="the container's input (default: /input)")
     top.add_argument("--output", type=Path, default=Path("/output"), help="the container's output (default: /output)")
-    _add_model_options(top, None, "auto", "f32", None)
+    _add_model_options(top, None, "auto", "auto", None)
     top.add_argument("--version", action="version", version=f"lnq {__version__}")
     top.set_defaults(command=container)
     commands = top.add_subparsers(metavar="COMMAND")
@@ -110,9 +110,10 @@ def _add_model_options(
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=device)
     parser.add_argument(
         "--precision",
-        choices=("f32", "int8"),
+        choices=("auto", "f32", "int8"),
         default=precision,
-        help="int8: the bundle's 8-bit network, faster, on a CPU alone (default: f32)",
+        help="int8: the bundle's 8-bit network, faster, on a CPU alone; f32: never that; auto: on a CPU with VNNI "
+        "(default: auto)",
     )
     parser.add_argument(
         "--mirror",

@@ -184,7 +184,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Worker
         output=str(options.output.resolve()),
         bundle=str(bundle.resolve()),
         device=options.device,
-        precision=options.precision,
+        precision="f32" if options.scheduler and options.precision == "auto" else options.precision,  # alike everywhere
         mirror=options.mirror,
         threads=options.threads or (1 if options.scheduler else max(1, available_cpus() // workers)),
         truth=None if options.truth is None else str(options.truth.resolve()),

@@ -19,7 +19,8 @@ from lnq.inference.sliding_window import Predict, sliding_window
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, ModelSpec
 
 DEVICES = ("auto", "cpu", "cuda", "cpu-torch")  # the last runs the GPU's code on a CPU
-PRECISIONS = ("f32", "int8")  # of OpenVINO; on a GPU torch chooses its own precision
+PRECISIONS = ("auto", "f32", "int8")  # of OpenVINO; on a GPU torch chooses its own precision
+_VNNI = {"avx512_vnni", "avx_vnni"}  # instructions that multiply and add integers of 8 bits
 _MAX_THREADS = 64  # the challenge's platform allows 256 processes and threads in all
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without these files there is no GPU, and torch need not be imported
 
@@ -39,7 +40,7 @@ class Model:
     backend: str  # "openvino" or "torch"
     device: str  # "cpu", or the GPU's name
     bundle: Path
-    precision: str = "f32"  # one of PRECISIONS
+    precision: str = "f32"  # or "int8"
     own_sliding_window: SlidingWindow | None = None  # where the device also cuts and blends the windows
 
     def probability(self, image: np.ndarray, region: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
@@ -64,9 +65,10 @@ def load_model(
     """Load a bundle. Device `auto` takes a GPU where torch finds one, else the CPU.
 
     `threads`: CPU threads, by default as many as this process may use. `precision`: int8 runs the bundle's 8-bit
-    network, on a CPU only. `mirror`: replaces the specification's. Raises BundleError for a bundle that is missing,
-    altered, too new, or without the 8-bit network asked for. Raises ValueError for a device that is missing or lacks
-    the precision, and for a mirroring that is not one of MIRRORINGS.
+    network, on a CPU only; auto does so where the bundle has one and the CPU has instructions for it. `mirror`:
+    replaces the specification's. Raises BundleError for a bundle that is missing, altered, too new, or without the
+    8-bit network asked for. Raises ValueError for a device that is missing or lacks the precision, and for a mirroring
+    that is not one of MIRRORINGS.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"Precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -88,7 +90,17 @@ def load_model(
         return _load_torch(bundle, spec, "cuda", threads)
     if device == "cpu-torch" or find_spec("openvino") is None:
         return _load_torch(bundle, spec, "cpu", threads)
-    return _load_openvino(bundle, spec, threads)
+    return _load_openvino(bundle, spec, threads, "int8" if precision == "auto" and _pays_in_8_bits(spec) else "f32")
+
+
+def _pays_in_8_bits(spec: ModelSpec, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether a bundle has an 8-bit network, and this machine's CPU instructions for one. Only Linux tells those."""
+    if INT8_NAME not in spec.sha256:
+        return False
+    try:
+        return not _VNNI.isdisjoint(cpuinfo.read_text().split())
+    except OSError:
+        return False
 
 
 def available_cpus() -> int:

@@ -21,7 +21,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
 )
 def test_the_options_of_the_model_stand_before_or_after_the_command(arguments: list[str]):
     options = parser().parse_args(arguments)
-    assert (options.model, options.device, options.precision, options.mirror) == (Path("M"), "auto", "f32", None)
+    assert (options.model, options.device, options.precision, options.mirror) == (Path("M"), "auto", "auto", None)
 
 
 def test_a_broken_bundle_ends_with_status_2_and_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -134,6 +134,23 @@ def test_the_8_bit_network_is_run_where_asked_for(with_int8, tmp_path):
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("flags", "chosen"),
+    [("fpu avx2", "f32"), ("fpu avx512_vnni", "int8"), ("avx2 avx_vnni fma", "int8"), ("avx512_vnnix", "f32")],
+)
+def test_by_itself_the_8_bit_network_is_run_where_the_cpu_has_instructions_for_it(
+    with_int8, tiny_bundle, tmp_path, monkeypatch, flags, chosen
+):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"model name\t: AMD EPYC\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(backends._pays_in_8_bits, "__defaults__", (cpuinfo,))
+    assert load_model(with_int8, "cpu", 1, "auto").precision == chosen
+    assert load_model(with_int8, "cpu", 1).precision == "f32"
+    assert load_model(tiny_bundle, "cpu", 1, "auto").precision == "f32"  # which has no 8-bit network
+    cpuinfo.unlink()
+    assert load_model(with_int8, "cpu", 1, "auto").precision == "f32"
+
+
 def test_a_bundle_without_an_8_bit_network_is_said(tiny_bundle):
     with pytest.raises(BundleError, match="has no 8-bit network: leave out --precision int8, or add one"):
         load_model(tiny_bundle, "cpu", precision="int8")
@@ -150,7 +167,7 @@ def test_an_altered_8_bit_network_is_refused(with_int8, name):
 def test_8_bit_is_for_the_cpu(with_int8):
     with pytest.raises(ValueError, match="Precision int8 is for the CPU, with OpenVINO installed"):
         load_model(with_int8, "cpu-torch", precision="int8")
-    with pytest.raises(ValueError, match="one of f32, int8, not 'int4'"):
+    with pytest.raises(ValueError, match="one of auto, f32, int8, not 'int4'"):
         load_model(with_int8, "cpu", precision="int4")
 
 
