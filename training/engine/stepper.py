@@ -189,7 +189,8 @@ class RecordedStepper(Stepper):
     def _cuda_graph(self, work: Callable[[], None]) -> Recording:
         graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad(set_to_none=True)  # so that gradients lie in the graph's own memory
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # "thread_local": meanwhile the loader's thread may pin memory, which a capture otherwise forbids to all threads
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             work()
         return graph
 

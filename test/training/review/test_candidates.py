@@ -1,0 +1,138 @@
+"""Candidates of a drawn chest, with networks of which it is known what they mark."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lnq.image.volume import Volume
+from lnq.inference.backends import Model
+from lnq.inference.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation, PostProcessing
+from training.review.candidates import FLIPS, Limits, find_candidates, looks, worth
+
+PLACES_MM = [(0, 20, 60), (-15, -20, 90), (20, 0, -20)]  # L, P, S
+RADII_MM = (15.0, 12.0, 10.0)
+WIDE = Limits(least_mm=3.0)
+
+
+def distance_mm(volume: Volume, place: tuple[float, float, float]) -> np.ndarray:
+    index = np.indices(volume.shape).reshape(3, -1)
+    position = volume.affine[:3, :3] @ index + volume.affine[:3, 3:]
+    distance: np.ndarray = np.linalg.norm(position - np.array(place)[:, None], axis=0).reshape(volume.shape)
+    return distance
+
+
+@pytest.fixture
+def chest(thorax: Volume) -> Volume:
+    """Three balls, of 480, 410 and 340 HU."""
+    hu = thorax.array.copy()
+    for place, radius, level in zip(PLACES_MM, RADII_MM, (480, 410, 340), strict=True):
+        hu[distance_mm(thorax, place) <= radius] = level
+    return thorax.with_array(hu)
+
+
+def model(shift: float = 2.8, one_sided: bool = False) -> Model:
+    """A network that marks what is brighter than 100 HU times `shift`; `one_sided`: only left in its window."""
+    spec = ModelSpec(
+        network=NetworkSpec((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 2, 2),), (0.0, 0.0)),
+        patch=(16, 24, 24),
+        spacing_mm=(4.0, 4.0, 4.0),
+        normalisation=Normalisation("ct", clip_hu=(-200.0, 500.0), mean=0.0, std=100.0),
+        crop=CropSpec(),
+        threshold=0.5,
+        postprocess=PostProcessing((3.0, 3.0, 3.0), (100.0, 600.0), 100.0),
+        provenance={},
+        sha256={},
+    )
+
+    def predict(patches: np.ndarray) -> np.ndarray:
+        evidence = (patches - shift) * 10
+        if one_sided:
+            evidence[..., : evidence.shape[-1] // 2] -= 50
+        return np.concatenate([np.zeros_like(evidence), evidence], axis=1)
+
+    return Model(spec, predict, "none", "cpu", Path())
+
+
+def nothing(volume: Volume) -> Volume:
+    return volume.with_array(np.zeros(volume.shape, np.uint8))
+
+
+def test_candidates_are_what_is_marked_and_not_annotated(chest: Volume) -> None:
+    found = find_candidates(chest, nothing(chest), [model()], 0.5, WIDE)
+    assert len(found.candidates) == 3
+    annotation = chest.with_array((distance_mm(chest, PLACES_MM[1]) <= 4).astype(np.uint8))
+    found = find_candidates(chest, annotation, [model()], 0.5, WIDE)
+    assert sorted(c.node.number for c in found.candidates) == [1, 2]
+    places = [c.node.centroid_lps_mm for c in found.candidates]
+    for wanted in (PLACES_MM[0], PLACES_MM[2]):
+        assert min(math.dist(place, wanted) for place in places) < 3
+    for candidate in found.candidates:
+        own = found.numbers.array == candidate.node.number
+        assert own.sum() * chest.voxel_volume_mm3 == pytest.approx(candidate.node.volume_mm3, rel=1e-6)
+        assert found.probability.array[own].max() == pytest.approx(candidate.score)
+    assert found.numbers.affine is chest.affine
+
+
+def test_an_annotation_beside_a_candidate_takes_it_too(chest: Volume) -> None:
+    found = find_candidates(chest, nothing(chest), [model()], 0.5, WIDE)
+    own = found.numbers.array == next(c.node.number for c in found.candidates if c.node.short_axis_mm > 20)
+    z, y, x = (int(v) for v in np.argwhere(own)[0])  # its lowest slice
+    beside = np.zeros(chest.shape, np.uint8)
+    beside[z - 1, y, x] = 1
+    again = find_candidates(chest, chest.with_array(beside), [model()], 0.5, WIDE)
+    assert len(again.candidates) == 2
+
+
+def test_what_networks_disagree_on_is_worth_more(chest: Volume) -> None:
+    members = [model(2.8), model(3.6), model(4.3)]  # the third ball is marked by one, the second by two
+    found = find_candidates(chest, nothing(chest), members, 0.2, WIDE)
+    by_size = sorted(found.candidates, key=lambda c: -c.node.short_axis_mm)
+    assert len(by_size) == 3 and by_size[0].agreement > by_size[2].agreement == pytest.approx(1 / 3)
+    assert [round(3 * c.score) for c in by_size] == [3, 2, 1]
+    assert by_size[0].worth < by_size[1].worth and by_size[0].worth < by_size[2].worth
+    assert [c.node.number for c in found.candidates] == [1, 2, 3]
+    assert [c.worth for c in found.candidates] == sorted((c.worth for c in found.candidates), reverse=True)
+
+
+def test_worth_is_a_bit_at_the_networks_own_threshold() -> None:
+    assert worth(0.5, 0.5) == worth(0.9, 0.9) == 1.0
+    assert (
+        worth(0.2, 0.5) == pytest.approx(worth(0.8, 0.5)) == pytest.approx(0.7219, abs=1e-4)
+    )  # -0.2 ld 0.2 - 0.8 ld 0.8
+    assert worth(0.0, 0.5) < 1e-4 and worth(1.0, 0.5) < 1e-4
+
+
+def test_limits_choose_by_size_and_count(chest: Volume) -> None:
+    def sizes(limits: Limits) -> list[float]:
+        found = find_candidates(chest, nothing(chest), [model()], 0.5, limits)
+        assert set(np.unique(found.numbers.array)) == set(range(len(found.candidates) + 1))
+        return sorted(c.node.short_axis_mm for c in found.candidates)
+
+    every = sizes(WIDE)
+    assert sizes(Limits(least_mm=every[1] - 0.1)) == every[1:]
+    assert sizes(Limits(least_mm=3.0, most_mm=every[0] + 0.1)) == every[:1]
+    assert len(sizes(Limits(least_mm=3.0, count=2))) == 2
+
+
+@pytest.mark.parametrize("number", range(len(FLIPS)))
+def test_a_mirrored_look_sees_the_ct_mirrored(number: int) -> None:
+    patch = np.random.default_rng(0).normal(size=(2, 1, 6, 8, 10)).astype(np.float32)
+    look = looks(model(one_sided=True), 4)[number]
+    axes = FLIPS[number]
+    wanted = np.flip(model(one_sided=True).predict(np.flip(patch, axes)), axes)
+    np.testing.assert_array_equal(look.predict(patch), wanted)
+    assert look.spec.mirror == 0
+    with pytest.raises(ValueError, match="Flips must be 1 to 4, not 5"):
+        looks(model(), 5)
+
+
+def test_networks_must_see_cts_alike(chest: Volume) -> None:
+    other = model()
+    other = dataclasses.replace(other, spec=dataclasses.replace(other.spec, spacing_mm=(4.0, 3.0, 3.0)))
+    with pytest.raises(ValueError, match="their spacing and crop must be the same"):
+        find_candidates(chest, nothing(chest), [model(), other], 0.5, WIDE)

@@ -1,0 +1,141 @@
+"""Propose what nobody has marked: candidates in training CTs, ranked by what a judgement on them would teach.
+
+    python -m training.propose SOURCE... --models model -o CANDIDATES
+
+Sources are those of `training.prepare`. Every network looks at every CT, plain and mirrored. What the looks mark on
+average, and no annotation touches, is a candidate. Each case gets a folder: the list, the candidates' numbers and the
+probability, both on the CT's grid. `candidates.csv` has them all. Cases that are done are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from lnq.image.resample import resample_label_to
+from lnq.inference.backends import Model, load_model
+from lnq.inference.spec import WEIGHTS_NAME
+from lnq.plain import to_plain
+from training.command import run_command
+from training.data.sources.find import check_label, find_cases, node_of, read_pair
+from training.data.sources.raw_case import Annotation, RawCase
+from training.review.candidates import FLIPS, WIDE, Limits, find_candidates, looks
+from training.review.write import CANDIDATES_CSV, read_found, write_found, write_table
+
+
+@dataclass(frozen=True)
+class Propose:
+    """Find candidates in training CTs: what networks mark and no annotation touches."""
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]  # as of training.prepare
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets a folder per case, and candidates.csv
+    models: tuple[Path, ...] = ()  # bundles; the shipped one where neither these nor checkpoints are given
+    checkpoints: tuple[Path, ...] = ()  # of fine-tuning
+    flips: int = 2  # how often each network looks, plain first: 1 to 4
+    threshold: float | None = None  # of the mean probability; by default half of the first network's
+    limits: Limits = WIDE
+    annotation: Annotation = "auto"  # as of training.prepare
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@contextmanager
+def opened(command: Propose) -> Iterator[list[Model]]:
+    """The networks, those of checkpoints from temporary bundles that are deleted afterwards."""
+    from training.bundle.write import export  # imports ONNX
+
+    bundles = list(command.models or (() if command.checkpoints else (Path("model"),)))
+    with ExitStack() as stack:
+        for checkpoint in command.checkpoints:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lnq-propose-"))
+            export(checkpoint, Path(folder) / "model")
+            bundles.append(Path(folder) / "model")
+        yield [load_model(bundle, command.device) for bundle in bundles]
+
+
+def propose(command: Propose, console: Console) -> bool:
+    """Find the candidates of all cases; returns whether every case could be looked at.
+
+    Raises ValueError where no case could be, and for options that make no sense.
+    """
+    if not 1 <= command.flips <= len(FLIPS):
+        raise ValueError(f"--flips must be 1 to {len(FLIPS)}, not {command.flips}")
+    if command.threshold is not None and not 0 < command.threshold < 1:
+        raise ValueError(f"--threshold must lie between 0 and 1, not {command.threshold:g}")
+    cases = [case for case in find_cases(command.sources, command.annotation, console) if not case.full]
+    if not cases:
+        raise ValueError("Every node of these cases is annotated: there is nothing to propose")
+    rows: list[dict[str, Any]] = []
+    failed = 0
+    with opened(command) as models:
+        threshold = command.threshold or models[0].spec.threshold / 2
+        members = [look for model in models for look in looks(model, command.flips)]
+        for case in track(cases, "Looking", console=console):
+            try:
+                rows += _of_case(case, command, members, threshold)
+            except (ValueError, OSError, MemoryError) as error:
+                failed += 1
+                console.print(f"{case.name} is left out: {error}", highlight=False)
+    if failed == len(cases):
+        raise ValueError("No case could be looked at")
+    write_table(command.output / CANDIDATES_CSV, rows)
+    console.print(
+        f"{len(rows)} candidates in {len(cases) - failed} cases are in {command.output}, {failed} are left out",
+        highlight=False,
+    )
+    return not failed
+
+
+def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshold: float) -> list[dict[str, Any]]:
+    """The rows of a case, from its folder where it was done before."""
+    folder = command.output / case.name
+    made_from = {
+        "case": case.provenance(members[0].spec.spacing_mm),
+        "weights": sorted({model.spec.sha256[WEIGHTS_NAME] for model in members}),
+        "flips": command.flips,
+        "threshold": threshold,
+        "limits": to_plain(command.limits),
+    }
+    found = read_found(folder)
+    if found.get("made_from") != _as_read(made_from):
+        image, given = read_pair(case)
+        label = node_of(given, case)
+        check_label(label, case.label.name)
+        on_grid = resample_label_to(label, image)
+        candidates = find_candidates(image, on_grid, members, threshold, command.limits)
+        write_found(folder, case.name, candidates, made_from)
+        found = read_found(folder)
+    rows: list[dict[str, Any]] = found["candidates"]
+    return rows
+
+
+def _as_read(content: dict[str, Any]) -> Any:
+    """Plain data as JSON gives it back."""
+
+    return json.loads(json.dumps(content))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status, which is 1 where a case was left out."""
+    command = tyro.cli(Propose, args=arguments, prog="python -m training.propose")
+    complete = True
+
+    def work() -> bool:
+        nonlocal complete
+        complete = propose(command, Console(stderr=True, soft_wrap=True))
+        return True
+
+    return run_command(work) or int(not complete)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Candidates: what networks mark on training CTs, for a person to judge."""

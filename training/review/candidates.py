@@ -1,0 +1,163 @@
+"""Find candidates in a CT: what several looks at it mark and no annotation touches (METHOD section 9, mining).
+
+A look is a network on the CT as it is, or mirrored. A candidate is a component of the looks' mean probability.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from lnq.image.components import label as label_components
+from lnq.image.volume import Volume
+from lnq.inference.backends import Model
+from lnq.inference.spec import ModelSpec
+from lnq.nodes.measure import Node, measure_nodes
+from lnq.nodes.postprocess import postprocess
+from lnq.pipeline import Inferred, infer, landmarks_of
+
+FLIPS: tuple[tuple[int, ...], ...] = ((), (4,), (3, 4), (2, 4))
+"""Axes of [B, C, Z, Y, X] that a look mirrors: none, x, y and x, z and x."""
+_TOUCHED = np.ones((3, 3, 3), bool)
+_LEAST_MARKED = 0.5  # part of a candidate's voxels that a look must mark to agree
+_SURE = 1e-6  # probabilities closer to 0 or 1 than that count as so
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place that may be a node.
+
+    `score` is the highest mean probability in it, `agreement` the part of the looks that mark at least half of it.
+    `worth` is how much a judgement teaches, 0 to 1: 1 bit where the networks hold node and no node equally likely.
+    """
+
+    node: Node
+    score: float
+    agreement: float
+    worth: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which candidates are wanted."""
+
+    least_mm: float = 5.0  # short axis
+    most_mm: float = 1000.0
+    above_carina_mm: tuple[float, float] = (-1000.0, 1000.0)  # of candidates whose height is known
+    count: int = 50  # per CT, the most worthwhile first
+
+    def allow(self, node: Node) -> bool:
+        """Whether a candidate's size and place are wanted."""
+        low, high = self.above_carina_mm
+        height = node.above_carina_mm
+        return self.least_mm <= node.short_axis_mm <= self.most_mm and (height is None or low <= height <= high)
+
+
+WIDE = Limits()
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The candidates of a CT, the most worthwhile first, numbered from 1 in that order.
+
+    `numbers`, int16, holds each one's number in its voxels, `probability`, float32, the looks' mean; both on the CT's
+    own grid.
+    """
+
+    candidates: list[Candidate]
+    numbers: Volume
+    probability: Volume
+
+
+def looks(model: Model, flips: int) -> list[Model]:
+    """The first `flips` of FLIPS as models that see the CT so mirrored. Raises ValueError for another number."""
+    if not 1 <= flips <= len(FLIPS):
+        raise ValueError(f"Flips must be 1 to {len(FLIPS)}, not {flips}")
+    return [_mirrored(model, axes) for axes in FLIPS[:flips]]
+
+
+def _mirrored(model: Model, axes: tuple[int, ...]) -> Model:
+    own = model.predict
+
+    def predict(patches: np.ndarray) -> np.ndarray:
+        if not axes:
+            return own(patches)
+        return np.flip(own(np.ascontiguousarray(np.flip(patches, axes))), axes)
+
+    spec = dataclasses.replace(model.spec, mirror=0)
+    return dataclasses.replace(model, spec=spec, predict=predict, own_sliding_window=None)
+
+
+def find_candidates(ct: Volume, annotation: Volume, models: Sequence[Model], threshold: float, limits: Limits) -> Found:
+    """Look at a CT in HU with each model, and find what reaches a threshold and touches no annotation.
+
+    `annotation` (above 0 in nodes) lies on the CT's grid. All models have one spacing, crop and region. Raises
+    ValueError where they do not.
+    """
+    spec = models[0].spec
+    if any((m.spec.spacing_mm, m.spec.crop) != (spec.spacing_mm, spec.crop) for m in models):
+        raise ValueError("The networks see CTs differently: their spacing and crop must be the same")
+    seen = [infer(ct, model) for model in models]
+    first, maps = seen[0], [one.probability for one in seen]
+    ready = first.ready
+    mean = np.asarray(np.mean(maps, axis=0, dtype=np.float32))
+    annotated = ready.orientation.apply(annotation.array > 0)[ready.crop.box]
+    marked = _untouched(_marked(first, mean, threshold, spec), annotated)
+    mask = ready.cropped.with_array(marked.astype(np.uint8))
+    nodes, numbers = measure_nodes(mask, ready.cropped.array, mean, landmarks_of(ready))
+    cut = max(spec.threshold, spec.peak_threshold)
+    all_ = [_judge(node, numbers, mean, maps, threshold, cut) for node in nodes if limits.allow(node)]
+    chosen = sorted(all_, key=lambda c: (-c.worth, -c.node.volume_mm3, c.node.number))[: limits.count]
+    renumber = np.zeros(len(nodes) + 1, np.int16)
+    for number, candidate in enumerate(chosen, start=1):
+        renumber[candidate.node.number] = number
+    ranked = [
+        dataclasses.replace(candidate, node=dataclasses.replace(candidate.node, number=number))
+        for number, candidate in enumerate(chosen, start=1)
+    ]
+    return Found(ranked, ready.paste(renumber[numbers]), ready.paste(mean))
+
+
+def _marked(inferred: Inferred, mean: np.ndarray, threshold: float, spec: ModelSpec) -> np.ndarray:
+    """What reaches the threshold and passes the specification's rules, bool [Z, Y, X] on the crop's grid."""
+    crop, use_region = inferred.ready.crop, spec.crop.use_region
+    return postprocess(mean >= threshold, inferred.hu, crop, spec.postprocess, use_region) > 0
+
+
+def _untouched(marked: np.ndarray, annotated: np.ndarray) -> np.ndarray:
+    """The components of a mask that neither overlap an annotation nor lie beside it."""
+    labels, count = label_components(marked)
+    touched = np.zeros(count + 1, bool)
+    touched[labels[ndimage.binary_dilation(annotated, _TOUCHED)]] = True
+    touched[0] = True
+    free: np.ndarray = ~touched[labels]
+    return free
+
+
+def _judge(
+    node: Node, numbers: np.ndarray, mean: np.ndarray, maps: Sequence[np.ndarray], threshold: float, cut: float
+) -> Candidate:
+    inside = numbers == node.number
+    agree = [float((one[inside] >= threshold).mean()) >= _LEAST_MARKED for one in maps]
+    peaks = [float(one[inside].max()) for one in maps]
+    return Candidate(node, float(mean[inside].max()), float(np.mean(agree)), worth(float(np.mean(peaks)), cut))
+
+
+def worth(score: float, cut: float) -> float:
+    """Entropy in bits of a node's probability, from a network whose score `cut` means that both are equally likely.
+
+    Networks trained on partial labels answer on a scale of their own, whose middle is their threshold.
+    """
+    odds = _log_odds(score) - _log_odds(cut)
+    p = 1.0 / (1.0 + math.exp(-odds))
+    return -sum(q * math.log2(q) for q in (p, 1.0 - p) if q > 0.0)
+
+
+def _log_odds(p: float) -> float:
+    p = min(max(p, _SURE), 1.0 - _SURE)
+    return math.log(p / (1.0 - p))
