@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,16 @@ def test_what_makes_no_sense_is_said(raw: Path, tiny_bundle: Path, capsys, optio
     assert not (raw.parent / "out").exists()
 
 
-def test_a_runs_checkpoint_looks_too(raw: Path, tiny_bundle: Path, checkpoint: Path, monkeypatch) -> None:
+def test_a_runs_checkpoint_looks_too(raw: Path, tiny_bundle: Path, monkeypatch) -> None:
     seen: list[int] = []
+    exported: list[Path] = []
+
+    def export(checkpoint: Path, folder: Path) -> None:
+        exported.append(checkpoint)
+        shutil.copytree(tiny_bundle, folder)
+
+    monkeypatch.setattr("training.bundle.write.export", export)
     monkeypatch.setattr(module, "find_candidates", lambda *given: seen.append(len(given[2])) or find_candidates(*given))
-    arguments = [str(raw), "--checkpoints", str(checkpoint), "-o", str(raw.parent / "out"), "--flips", "1"]
+    arguments = [str(raw), "--checkpoints", "run/finetune.pt", "-o", str(raw.parent / "out"), "--flips", "1"]
     assert main(arguments) == 0
-    assert seen == [1, 1]
+    assert seen == [1, 1] and exported == [Path("run/finetune.pt")]

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from helpers.training_runs import weights
 from rich.console import Console
 
 from training.ablation import run as module
-from training.ablation.cell import AblationCell, Bench
+from training.ablation.cell import AblationCell, Bench, train_cell, train_cells_together
 from training.ablation.run import LOG_NAME, missing_cells, run_cells
 from training.ablation.table import add_row, read_table
 
@@ -60,17 +62,36 @@ def test_stopped_cell_ends_the_command(
     assert outcome.stopped and ran == ["baseline"] and not outcome.failed
 
 
+def test_cells_trained_together_are_those_trained_alone(bench: MakeBench, tmp_path: Path) -> None:
+    for name in ("alone", "together"):
+        (tmp_path / name).mkdir()
+    alone, together = bench(tmp_path / "alone"), bench(tmp_path / "together")
+    assert train_cells_together(CELLS, together)
+    for cell in CELLS:
+        assert train_cell(cell, alone)
+        a, b = (weights(place.output(cell) / "finetune.pt") for place in (alone, together))
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.slow
 def test_cells_trained_together_give_the_same_rows(bench: MakeBench, tmp_path: Path, console: Console) -> None:
-    cells = [*CELLS, AblationCell("f", 1)]
     for name, together in (("alone", 1), ("together", 2)):
         (tmp_path / name).mkdir()
-        outcome = run_cells(cells, bench(tmp_path / name), tmp_path / name / "results", 1, console, together)
+        outcome = run_cells(CELLS, bench(tmp_path / name), tmp_path / name / "results", 1, console, together)
         assert not outcome.failed and not outcome.stopped
     alone, both = (
         {(row.row, row.seed): (row.dice_best, row.raw_dice_half) for row in read_table(tmp_path / name / "results")}
         for name in ("alone", "together")
     )
-    assert both == alone and len(both) == 3
+    assert both == alone and len(both) == 2
+
+
+def test_cells_of_one_seed_are_a_group() -> None:
+    cells = [AblationCell(row, seed) for seed in (0, 1) for row in "cdf"]
+    assert [[(c.row, c.seed) for c in group] for group in module._groups(cells, 2)] == [
+        [("c", 0), ("d", 0)], [("f", 0)], [("c", 1), ("d", 1)], [("f", 1)],
+    ]  # fmt: skip
+    assert module._groups(cells, 1) == [[cell] for cell in cells]
 
 
 def test_a_signal_ends_cells_that_are_trained_together(

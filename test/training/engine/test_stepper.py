@@ -24,7 +24,7 @@ from training.engine.stepper import WARM_UP, RecordedStepper, Stepper, make_step
 from training.method.network import DualBranchNet
 from training.method.step import CROSS_ENTROPY, DBDMP, Objective, Position, Step, finetuning_step, pretraining_step
 
-LONG = dataclasses.replace(RESUMED, finetune=Stage(epochs=4, iterations=5, ema=0.9))
+LONG = dataclasses.replace(RESUMED, finetune=Stage(epochs=4, iterations=5, ema=0.9), picture_every=0)
 
 
 def compute(step: Step, full: tuple[bool, ...] = (), heads: int | None = None) -> tuple[str, ...]:
