@@ -19,3 +19,15 @@ def run_command(work: Callable[[], bool]) -> int:
         told = cause_of(error) if isinstance(error, OSError) and error.errno else error
         print(f"Error: {told}", file=sys.stderr)
         return 2
+
+
+def run_over_cases(work: Callable[[], bool]) -> int:
+    """Run `work`; returns 0 where it returns True, 1 where it left out a case, 2 where it failed, with one sentence."""
+    complete = True
+
+    def whole() -> bool:
+        nonlocal complete
+        complete = work()
+        return True
+
+    return run_command(whole) or int(not complete)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lnq.files import write_text
-from training.command import run_command
+from training.command import run_over_cases
 from training.data.certain import CERTAIN, refuse_missing
 from training.data.prepared import CaseInfo, PreparedCase
 from training.data.sources.find import check_label, find_cases, node_of, read_pair
@@ -171,14 +171,7 @@ def folds_of(cases: Sequence[RawCase], earlier: Mapping[str, SplitRow]) -> list[
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status, which is 1 where a case was left out."""
     command = tyro.cli(Convert, args=arguments, prog="python -m training.convert")
-    complete = True
-
-    def work() -> bool:
-        nonlocal complete
-        complete = convert(command, Console(stderr=True, soft_wrap=True))
-        return True
-
-    return run_command(work) or int(not complete)
+    return run_over_cases(lambda: convert(command, Console(stderr=True, soft_wrap=True)))
 
 
 if __name__ == "__main__":

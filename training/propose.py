@@ -26,7 +26,7 @@ from lnq.image.resample import resample_label_to
 from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import WEIGHTS_NAME
 from lnq.plain import to_plain
-from training.command import run_command
+from training.command import run_over_cases
 from training.data.sources.find import check_label, find_cases, node_of, read_pair
 from training.data.sources.raw_case import Annotation, RawCase
 from training.review.candidates import FLIPS, WIDE, Limits, find_candidates, looks
@@ -127,14 +127,7 @@ def _as_read(content: dict[str, Any]) -> Any:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status, which is 1 where a case was left out."""
     command = tyro.cli(Propose, args=arguments, prog="python -m training.propose")
-    complete = True
-
-    def work() -> bool:
-        nonlocal complete
-        complete = propose(command, Console(stderr=True, soft_wrap=True))
-        return True
-
-    return run_command(work) or int(not complete)
+    return run_over_cases(lambda: propose(command, Console(stderr=True, soft_wrap=True)))
 
 
 if __name__ == "__main__":
