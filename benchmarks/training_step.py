@@ -241,6 +241,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(f"Error: {reason}", file=sys.stderr)
         return 2
+    facts = environment()
+    versions = {name: facts[name] for name in ("python", "torch", "lightning")}
+    head = [f"# A training step of preset {command.preset}", ""]
+    head += caption("benchmarks.training_step", arguments, versions, facts["device"])
+    several = f"-{command.together}-together" if command.together > 1 else ""
     results = []
     try:
         command.output.mkdir(parents=True, exist_ok=True)
@@ -248,17 +253,12 @@ def main(arguments: list[str] | None = None) -> int:
             for way in command.ways:
                 results.append(time_steps(command, stage, way))
                 print(step_table(results)[-2], file=sys.stderr, flush=True)
+                write(command.output, f"training-step-{command.preset}{several}", results, head)  # a later one may hang
     except KeyboardInterrupt:
         return STOPPED
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    facts = environment()
-    versions = {name: facts[name] for name in ("python", "torch", "lightning")}
-    head = [f"# A training step of preset {command.preset}", ""]
-    head += caption("benchmarks.training_step", arguments, versions, facts["device"])
-    several = f"-{command.together}-together" if command.together > 1 else ""
-    write(command.output, f"training-step-{command.preset}{several}", results, head)
     return int(any(one.error for one in results))
 
 

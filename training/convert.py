@@ -4,7 +4,7 @@
 
 Sources are those of `training.prepare`. Voxels that may be node or not become nnU-Net's `ignore`. In a case that is
 annotated in part these are all but the annotated nodes and the certain background that PREPARED holds. Folds come from
-PREPARED too. Cases that are there are kept.
+PREPARED too. Cases that are there are kept, unless their files or their certain background changed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.progress import track
 
 from lnq.files import write_text
+from lnq.plain import to_plain
 from training.command import run_over_cases
-from training.data.certain import CERTAIN, refuse_missing
+from training.data.certain import CERTAIN, read_certain, refuse_missing
 from training.data.prepared import CaseInfo, PreparedCase
 from training.data.sources.find import check_label, find_cases, node_of, read_pair
 from training.data.sources.nnunet import DESCRIPTION, FOLDS, IMAGES, LABELS
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 NODE, IGNORE = 1, 2
 ENDING = ".nii.gz"
+MADE_FROM = "made_from.json"  # which nnU-Net does not look at
 _FOLDER = re.compile(r"Dataset\d{3}_\w+")
 
 
@@ -66,13 +68,17 @@ def convert(command: Convert, console: Console) -> bool:
         )
     for part in (IMAGES, LABELS):
         (command.output / part).mkdir(parents=True, exist_ok=True)
+    _refuse_strangers(command.output, cases)
+    done = _read_done(command.output)
     written, failed = [], 0
     for case in track(cases, "Converting", console=console):
         try:
-            _write_case(case, command)
+            _write_case(case, command, done)
             written.append(case)
         except (ValueError, OSError, MemoryError) as error:
             failed += 1
+            for path in _paths(case.name, command.output):  # of an earlier run: it would train on them
+                path.unlink(missing_ok=True)
             console.print(f"{case.name} is left out: {error}", highlight=False)
     if not written:
         raise ValueError("No case could be converted")
@@ -82,18 +88,48 @@ def convert(command: Convert, console: Console) -> bool:
     return not failed
 
 
-def _write_case(case: RawCase, command: Convert) -> None:
+def _paths(name: str, output: Path) -> tuple[Path, Path]:
+    """The files of a case's image and label."""
+    return output / IMAGES / f"{name}_0000{ENDING}", output / LABELS / f"{name}{ENDING}"
+
+
+def _refuse_strangers(output: Path, cases: Sequence[RawCase]) -> None:
+    """Raise ValueError where there are cases of other sources: nnU-Net would train on them too."""
+    strangers = {path.name.removesuffix(ENDING) for path in (output / LABELS).iterdir()} - {c.name for c in cases}
+    if strangers:
+        raise ValueError(
+            f"{output} holds {len(strangers)} cases of other sources, such as {min(strangers)}: give another folder"
+        )
+
+
+def _read_done(output: Path) -> dict[str, Any]:
+    """What each case that is there was made from."""
+    try:
+        return dict(json.loads((output / MADE_FROM).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _write_case(case: RawCase, command: Convert, done: dict[str, Any]) -> None:
+    """Write a case's files, unless they are there and made from the same. Notes that in `done`."""
     from lnq.image.itk import write_volume
 
-    image_path = command.output / IMAGES / f"{case.name}_0000{ENDING}"
-    label_path = command.output / LABELS / f"{case.name}{ENDING}"
-    if image_path.is_file() and label_path.is_file():
+    image_path, label_path = _paths(case.name, command.output)
+    if case.problem:
+        raise ValueError(case.problem)
+    certain = None
+    if command.prepared is not None and not (case.full or case.told):
+        certain = to_plain(read_certain(command.prepared / case.name))
+    made_from = json.loads(json.dumps(case.provenance((0.0, 0.0, 0.0)) | {"certain": certain}))
+    if done.get(case.name) == made_from and image_path.is_file() and label_path.is_file():
         return
     image, given = read_pair(case)
     check_label(node_of(given, case), case.label.name)
     label = states_of(case, image, given, command.prepared)
     write_volume(image, image_path)
     write_volume(image.with_array(label), label_path)
+    done[case.name] = made_from
+    write_text(command.output / MADE_FROM, json.dumps(done, indent=1) + "\n")
 
 
 def states_of(case: RawCase, image: Volume, given: Volume, prepared: Path | None) -> np.ndarray:

@@ -26,6 +26,7 @@ from lnq.image.resample import resample_label_to
 from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import WEIGHTS_NAME
 from lnq.plain import to_plain
+from lnq.results.case_record import Versions
 from training.command import run_over_cases
 from training.data.sources.find import check_label, find_cases, node_of, read_pair
 from training.data.sources.raw_case import Annotation, RawCase
@@ -100,6 +101,7 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
     folder = command.output / case.name
     made_from = {
         "case": case.provenance(members[0].spec.spacing_mm),
+        "models": sorted({Versions.of(model).model for model in members}),
         "weights": sorted({model.spec.sha256[WEIGHTS_NAME] for model in members}),
         "flips": command.flips,
         "threshold": threshold,
@@ -110,8 +112,9 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
         image, given = read_pair(case)
         label = node_of(given, case)
         check_label(label, case.label.name)
+        settled = resample_label_to(given.with_array(given.array == 0), image) if case.told else None
         on_grid = resample_label_to(label, image)
-        candidates = find_candidates(image, on_grid, members, threshold, command.limits)
+        candidates = find_candidates(image, on_grid, members, threshold, command.limits, settled)
         write_found(folder, case.name, candidates, made_from)
         found = read_found(folder)
     rows: list[dict[str, Any]] = found["candidates"]

@@ -14,6 +14,7 @@ from helpers.raw_pairs import node_label, prepare_tiny, write_pair
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Volume
 from training.convert import folds_of, main
+from training.data.certain import add_certain
 from training.data.prepared import PreparedCase
 from training.data.sources.find import find_cases
 from training.data.splits import read_splits
@@ -79,6 +80,39 @@ def test_the_same_command_again_writes_nothing_twice(thorax: Volume, tmp_path: P
     before = label.stat().st_mtime_ns
     assert main(command) == 0
     assert label.stat().st_mtime_ns == before
+
+
+def test_what_has_changed_is_written_anew(thorax: Volume, tmp_path: Path) -> None:
+    write_pair(tmp_path / "raw", "lnq2023-train-0001", thorax)
+    prepare_tiny(tmp_path / "raw", tmp_path / "prepared")
+    command = [str(tmp_path / "raw"), "-o", str(tmp_path / NAME), "--prepared", str(tmp_path / "prepared")]
+    assert main(command) == 0
+    before = label_of(tmp_path / NAME, "lnq2023-train-0001")
+    assert (before == 2).any()
+    assert main([*command, "--annotation", "full"]) == 0
+    assert not (label_of(tmp_path / NAME, "lnq2023-train-0001") == 2).any()
+    assert "ignore" not in json.loads((tmp_path / NAME / "dataset.json").read_text())["labels"]
+    assert main(command) == 0
+    np.testing.assert_array_equal(label_of(tmp_path / NAME, "lnq2023-train-0001"), before)
+    add_certain(tmp_path / "prepared" / "lnq2023-train-0001", (-300.0, -250.0))  # by which nearly all is bright
+    assert main(command) == 0
+    assert (label_of(tmp_path / NAME, "lnq2023-train-0001") == 2).sum() < (before == 2).sum()
+
+
+def test_files_of_other_sources_or_of_a_case_that_fails_do_not_stay(
+    thorax: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("lnq2023-val-0001", "lnq2023-val-0002"):
+        write_pair(tmp_path / "raw", name, thorax)
+    command = [str(tmp_path / "raw"), "-o", str(tmp_path / NAME)]
+    assert main(command) == 0
+    (tmp_path / "raw" / "lnq2023-val-0002-ct.nrrd").write_bytes(b"NRRD0004\n")
+    assert main(command) == 1
+    assert [path.name for path in (tmp_path / NAME / "labelsTr").iterdir()] == ["lnq2023-val-0001.nii.gz"]
+    write_pair(tmp_path / "other", "lnq2023-val-0009", thorax)
+    capsys.readouterr()
+    assert main([str(tmp_path / "other"), "-o", str(tmp_path / NAME)]) == 2
+    assert "holds 1 cases of other sources, such as lnq2023-val-0001" in capsys.readouterr().err
 
 
 def test_what_cannot_be_converted_is_said(thorax: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,8 +70,10 @@ def prepare_cases(wanted: Preparation, console: Console) -> bool:
     write_splits(wanted.output / SPLITS_NAME, rows.values())
     clip_hu = _write_statistics(wanted, infos, rows, failed)
     folders = [(wanted.output / info.case, clip_hu) for info in infos]
-    for _ in track(side_by_side(_find_certain, folders, wanted.processes), "Background", len(folders), console=console):
-        pass
+    found = side_by_side(_find_certain, folders, wanted.processes)
+    for name, reason in track(found, "Background", len(folders), console=console):
+        if reason:
+            console.print(f"{name} has no certain background: {reason}", highlight=False)
     _report_certain(console, [folder for folder, _ in folders])
     _report(console, infos, rows, len(missing) - len(failed), len(failed))
     return True
@@ -100,8 +102,16 @@ def _write_statistics(
     return info.clip_hu
 
 
-def _find_certain(item: tuple[Path, tuple[float, float]]) -> None:
-    add_certain(*item)
+def _find_certain(item: tuple[Path, tuple[float, float]]) -> tuple[str, str]:
+    """A case's name, with the reason where its certain background cannot be found: only some losses need it."""
+    folder, clip_hu = item
+    try:
+        add_certain(folder, clip_hu)
+    except MemoryError:
+        return folder.name, "there is not enough memory for it"
+    except (OSError, ValueError) as error:
+        return folder.name, str(error)
+    return folder.name, ""
 
 
 def _report_certain(console: Console, folders: Sequence[Path]) -> None:

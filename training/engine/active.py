@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,7 @@ class ActiveRun:
         self.job, self.run = job, job.run
         self.error: Exception | None = None
         self.fabric, model, optimizer, self.state = _start(job.run, job.network)
-        self.stepper, self.unrecorded = make_stepper(job.run, self.state, self.fabric, model, optimizer, job.step)
+        self.stepper = make_stepper(job.run, self.state, self.fabric, model, optimizer, job.step)
         self._generators = None if alone else _generators(self.fabric.device)
         self._told = ""
         self._begun: float | None = None
@@ -76,22 +77,29 @@ class ActiveRun:
         """Take a step on this process's samples. `waited`: seconds that they took to come."""
         if self._begun is None:
             self._begun = time.perf_counter() - waited
-        if self._generators is not None:
-            _swap(self._generators, self.fabric.device)
-        try:
+        with self._own_generators():
             self.stepper(batch)
-        finally:
-            if self._generators is not None:
-                _swap(self._generators, self.fabric.device)
         self.state.add_time("loader_seconds", waited)
 
     def news(self) -> str:
         """A sentence on how steps are taken where that has changed, once; else empty."""
-        reason = self.unrecorded or getattr(self.stepper, "problem", "")
+        reason = self.stepper.problem
         if reason == self._told:
             return ""
         self._told = reason
         return f"Steps are not recorded as a CUDA graph: {reason}"
+
+    @contextmanager
+    def _own_generators(self) -> Iterator[None]:
+        """Give the generators this run's states meanwhile, where it is not alone."""
+        if self._generators is None:
+            yield
+            return
+        _swap(self._generators, self.fabric.device)
+        try:
+            yield
+        finally:
+            _swap(self._generators, self.fabric.device)
 
     def mean_loss(self) -> float:
         """Mean loss of the epoch so far. Waits for the device."""
@@ -126,11 +134,8 @@ class ActiveRun:
 
         The checkpoint comes last. An epoch that was recorded but not saved is then recorded again.
         """
-        if self._generators is not None:
-            _swap(self._generators, self.fabric.device)
-        checkpoint = capture(self.run, self.state, self.fabric)
-        if self._generators is not None:
-            _swap(self._generators, self.fabric.device)
+        with self._own_generators():
+            checkpoint = capture(self.run, self.state, self.fabric)
         problem = ""
         if record is not None:
             try:

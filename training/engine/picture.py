@@ -5,6 +5,7 @@ A `Look` is made once per run and keeps the patch. Called with the network, it r
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,12 @@ from training.method.losses import mix_pseudo_label, one_hot
 
 THETA = 0.5  # mixing weight of the pseudo label in the picture; in training it is random
 _PANEL_INCHES = 3.0
+_SHADE = (0.0, 0.45, 0.7, 0.5)  # half transparent blue, which no probability has
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """An axial slice [Y, X] in grey, overlaid with the probability of node and the annotation's outline."""
+    """An axial slice [Y, X] in grey, overlaid with the probability of node or a shade, and the annotation's outline."""
 
     title: str
     pixels: np.ndarray
@@ -38,6 +40,7 @@ class Panel:
     aspect: float  # a pixel's height divided by its width
     probability: np.ndarray | None = None
     annotation: np.ndarray | None = None
+    shaded: np.ndarray | None = None  # bool
 
 
 Look = Callable[[nn.Module], list[Panel]]
@@ -59,10 +62,7 @@ def finetuning_look(
     hu, label = case.box("image", start, config.patch), case.box("label", start, config.patch)
     image = torch.from_numpy(normalise_patch(hu, case, normalisation))[None, None]
     z = int(label.sum(axis=(1, 2)).argmax())
-    certain = None
-    if config.losses.trust == "certain":
-        known = torch.from_numpy(case.box(CERTAIN, start, config.patch).astype(np.float32))
-        certain = torch.stack([1.0 - known, known])[None]
+    certain = case.box(CERTAIN, start, config.patch)[z] > 0 if config.losses.trust == "certain" else None
 
     def panel(title: str, p: Tensor | None = None, annotation: np.ndarray | None = label[z]) -> Panel:
         probability = None if p is None else p[0, 1, z].float().cpu().numpy()
@@ -75,7 +75,7 @@ def finetuning_look(
         p_main = main.float().softmax(dim=1)
         panels = [panel(f"CT, {case.info.case}", annotation=None), panel("annotation")]
         if certain is not None:
-            panels.append(panel("certain background", certain))
+            panels.append(dataclasses.replace(panel("certain background, blue"), shaded=certain))
         if both:
             p_auxiliary = auxiliary.float().softmax(dim=1)
             y = one_hot(torch.from_numpy(label)[None].to(device))
@@ -173,6 +173,8 @@ def _draw_panel(axes: Any, panel: Panel) -> Any:
     if panel.probability is not None:
         p = panel.probability
         shown = axes.imshow(p, cmap="plasma", vmin=0.0, vmax=1.0, alpha=0.9 * p.clip(0.0, 1.0), aspect=panel.aspect)
+    if panel.shaded is not None:
+        axes.imshow(panel.shaded[..., None] * np.array(_SHADE), aspect=panel.aspect)
     if panel.annotation is not None and panel.annotation.any():
         axes.contour(panel.annotation, levels=[0.5], colors=[TRUTH_COLOUR], linewidths=1.5)
     return shown

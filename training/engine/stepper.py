@@ -6,6 +6,7 @@ device. So a step can be recorded once and started again as a whole, which costs
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Stepper:
     model: nn.Module
     optimizer: Any  # as Fabric wraps it
     step: Step
+    problem: str = ""  # why steps are not recorded, where a GPU could do so
 
     def __call__(self, batch: Sample) -> None:
         """Take a step on this process's samples of the next batch."""
@@ -115,7 +117,6 @@ class RecordedStepper(Stepper):
     """
 
     record: Record | None = None  # in tests; else a CUDA graph
-    problem: str = ""
     _stream: Any = None
     _taken: dict[tuple[bool, ...], int] = field(default_factory=dict)  # steps as they come, by annotation
     _recordings: dict[tuple[bool, ...], tuple[Recording, tuple[str, ...]]] = field(default_factory=dict)
@@ -140,7 +141,7 @@ class RecordedStepper(Stepper):
                 return
             self._fill(moved, position)
             self._set_numbers()
-            if way not in self._recordings and not self._recorded(way):
+            if way not in self._recordings and not self._recorded(position):
                 self._take(moved, position)
                 return
             recording, names = self._recordings[way]
@@ -171,19 +172,17 @@ class RecordedStepper(Stepper):
         self._position.mix.copy_(position.mix)
         self._position.weight.copy_(position.weight)
 
-    def _recorded(self, way: tuple[bool, ...]) -> bool:
-        """Record the step for a kind of batch; returns whether that was possible."""
-        own = self._position
-        assert own is not None and self.record is not None
-        share = sum(way) / len(way) if way else 0.0
-        position = Position(own.epoch, own.step, own.mix, own.weight, way, share)
+    def _recorded(self, now: Position) -> bool:
+        """Record the step for a batch that is annotated like that of `now`; returns whether that was possible."""
+        assert self._position is not None and self.record is not None
+        position = dataclasses.replace(self._position, full=now.full, share=now.share)
         names: list[tuple[str, ...]] = []
         try:
             recording = self.record(lambda: names.append(self._compute(self._batch, position)))
         except RuntimeError as error:
             self.problem = (str(error).splitlines() or [type(error).__name__])[0]
             return False
-        self._recordings[way] = recording, names[0]
+        self._recordings[now.full] = recording, names[0]
         return True
 
     def _cuda_graph(self, work: Callable[[], None]) -> Recording:
@@ -197,14 +196,13 @@ class RecordedStepper(Stepper):
 
 def make_stepper(
     run: TrainingRun, state: State, fabric: Fabric, model: nn.Module, optimizer: Any, step: Step
-) -> tuple[Stepper, str]:
-    """The stepper of a run, and why its steps are not recorded where a GPU could do so; empty where they are."""
+) -> Stepper:
+    """The stepper of a run, which records its steps where that can be."""
     given = run, state, fabric, model, optimizer, step
     if fabric.device.type != "cuda" or not run.config.graph:
-        return Stepper(*given), ""
-    reason = ""
+        return Stepper(*given)
     if fabric.world_size > 1:
-        reason = "several processes share each batch"
-    elif fabric.strategy.precision.precision == "16-mixed":
-        reason = "with 16-mixed the host decides on each step"
-    return (Stepper(*given), reason) if reason else (RecordedStepper(*given), "")
+        return Stepper(*given, problem="several processes share each batch")
+    if fabric.strategy.precision.precision == "16-mixed":
+        return Stepper(*given, problem="with 16-mixed the host decides on each step")
+    return RecordedStepper(*given)

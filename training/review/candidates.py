@@ -93,10 +93,18 @@ def _mirrored(model: Model, axes: tuple[int, ...]) -> Model:
     return dataclasses.replace(model, spec=spec, predict=predict, own_sliding_window=None)
 
 
-def find_candidates(ct: Volume, annotation: Volume, models: Sequence[Model], threshold: float, limits: Limits) -> Found:
+def find_candidates(
+    ct: Volume,
+    annotation: Volume,
+    models: Sequence[Model],
+    threshold: float,
+    limits: Limits,
+    settled: Volume | None = None,
+) -> Found:
     """Look at a CT in HU with each model, and find what reaches a threshold and touches no annotation.
 
-    `annotation` (above 0 in nodes) lies on the CT's grid. All models have one spacing, crop and region. Raises
+    `annotation` (above 0 in nodes) and `settled` (above 0 where a source says that there is no node) lie on the CT's
+    grid. All models have one spacing, crop and region. Raises
     ValueError where they do not.
     """
     spec = models[0].spec
@@ -107,7 +115,10 @@ def find_candidates(ct: Volume, annotation: Volume, models: Sequence[Model], thr
     ready = first.ready
     mean = np.asarray(np.mean(maps, axis=0, dtype=np.float32))
     annotated = ready.orientation.apply(annotation.array > 0)[ready.crop.box]
-    marked = _untouched(_marked(first, mean, threshold, spec), annotated)
+    reached = _marked(first, mean, threshold, spec)
+    if settled is not None:
+        reached &= ready.orientation.apply(settled.array == 0)[ready.crop.box]
+    marked = _untouched(reached, annotated)
     mask = ready.cropped.with_array(marked.astype(np.uint8))
     nodes, numbers = measure_nodes(mask, ready.cropped.array, mean, landmarks_of(ready))
     cut = max(spec.threshold, spec.peak_threshold)

@@ -131,6 +131,19 @@ def test_certain_background_is_found_with_the_statistics_of_all_cases(thorax: Vo
     assert line in said
 
 
+def test_a_case_without_certain_background_stops_no_other(thorax: Volume, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_pair(tmp_path / "raw", name, thorax)
+    prepare_tiny(tmp_path / "raw", tmp_path / "out")
+    for name in ("a", "b"):
+        (tmp_path / "out" / name / "certain.json").unlink()
+    (tmp_path / "out" / "a" / "image.b2nd").write_bytes(b"no array")
+    said = prepare_tiny(tmp_path / "raw", tmp_path / "out")
+    assert any("a has no certain background: " in line and "cannot be read" in line for line in said)
+    assert [read_certain(tmp_path / "out" / name) is None for name in ("a", "b")] == [True, False]
+    assert "2 cases are prepared (0 of them now), 0 are left out" in said[-1]
+
+
 def test_names_tell_full_from_partial(thorax: Volume, tmp_path: Path) -> None:
     for name in ("lnq2023-train-0001", "lnq2023-val-0001"):
         write_pair(tmp_path / "raw", name, thorax)

@@ -57,12 +57,13 @@ def test_look_shows_the_certain_background_where_the_losses_trust_it(prepared: P
     cases = [PreparedCase(folder) for folder in case_folders(prepared)]
     look = finetuning_look(cases, config, normalisation_for("ct", read_dataset_info(prepared)))
     panels = {panel.title: panel for panel in look(DualBranchNet(TINY.network).eval())}
-    shown = panels["certain background"].probability
+    panel = panels["certain background, blue"]
     start = np.array(cases[0].info.node_centres[0]) - np.array(TINY.patch) // 2
     label = cases[0].box("label", start, TINY.patch)
     certain = cases[0].box("certain", start, TINY.patch)[label.sum(axis=(1, 2)).argmax()]
-    assert shown is not None and 0 < shown.mean() < 1
-    np.testing.assert_array_equal(shown, certain)
+    assert panel.probability is None  # whose colours mean node
+    assert panel.shaded is not None and 0 < panel.shaded.mean() < 1
+    np.testing.assert_array_equal(panel.shaded, certain > 0)
 
 
 def test_look_at_a_single_branch_shows_no_other(prepared: Path) -> None:
@@ -78,7 +79,7 @@ def test_look_at_pre_training_shows_what_is_to_be_reconstructed(prepared: Path) 
     assert not np.array_equal(corrupted.pixels, clean.pixels)
 
 
-def test_picture_colours_what_is_probable(tmp_path: Path) -> None:
+def test_picture_colours_what_is_probable_and_shades_what_is_certain(tmp_path: Path) -> None:
     def coloured(probability: float) -> int:
         pixels = np.zeros((8, 8))
         panel = Panel("main branch", pixels, (0.0, 1.0), 1.0, np.full((8, 8), probability))
@@ -88,6 +89,14 @@ def test_picture_colours_what_is_probable(tmp_path: Path) -> None:
         image = image[image.shape[0] // 2 :, : image.shape[1] // 2]  # the panel's quarter, without curves and bar
         return int((np.ptp(image, axis=-1) > 0.5).sum())
 
+    def blue(shaded: bool) -> int:
+        mask = np.full((8, 8), shaded)
+        panel = Panel("certain background, blue", np.zeros((8, 8)), (0.0, 1.0), 1.0, shaded=mask)
+        draw_progress(tmp_path / "progress.png", "finetune", rows(2.0, 1.0), [panel])
+        image = matplotlib.image.imread(tmp_path / "progress.png")[..., :3]
+        return int((np.abs(image - [0.0, 0.225, 0.35]).max(axis=-1) < 0.02).sum())
+
+    assert blue(False) == 0 and blue(True) > 10_000
     assert coloured(0.0) == 0
     assert coloured(0.9) > 10_000
     assert [path.name for path in tmp_path.iterdir()] == ["progress.png"]

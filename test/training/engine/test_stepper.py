@@ -111,10 +111,10 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[RecordedStepper]:
     """Let all runs record their steps; the list grows by the stepper of each run."""
     steppers: list[RecordedStepper] = []
 
-    def make(*given: Any) -> tuple[Stepper, str]:
+    def make(*given: Any) -> Stepper:
         stepper = RecordedStepper(*given, record=lambda work: Replayed(stepper, work))
         steppers.append(stepper)
-        return stepper, ""
+        return stepper
 
     monkeypatch.setattr(active_module, "make_stepper", make)
     return steppers
@@ -152,11 +152,11 @@ def test_recorded_run_resumes_at_any_step(prepared: Path, tmp_path: Path, half_f
 def test_where_recording_fails_steps_are_taken_one_by_one_and_the_reason_is_said_once(
     prepared: Path, tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    def make(*given: Any) -> tuple[Stepper, str]:
+    def make(*given: Any) -> Stepper:
         def fails(_work: Callable[[], None]) -> Any:
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-        return RecordedStepper(*given, record=fails), ""
+        return RecordedStepper(*given, record=fails)
 
     monkeypatch.setattr(active_module, "make_stepper", make)
     assert finetune(prepared, tmp_path / "run", RESUMED)

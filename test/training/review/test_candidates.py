@@ -78,6 +78,13 @@ def test_candidates_are_what_is_marked_and_not_annotated(chest: Volume) -> None:
     assert found.numbers.affine is chest.affine
 
 
+def test_what_a_source_calls_background_is_no_candidate(chest: Volume) -> None:
+    settled = chest.with_array((distance_mm(chest, PLACES_MM[0]) <= 30).astype(np.uint8))
+    found = find_candidates(chest, nothing(chest), [model()], 0.5, WIDE, settled)
+    assert len(found.candidates) == 2
+    assert not (found.numbers.array[settled.array > 0]).any()
+
+
 def test_an_annotation_beside_a_candidate_takes_it_too(chest: Volume) -> None:
     found = find_candidates(chest, nothing(chest), [model()], 0.5, WIDE)
     own = found.numbers.array == next(c.node.number for c in found.candidates if c.node.short_axis_mm > 20)
