@@ -48,6 +48,13 @@ def test_every_part_is_a_module_that_is_there_and_needs_earlier_ones(tmp_path, i
             assert (on_gpu.ROOT / f"{part.command[1].replace('.', '/')}.py").is_file()
 
 
+def test_all_tests_that_need_a_gpu_are_run():
+    marker = "@pytest.mark." + "gpu"
+    files = [path for path in (on_gpu.ROOT / "test").rglob("test_*.py") if marker in path.read_text()]
+    marked = {str(path.relative_to(on_gpu.ROOT)) for path in files}
+    assert marked == set(on_gpu.GPU_TESTS)
+
+
 def test_without_a_gpu_it_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(on_gpu.torch.cuda, "is_available", lambda: False)
     assert on_gpu.main(["-o", str(tmp_path / "out")]) == 2
@@ -67,4 +74,4 @@ def test_some_parts_run_in_small_on_a_processor(tmp_path, capsys):
 def test_all_parts_run_in_small_on_a_processor(tmp_path):
     pytest.importorskip("nnunetv2")
     pytest.importorskip("monai")
-    assert on_gpu.main(["--try", "-o", str(tmp_path)]) == 0
+    assert on_gpu.main(["--try", "--minutes", "40", "-o", str(tmp_path)]) == 0
