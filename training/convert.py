@@ -4,7 +4,8 @@
 
 Sources are those of `training.prepare`. Voxels that may be node or not become nnU-Net's `ignore`. In a case that is
 annotated in part these are all but the annotated nodes and the certain background that PREPARED holds. Folds come from
-PREPARED too. Cases that are there are kept, unless their files or their certain background changed.
+PREPARED too. Without it a label that tells unknown voxels itself stays as it is. Cases that are there are kept, unless
+their files or their certain background changed.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from lnq.plain import to_plain
 from training.command import run_over_cases
 from training.data.certain import CERTAIN, read_certain, refuse_missing
 from training.data.prepared import CaseInfo, PreparedCase
-from training.data.sources.find import check_label, find_cases, node_of, read_pair
+from training.data.sources.find import check_label, find_cases, read_pair
 from training.data.sources.nnunet import DESCRIPTION, FOLDS, IMAGES, LABELS
 from training.data.sources.raw_case import Annotation as HowAnnotated
 from training.data.sources.raw_case import RawCase
+from training.data.sources.states import BACKGROUND, NODE, UNKNOWN, node_of, states_of
 from training.data.splits import SPLITS_NAME, SplitRow, make_splits, read_splits
 
 if TYPE_CHECKING:
     from lnq.image.volume import Volume
 
-NODE, IGNORE = 1, 2
 ENDING = ".nii.gz"
 MADE_FROM = "made_from.json"  # which nnU-Net does not look at
 _FOLDER = re.compile(r"Dataset\d{3}_\w+")
@@ -118,35 +119,25 @@ def _write_case(case: RawCase, command: Convert, done: dict[str, Any]) -> None:
     if case.problem:
         raise ValueError(case.problem)
     certain = None
-    if command.prepared is not None and not (case.full or case.told):
+    if command.prepared is not None and not case.full:
         certain = to_plain(read_certain(command.prepared / case.name))
     made_from = json.loads(json.dumps(case.provenance((0.0, 0.0, 0.0)) | {"certain": certain}))
     if done.get(case.name) == made_from and image_path.is_file() and label_path.is_file():
         return
     image, given = read_pair(case)
     check_label(node_of(given, case), case.label.name)
-    label = states_of(case, image, given, command.prepared)
+    label = label_of(case, image, given, command.prepared)
     write_volume(image, image_path)
     write_volume(image.with_array(label), label_path)
     done[case.name] = made_from
     write_text(command.output / MADE_FROM, json.dumps(done, indent=1) + "\n")
 
 
-def states_of(case: RawCase, image: Volume, given: Volume, prepared: Path | None) -> np.ndarray:
-    """nnU-Net's label of a case on its CT's grid, uint8 [Z, Y, X]: 0 background, `NODE` or `IGNORE`."""
-    from lnq.image.resample import resample_label_to
-
-    same = given.shape == image.shape and np.allclose(given.affine, image.affine, atol=1e-3)
-    node = node_of(given, case)
-    marked = node.array > 0 if same else resample_label_to(node, image).array > 0
-    states = np.zeros(image.shape, np.uint8)
-    if case.told:
-        unknown = given.with_array((given.array == case.ignore).astype(np.uint8))
-        states[unknown.array > 0 if same else resample_label_to(unknown, image).array > 0] = IGNORE
-    elif not case.full:
-        assert prepared is not None
-        states[_unknown(prepared / case.name, image)] = IGNORE
-    states[marked] = NODE
+def label_of(case: RawCase, image: Volume, given: Volume, prepared: Path | None) -> np.ndarray:
+    """nnU-Net's label of a case on its CT's grid, uint8 [Z, Y, X] of three states, of which UNKNOWN is `ignore`."""
+    states = states_of(case, image, given)
+    if not case.full and prepared is not None:
+        states[(states == UNKNOWN) & ~_unknown(prepared / case.name, image)] = BACKGROUND
     return states
 
 
@@ -171,7 +162,7 @@ def _unknown(folder: Path, image: Volume) -> np.ndarray:
 def _describe(output: Path, cases: Sequence[RawCase]) -> None:
     labels = {"background": 0, "lymph node": NODE}
     if any(not case.full for case in cases):
-        labels["ignore"] = IGNORE
+        labels["ignore"] = UNKNOWN
     content: dict[str, Any] = {
         "channel_names": {"0": "CT"},
         "labels": labels,

@@ -22,15 +22,16 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-from lnq.image.resample import resample_label_to
 from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import WEIGHTS_NAME
 from lnq.plain import to_plain
 from lnq.results.case_record import Versions
 from training.command import run_over_cases
-from training.data.sources.find import check_label, find_cases, node_of, read_pair
+from training.data.sources.find import check_label, find_cases, read_pair
 from training.data.sources.raw_case import Annotation, RawCase
+from training.data.sources.states import node_of, states_of
 from training.review.candidates import FLIPS, WIDE, Limits, find_candidates, looks
+from training.review.decisions import digest_of_ct
 from training.review.write import CANDIDATES_CSV, read_found, write_found, write_table
 
 
@@ -110,12 +111,10 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
     found = read_found(folder)
     if found.get("made_from") != _as_read(made_from):
         image, given = read_pair(case)
-        label = node_of(given, case)
-        check_label(label, case.label.name)
-        settled = resample_label_to(given.with_array(given.array == 0), image) if case.told else None
-        on_grid = resample_label_to(label, image)
-        candidates = find_candidates(image, on_grid, members, threshold, command.limits, settled)
-        write_found(folder, case.name, candidates, made_from)
+        check_label(node_of(given, case), case.label.name)
+        state = image.with_array(states_of(case, image, given))
+        candidates = find_candidates(image, state, members, threshold, command.limits)
+        write_found(folder, case.name, candidates, made_from, digest_of_ct(image))
         found = read_found(folder)
     rows: list[dict[str, Any]] = found["candidates"]
     return rows
@@ -123,7 +122,6 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
 
 def _as_read(content: dict[str, Any]) -> Any:
     """Plain data as JSON gives it back."""
-
     return json.loads(json.dumps(content))
 
 

@@ -38,6 +38,7 @@ class Maker:
     name: str
     version: str
     weights_sha256: str
+    algorithm: str = "AUTOMATIC"  # SEMIAUTOMATIC where a person had a say
 
     def __post_init__(self) -> None:
         for field, text in (("name", self.name), ("version", self.version)):

@@ -110,7 +110,7 @@ def _segment(number: int, found: bool, origin: Origin) -> highdicom.seg.SegmentD
         segment_label=tracking_id(number) if found else "No lymph node",
         segmented_property_category=TISSUE,
         segmented_property_type=LYMPH_NODE,
-        algorithm_type="AUTOMATIC",
+        algorithm_type=maker.algorithm,
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
             maker.name, ARTIFICIAL_INTELLIGENCE, maker.version, parameters={"weights_sha256": maker.weights_sha256}
         ),

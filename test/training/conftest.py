@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.prepared_cases import fake_dataset
 from helpers.training_runs import SHORT
+from pydicom.uid import generate_uid
 
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume
@@ -54,3 +55,16 @@ def cts(thorax: Volume, tmp_path: Path) -> Path:
     for name in ("a-ct.mha", "b-ct.mha", "c-ct.mha", "a-seg.mha"):
         write_volume(thorax, folder / name)
     return folder
+
+
+@pytest.fixture
+def write_series(write_dicom: Callable[..., Path]) -> Callable[..., Path]:
+    """A function (volume, folder, patient) that writes a CT series a SEG object can refer to."""
+
+    def write(volume: Volume, folder: Path, patient: str = "LNQ-001", **tags: object) -> Path:
+        study = {"PatientName": "", "PatientBirthDate": "", "PatientSex": "", "AccessionNumber": "", "StudyID": ""}
+        study |= {"StudyDate": "20230101", "StudyTime": "000000", "ReferringPhysicianName": "", "InstanceNumber": 1}
+        study |= {"SliceThickness": volume.spacing_mm[0]}
+        return write_dicom(volume, folder, PatientID=patient, FrameOfReferenceUID=generate_uid(), **study, **tags)
+
+    return write

@@ -13,8 +13,9 @@ from lnq.image.components import components
 from lnq.image.components import label as label_components
 from lnq.inference.spec import CropSpec, Triple
 from training.data.prepared import AIR_HU, STRAY_VOXELS, CaseInfo, count_hu, write_case
-from training.data.sources.find import check_label, node_of, read_pair
+from training.data.sources.find import check_label, read_pair
 from training.data.sources.raw_case import RawCase
+from training.data.sources.states import node_of
 
 if TYPE_CHECKING:
     from lnq.image.volume import Volume

@@ -20,6 +20,7 @@ from lnq.inference.spec import ModelSpec
 from lnq.nodes.measure import Node, measure_nodes
 from lnq.nodes.postprocess import postprocess
 from lnq.pipeline import Inferred, infer, landmarks_of
+from training.data.sources.states import BACKGROUND, NODE
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (4,), (3, 4), (2, 4))
 """Axes of [B, C, Z, Y, X] that a look mirrors: none, x, y and x, z and x."""
@@ -95,17 +96,15 @@ def _mirrored(model: Model, axes: tuple[int, ...]) -> Model:
 
 def find_candidates(
     ct: Volume,
-    annotation: Volume,
+    state: Volume,
     models: Sequence[Model],
     threshold: float,
     limits: Limits,
-    settled: Volume | None = None,
 ) -> Found:
     """Look at a CT in HU with each model, and find what reaches a threshold and touches no annotation.
 
-    `annotation` (above 0 in nodes) and `settled` (above 0 where a source says that there is no node) lie on the CT's
-    grid. All models have one spacing, crop and region. Raises
-    ValueError where they do not.
+    `state` is the label so far, of NODE, BACKGROUND and UNKNOWN on the CT's grid: what it settles is no candidate. All
+    models have one spacing, crop and region. Raises ValueError where they do not.
     """
     spec = models[0].spec
     if any((m.spec.spacing_mm, m.spec.crop) != (spec.spacing_mm, spec.crop) for m in models):
@@ -114,11 +113,9 @@ def find_candidates(
     first, maps = seen[0], [one.probability for one in seen]
     ready = first.ready
     mean = np.asarray(np.mean(maps, axis=0, dtype=np.float32))
-    annotated = ready.orientation.apply(annotation.array > 0)[ready.crop.box]
-    reached = _marked(first, mean, threshold, spec)
-    if settled is not None:
-        reached &= ready.orientation.apply(settled.array == 0)[ready.crop.box]
-    marked = _untouched(reached, annotated)
+    so_far = ready.orientation.apply(state.array)[ready.crop.box]
+    reached = _marked(first, mean, threshold, spec) & (so_far != BACKGROUND)
+    marked = _untouched(reached, so_far == NODE)
     mask = ready.cropped.with_array(marked.astype(np.uint8))
     nodes, numbers = measure_nodes(mask, ready.cropped.array, mean, landmarks_of(ready))
     cut = max(spec.threshold, spec.peak_threshold)

@@ -50,10 +50,10 @@ def row_of(case: str, candidate: Candidate) -> CandidateRow:
     )  # fmt: skip
 
 
-def write_found(folder: Path, case: str, found: Found, made_from: dict[str, Any]) -> None:
+def write_found(folder: Path, case: str, found: Found, made_from: dict[str, Any], ct: str) -> None:
     """Write a CT's candidates: the list, their numbers and the probability on the CT's grid.
 
-    The folder appears complete or not at all. `made_from` tells what they depend on, see `is_found`.
+    The folder appears complete or not at all. `made_from` tells what they depend on, `ct` is the CT's hash.
     """
     part, before = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "before"))
     shutil.rmtree(part, ignore_errors=True)
@@ -62,7 +62,8 @@ def write_found(folder: Path, case: str, found: Found, made_from: dict[str, Any]
         write_volume(found.numbers, part / NUMBERS)
         write_volume(found.probability, part / PROBABILITY)
         rows = [to_plain(row_of(case, candidate)) for candidate in found.candidates]
-        (part / CANDIDATES_JSON).write_text(json.dumps({"made_from": made_from, "candidates": rows}, indent=1) + "\n")
+        content = {"made_from": made_from, "ct": ct, "candidates": rows}
+        (part / CANDIDATES_JSON).write_text(json.dumps(content, indent=1) + "\n")
         replace_folder(part, folder, before)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -72,7 +73,8 @@ def read_found(folder: Path) -> dict[str, Any]:
     """The content of a folder's list; empty where there is none, or where it is damaged."""
     try:
         content = json.loads((folder / CANDIDATES_JSON).read_text())
-        return content if isinstance(content, dict) and isinstance(content["candidates"], list) else {}
+        complete = isinstance(content, dict) and isinstance(content["candidates"], list) and "ct" in content
+        return content if complete else {}
     except (OSError, ValueError, KeyError):
         return {}
 

@@ -12,6 +12,7 @@ import pytest
 from lnq.image.volume import Volume
 from lnq.inference.backends import Model
 from lnq.inference.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation, PostProcessing
+from training.data.sources.states import BACKGROUND, NODE, UNKNOWN
 from training.review.candidates import FLIPS, Limits, find_candidates, looks, worth
 
 PLACES_MM = [(0, 20, 60), (-15, -20, 90), (20, 0, -20)]  # L, P, S
@@ -59,14 +60,23 @@ def model(shift: float = 2.8, one_sided: bool = False) -> Model:
 
 
 def nothing(volume: Volume) -> Volume:
-    return volume.with_array(np.zeros(volume.shape, np.uint8))
+    return state(volume)
+
+
+def state(volume: Volume, node: np.ndarray | None = None, background: np.ndarray | None = None) -> Volume:
+    """A label of three states, unknown elsewhere."""
+    label = np.full(volume.shape, UNKNOWN, np.uint8)
+    for where, value in ((node, NODE), (background, BACKGROUND)):
+        if where is not None:
+            label[where] = value
+    return volume.with_array(label)
 
 
 def test_candidates_are_what_is_marked_and_not_annotated(chest: Volume) -> None:
     found = find_candidates(chest, nothing(chest), [model()], 0.5, WIDE)
     assert len(found.candidates) == 3
-    annotation = chest.with_array((distance_mm(chest, PLACES_MM[1]) <= 4).astype(np.uint8))
-    found = find_candidates(chest, annotation, [model()], 0.5, WIDE)
+    annotated = state(chest, node=distance_mm(chest, PLACES_MM[1]) <= 4)
+    found = find_candidates(chest, annotated, [model()], 0.5, WIDE)
     assert sorted(c.node.number for c in found.candidates) == [1, 2]
     places = [c.node.centroid_lps_mm for c in found.candidates]
     for wanted in (PLACES_MM[0], PLACES_MM[2]):
@@ -79,19 +89,19 @@ def test_candidates_are_what_is_marked_and_not_annotated(chest: Volume) -> None:
 
 
 def test_what_a_source_calls_background_is_no_candidate(chest: Volume) -> None:
-    settled = chest.with_array((distance_mm(chest, PLACES_MM[0]) <= 30).astype(np.uint8))
-    found = find_candidates(chest, nothing(chest), [model()], 0.5, WIDE, settled)
+    settled = distance_mm(chest, PLACES_MM[0]) <= 30
+    found = find_candidates(chest, state(chest, background=settled), [model()], 0.5, WIDE)
     assert len(found.candidates) == 2
-    assert not (found.numbers.array[settled.array > 0]).any()
+    assert not (found.numbers.array[settled]).any()
 
 
 def test_an_annotation_beside_a_candidate_takes_it_too(chest: Volume) -> None:
     found = find_candidates(chest, nothing(chest), [model()], 0.5, WIDE)
     own = found.numbers.array == next(c.node.number for c in found.candidates if c.node.short_axis_mm > 20)
     z, y, x = (int(v) for v in np.argwhere(own)[0])  # its lowest slice
-    beside = np.zeros(chest.shape, np.uint8)
-    beside[z - 1, y, x] = 1
-    again = find_candidates(chest, chest.with_array(beside), [model()], 0.5, WIDE)
+    beside = np.zeros(chest.shape, bool)
+    beside[z - 1, y, x] = True
+    again = find_candidates(chest, state(chest, node=beside), [model()], 0.5, WIDE)
     assert len(again.candidates) == 2
 
 

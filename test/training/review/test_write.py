@@ -35,17 +35,17 @@ def test_a_candidate_is_rounded(found: Found) -> None:
 
 
 def test_a_case_is_written_whole_and_read_back(tmp_path: Path, found: Found) -> None:
-    write_found(tmp_path / "a", "a", found, {"flips": 2})
-    write_found(tmp_path / "a", "a", found, {"flips": 3})
+    write_found(tmp_path / "a", "a", found, {"flips": 2}, "0a")
+    write_found(tmp_path / "a", "a", found, {"flips": 3}, "0a")
     content = read_found(tmp_path / "a")
-    assert content["made_from"] == {"flips": 3}
+    assert content["made_from"] == {"flips": 3} and content["ct"] == "0a"
     assert [row["number"] for row in content["candidates"]] == [1, 2]
     np.testing.assert_array_equal(read_volume(tmp_path / "a" / "candidates.nii.gz").array, found.numbers.array)
     np.testing.assert_allclose(read_volume(tmp_path / "a" / "probability.nii.gz").array, 0.25)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"candidates": 3}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"candidates": 3}', '{"candidates": []}'])
 def test_a_damaged_list_counts_as_none(tmp_path: Path, content: str) -> None:
     assert read_found(tmp_path) == {}
     (tmp_path / "candidates.json").write_text(content)
@@ -53,8 +53,8 @@ def test_a_damaged_list_counts_as_none(tmp_path: Path, content: str) -> None:
 
 
 def test_the_table_begins_with_the_most_worthwhile(tmp_path: Path, found: Found) -> None:
-    write_found(tmp_path / "a", "a", found, {})
-    write_found(tmp_path / "b", "b", found, {})
+    write_found(tmp_path / "a", "a", found, {}, "0a")
+    write_found(tmp_path / "b", "b", found, {}, "0a")
     rows = [row for name in "ba" for row in json.loads((tmp_path / name / "candidates.json").read_text())["candidates"]]
     write_table(tmp_path / "all.csv", rows)
     with open(tmp_path / "all.csv") as file:

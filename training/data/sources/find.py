@@ -1,7 +1,8 @@
 """Find raw cases: the challenge's file pairs, nnU-Net's data sets, DICOM with DICOM SEG, or a table of files.
 
 A table is a CSV file with the columns `image`, `label` (files or DICOM folders, relative to the table) and `annotation`
-("partial" or "full"). The columns `case`, `patient` and `split` ("train", "validation", "test") are optional.
+("partial" or "full"). Optional are the columns `case`, `patient`, `split` ("train", "validation", "test") and
+`unknown`: the value of a partial label's unknown voxels, where 0 is background and not just not annotated.
 """
 
 from __future__ import annotations
@@ -133,8 +134,12 @@ def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
             raise ValueError(f"{table}, line {line}: split must be one of {', '.join(get_args(Split))}, not {split!r}")
         if not re.fullmatch(r"[^./\\][^/\\]*", name):
             raise ValueError(f"{table}, line {line}: a case becomes a folder's name, which {name!r} cannot be")
+        unknown = row.get("unknown") or ""
+        if unknown and not re.fullmatch(r"[1-9]\d*", unknown):
+            raise ValueError(f"{table}, line {line}: unknown must be a whole number above 0, not {unknown!r}")
         full = (row["annotation"] if annotation == "auto" else annotation) == "full"
-        cases.append(_file_pair(name, image, label, full, row.get("patient") or name, split))  # type: ignore[arg-type]
+        case = _file_pair(name, image, label, full, row.get("patient") or name, split)  # type: ignore[arg-type]
+        cases.append(dataclasses.replace(case, ignore=int(unknown) if unknown else None))
     return cases
 
 
@@ -161,11 +166,6 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
 
         return image, read_segmentation(raw.label, image)
     return image, read_volume(raw.label)
-
-
-def node_of(label: Volume, raw: RawCase) -> Volume:
-    """The label without its unknown voxels: above 0 where it marks a node."""
-    return label if raw.ignore is None else label.with_array(np.where(label.array == raw.ignore, 0, label.array))
 
 
 def check_label(label: Volume, name: str) -> str:

@@ -121,12 +121,26 @@ def test_table_says_what_to_read(tmp_path: Path) -> None:
             "images/a.nii.gz,labels/a.nii.gz,full,a,dev",
             "line 2: split must be one of train, validation, test, unused, not 'dev'",
         ),
+        (
+            "images/a.nii.gz,labels/a.nii.gz,partial,a,train,0",
+            "line 2: unknown must be a whole number above 0, not '0'",
+        ),
     ],
 )
 def test_table_with_an_error_is_refused(tmp_path: Path, line: str, sentence: str) -> None:
-    table = write_table(tmp_path, line, header="image,label,annotation,case,split")
+    table = write_table(tmp_path, line, header="image,label,annotation,case,split,unknown")
     with pytest.raises(ValueError, match=f"cases.csv, {sentence}$"):
         find_cases([table])
+
+
+def test_table_names_the_value_of_unknown_voxels(tmp_path: Path) -> None:
+    header = "image,label,annotation,unknown"
+    three, two, full = find_cases(
+        [write_table(tmp_path, "a.mha,l.mha,partial,7", "b.mha,l.mha,partial,", "c.mha,l.mha,full,7", header=header)]
+    )
+    assert (three.ignore, three.told) == (7, True)
+    assert (two.ignore, two.told) == (None, False)
+    assert (full.ignore, full.told) == (7, False)
 
 
 def test_table_without_a_column_is_refused(tmp_path: Path) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
-import highdicom
 import numpy as np
 import pydicom
 import pytest
-from highdicom.sr.coding import CodedConcept
-from pydicom.uid import generate_uid
+from helpers.segmentations import FULL, PARTIAL, write_seg
 from rich.console import Console
 
 from lnq.errors import ImageError
@@ -21,9 +19,6 @@ from training.data.preparation import Preparation, prepare_cases
 from training.data.prepared import PreparedCase, case_folders
 from training.data.sources.read_dicom_seg import find_dicom_cases, read_segmentation
 from training.data.splits import read_splits
-
-NODE = CodedConcept("59441001", "SCT", "Lymph node")
-PARTIAL, FULL = "Lymph Node Segmentation - Partially Annotated", "Lymph Node Segmentation - Fully Annotated"
 
 
 def oblique() -> np.ndarray:
@@ -46,60 +41,6 @@ def two_nodes() -> np.ndarray:
     mask[2, 4, 9] = True
     mask[5, 6:, 11:13] = True
     return mask
-
-
-@pytest.fixture
-def write_series(write_dicom: Callable[..., Path]) -> Callable[..., Path]:
-    """A function (volume, folder, patient) that writes a CT series a SEG object can refer to."""
-
-    def write(volume: Volume, folder: Path, patient: str = "LNQ-001", **tags: object) -> Path:
-        study = {"PatientName": "", "PatientBirthDate": "", "PatientSex": "", "AccessionNumber": "", "StudyID": ""}
-        study |= {"StudyDate": "20230101", "StudyTime": "000000", "ReferringPhysicianName": "", "InstanceNumber": 1}
-        study |= {"SliceThickness": volume.spacing_mm[0]}
-        return write_dicom(volume, folder, PatientID=patient, FrameOfReferenceUID=generate_uid(), **study, **tags)
-
-    return write
-
-
-def write_seg(
-    series: Path,
-    mask: np.ndarray,
-    path: Path,
-    description: str = PARTIAL,
-    frames: str | list[int] = "all",
-    kind: str = "BINARY",
-) -> Path:
-    """Write a SEG object of `mask` [Z, Y, X]: all slices, those "with node", or these alone, in ascending order."""
-    slices = [pydicom.dcmread(file) for file in series.iterdir()]
-    along = np.cross(*np.array(slices[0].ImageOrientationPatient, float).reshape(2, 3))
-    slices.sort(key=lambda s: np.array(s.ImagePositionPatient, float) @ along)
-    used = list(range(len(slices))) if isinstance(frames, str) else frames
-    segment = highdicom.seg.SegmentDescription(
-        segment_number=1,
-        segment_label="Node",
-        segmented_property_category=NODE,
-        segmented_property_type=NODE,
-        algorithm_type="MANUAL",
-    )
-    seg = highdicom.seg.Segmentation(
-        source_images=[slices[z] for z in used],
-        pixel_array=mask[used].astype(np.float32 if kind == "FRACTIONAL" else np.uint8),
-        segmentation_type=kind,
-        segment_descriptions=[segment],
-        series_instance_uid=generate_uid(),
-        series_number=300,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="test",
-        manufacturer_model_name="test",
-        software_versions="1",
-        device_serial_number="1",
-        series_description=description,
-        omit_empty_frames=frames == "with node",
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seg.save_as(path)
-    return path
 
 
 def reverse_frames(path: Path) -> None:

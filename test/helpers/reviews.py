@@ -1,0 +1,71 @@
+"""What tests of the review share: candidates in a folder, and decisions on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lnq.image.volume import Volume
+from lnq.nodes.measure import Landmarks, measure_nodes
+from lnq.plain import to_plain
+from training.review.candidates import Candidate, Found
+from training.review.decisions import FORMAT, AddedNode, Decisions, Judgement, Rejection, digest_of_ct, subject_of
+from training.review.write import write_found
+
+TIME = "2026-01-02T03:04:05Z"
+WEIGHTS = "ab" * 32
+
+
+def bump(grid: Volume, place_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    """A probability that falls evenly from 1 at a place (L, P, S) to 0 at twice the radius."""
+    index = np.indices(grid.shape).reshape(3, -1)
+    position = grid.affine[:3, :3] @ index + grid.affine[:3, 3:]
+    distance = np.linalg.norm(position - np.array(place_mm)[:, None], axis=0).reshape(grid.shape)
+    return np.clip(1.0 - distance / (2 * radius_mm), 0.0, 1.0).astype(np.float32)
+
+
+def write_candidates(
+    folder: Path, ct: Volume, places_mm: list[tuple[float, float, float]], radius_mm: float = 8.0
+) -> Found:
+    """Candidates that are balls of `radius_mm`, numbered in the order of the places, in a probability of bumps."""
+    probability = np.max([bump(ct, place, radius_mm) for place in places_mm], axis=0)
+    mask = ct.with_array((probability >= 0.5).astype(np.uint8))
+    nodes, numbers = measure_nodes(mask, ct.array, probability, Landmarks(0.0, None))
+    order = [
+        min(nodes, key=lambda node: float(np.linalg.norm(np.subtract(node.centroid_lps_mm, p)))) for p in places_mm
+    ]
+    renumber = np.zeros(len(nodes) + 1, np.int16)
+    candidates = []
+    for number, node in enumerate(order, start=1):
+        renumber[node.number] = number
+        candidates.append(Candidate(dataclasses.replace(node, number=number), node.mean_probability, 1.0, 0.5))
+    found = Found(candidates, ct.with_array(renumber[numbers]), ct.with_array(probability))
+    made_from = {"weights": [WEIGHTS], "models": ["m"], "threshold": 0.5, "flips": 1}
+    write_found(folder, folder.name, found, made_from, digest_of_ct(ct))
+    return found
+
+
+def decide(
+    folder: Path,
+    verdicts: dict[int, str],
+    reader: str = "A. Reader",
+    thresholds: dict[int, float] | None = None,
+    added: tuple[AddedNode, ...] = (),
+    rejected: str = "",
+    complete_from_mm: float | None = None,
+) -> Decisions:
+    """Decisions on the candidates in a folder."""
+    judged = tuple(Judgement(n, verdict, (thresholds or {}).get(n), TIME) for n, verdict in verdicts.items())
+    rejection = Rejection(rejected, TIME) if rejected else None
+    return Decisions(FORMAT, folder.name, subject_of(folder), reader, TIME, judged, added, rejection, complete_from_mm)
+
+
+def write_decisions(path: Path, decisions: Decisions, **changes: Any) -> Path:
+    """A decisions file, maybe with other entries."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(to_plain(decisions) | changes))
+    return path

@@ -1,0 +1,210 @@
+"""The command that makes new labels from decisions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from helpers.raw_pairs import node_label, prepare_tiny, write_pair
+from helpers.reviews import decide, write_candidates, write_decisions
+from helpers.segmentations import PARTIAL, write_seg
+
+from lnq.image.itk import read_volume
+from lnq.image.volume import Volume
+from training import apply_review as module
+from training.apply_review import main
+from training.data.prepared import PreparedCase
+from training.data.sources.find import find_cases, read_pair
+
+NAMES = [f"lnq2023-train-000{n}" for n in (1, 2, 3)]
+PLACES_MM = [(0.0, 30.0, 60.0), (-15.0, -40.0, 90.0)]
+
+
+@pytest.fixture
+def raw(thorax: Volume, tmp_path: Path) -> Path:
+    """Three cases with two candidates each, of which the first two are reviewed."""
+    for name in NAMES:
+        write_pair(tmp_path / "raw", name, thorax)
+        write_candidates(tmp_path / "found" / name, read_volume(tmp_path / "raw" / f"{name}-ct.nrrd"), PLACES_MM)
+    for name, verdicts in zip(NAMES[:2], ({1: "node", 2: "no node"}, {1: "no node"}), strict=True):
+        decisions = decide(tmp_path / "found" / name, verdicts)
+        write_decisions(tmp_path / "said" / f"{name}.decisions.json", decisions)
+    return tmp_path / "raw"
+
+
+def command(raw: Path, *others: str, output: str = "new") -> list[str]:
+    base = raw.parent
+    return [
+        str(raw), "--candidates", str(base / "found"), "--decisions", str(base / "said"), "-o", str(base / output),
+        *others,
+    ]  # fmt: skip
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_version_of_the_labels_is_written_and_prepared(raw: Path, capsys) -> None:
+    before = bytes_below(raw)
+    assert main(command(raw)) == 0
+    new = raw.parent / "new"
+    assert bytes_below(raw) == before
+    assert "2 reviewed cases are in " in capsys.readouterr().err
+    rows = table(new / "cases.csv")
+    assert [row["case"] for row in rows] == NAMES
+    assert [row["unknown"] for row in rows] == ["2", "2", ""]
+    assert rows[2]["label"] == str(raw / f"{NAMES[2]}-seg.nrrd")
+    assert table(new / "votes.csv")[0] == {
+        "case": NAMES[0], "what": "candidate 1", "outcome": "node", "agreed": "yes", "A. Reader": "node",
+    }  # fmt: skip
+    told = json.loads((new / "provenance" / f"{NAMES[0]}.json").read_text())
+    said = told["made_from"]["decisions"]["A. Reader"]
+    assert said["file"] == f"{NAMES[0]}.decisions.json" and len(said["sha256"]) == 64
+    assert told["made_from"]["subject"]["weights"] == ["ab" * 32] and told["source"]["label"] == f"{NAMES[0]}-seg.nrrd"
+    prepare_tiny(new / "cases.csv", raw.parent / "prepared")
+    case = PreparedCase(raw.parent / "prepared" / NAMES[0])
+    assert case.info.told and len(case.info.node_centres) == 2  # the annotated and the accepted one
+    assert case.whole("told").any() and (case.whole("certain")[case.whole("told") > 0] == 1).all()
+
+
+def test_labels_of_other_decisions_are_not_overwritten(raw: Path, capsys) -> None:
+    assert main(command(raw)) == 0
+    new = raw.parent / "new"
+    before = bytes_below(new)
+    assert main(command(raw)) == 0  # again the same
+    assert bytes_below(new) == before
+    path = raw.parent / "said" / f"{NAMES[1]}.decisions.json"
+    write_decisions(path, decide(raw.parent / "found" / NAMES[1], {1: "node"}))
+    assert main(command(raw)) == 2
+    assert f"new holds a label of {NAMES[1]} from other decisions: give a folder for a new version" in (
+        capsys.readouterr().err
+    )
+    assert bytes_below(new) == before
+    assert main(command(raw, output="newer")) == 0
+
+
+def test_a_later_version_builds_on_an_earlier_one(raw: Path) -> None:
+    assert main(command(raw)) == 0
+    base = raw.parent
+    decisions = decide(base / "found" / NAMES[1], {2: "node"})
+    write_decisions(base / "later" / "a.decisions.json", decisions)
+    arguments = ["--candidates", str(base / "found"), "--decisions", str(base / "later"), "-o", str(base / "second")]
+    assert main([str(base / "new" / "cases.csv"), *arguments]) == 0
+    first, second = (read_volume(base / part / "labels" / f"{NAMES[1]}.nrrd").array for part in ("new", "second"))
+    numbers = read_volume(base / "found" / NAMES[1] / "candidates.nii.gz").array
+    assert (first[numbers == 1] == 0).all() and (first[numbers == 2] == 2).all()
+    assert (second[numbers == 1] == 0).all() and (second[numbers == 2] == 1).all()
+
+
+def test_an_interrupted_run_goes_on(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+
+    def failing(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return module.review_case(*given)  # type: ignore[arg-type]
+
+    write = module._write_case
+    monkeypatch.setattr(module, "_write_case", lambda *given: (failing_once(), write(*given))[1])
+
+    def failing_once() -> None:
+        calls.append(0)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        main(command(raw))
+    new = raw.parent / "new"
+    assert [path.name for path in (new / "provenance").iterdir()] == [f"{NAMES[0]}.json"]
+    assert not (new / "cases.csv").exists()
+    assert main(command(raw)) == 0
+    assert len(table(new / "cases.csv")) == 3
+
+
+def test_a_rejected_ct_is_left_out_with_its_reason(raw: Path, capsys) -> None:
+    path = raw.parent / "said" / f"{NAMES[1]}.decisions.json"
+    write_decisions(path, decide(raw.parent / "found" / NAMES[1], {}, rejected="breathing"))
+    assert main(command(raw)) == 0
+    assert [row["case"] for row in table(raw.parent / "new" / "cases.csv")] == [NAMES[0], NAMES[2]]
+    assert f"{NAMES[1]} was rejected: breathing (A. Reader)" in capsys.readouterr().err
+
+
+def test_a_case_of_which_all_nodes_are_marked_becomes_full(raw: Path) -> None:
+    path = raw.parent / "said" / f"{NAMES[1]}.decisions.json"
+    write_decisions(path, decide(raw.parent / "found" / NAMES[1], {1: "no node"}, complete_from_mm=5.0))
+    assert main(command(raw)) == 0
+    row = table(raw.parent / "new" / "cases.csv")[1]
+    assert (row["annotation"], row["unknown"]) == ("full", "")
+    label = read_volume(Path(row["label"])).array
+    np.testing.assert_array_equal(label, node_label(read_volume(Path(row["image"]))))
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(raw: Path, capsys) -> None:
+    base = raw.parent
+    found = base / "found" / NAMES[0]
+    stranger = write_decisions(base / "said" / "x.decisions.json", decide(found, {1: "node"}), case="nobody")
+    assert main(command(raw)) == 2
+    assert f"{stranger} judges 'nobody', which is no case of the sources" in capsys.readouterr().err
+    write_decisions(stranger, decide(found, {1: "no node"}))
+    assert main(command(raw)) == 2
+    first = base / "said" / f"{NAMES[0]}.decisions.json"
+    assert f"{first} and {stranger} are both by A. Reader: keep one of them" in capsys.readouterr().err
+    stranger.write_text("{")
+    assert main(command(raw)) == 2
+    assert f"{stranger} is no decisions file, or it is damaged" in capsys.readouterr().err
+    assert not (base / "new").exists()
+
+
+def test_one_case_that_fails_does_not_stop_the_others(raw: Path, capsys) -> None:
+    (raw / f"{NAMES[0]}-ct.nrrd").write_bytes(b"NRRD")
+    assert main(command(raw)) == 1
+    assert [row["case"] for row in table(raw.parent / "new" / "cases.csv")] == NAMES[1:]
+    assert f"{NAMES[0]} is left out: " in capsys.readouterr().err
+
+
+def test_nodes_of_a_dicom_series_are_written_as_dicom_seg(
+    thorax: Volume, tmp_path: Path, write_series: Callable[..., Path]
+) -> None:
+    series = write_series(thorax, tmp_path / "raw" / "ct", "P1")
+    write_seg(series, node_label(thorax) > 0, tmp_path / "raw" / "seg" / "1-1.dcm", PARTIAL)
+    (case,) = find_cases([tmp_path / "raw"])
+    ct, _ = read_pair(case)
+    write_candidates(tmp_path / "found" / "P1", ct, PLACES_MM)
+    write_decisions(tmp_path / "said" / "a.decisions.json", decide(tmp_path / "found" / "P1", {1: "node"}))
+    assert main(command(tmp_path / "raw", "--dicom-seg")) == 0
+    new = tmp_path / "new"
+    label = read_volume(new / "labels" / "P1.nrrd").array
+    assert table(new / "cases.csv")[0]["image"] == str(series)
+    (tmp_path / "again").mkdir()
+    series.rename(tmp_path / "again" / "ct")
+    (new / "dicom-seg").rename(tmp_path / "again" / "seg")
+    (again,) = find_cases([tmp_path / "again"])
+    assert not again.full and "partial" in again.uids["seg_description"]
+    np.testing.assert_array_equal(read_pair(again)[1].array, label == 1)
+    segment = pydicom.dcmread(again.label).SegmentSequence[0]
+    assert segment.SegmentAlgorithmType == "SEMIAUTOMATIC"
+
+
+def test_a_ct_beside_other_series_is_copied(thorax: Volume, tmp_path: Path, write_series: Callable[..., Path]) -> None:
+    series = write_series(thorax, tmp_path / "raw" / "all", "P1")
+    write_seg(series, node_label(thorax) > 0, tmp_path / "seg.dcm", PARTIAL)
+    (tmp_path / "seg.dcm").rename(series / "seg.dcm")
+    (case,) = find_cases([tmp_path / "raw"])
+    ct, _ = read_pair(case)
+    write_candidates(tmp_path / "found" / "P1", ct, PLACES_MM)
+    write_decisions(tmp_path / "said" / "a.decisions.json", decide(tmp_path / "found" / "P1", {1: "node"}))
+    assert main(command(tmp_path / "raw")) == 0
+    (row,) = table(tmp_path / "new" / "cases.csv")
+    assert row["image"] == str(tmp_path / "new" / "images" / "P1.nrrd")
+    np.testing.assert_array_equal(read_volume(Path(row["image"])).array, ct.array)

@@ -1,0 +1,207 @@
+"""Turn readers' decisions on candidates into a new version of the labels. The old one stays as it is.
+
+    python -m training.apply_review SOURCE... --candidates CANDIDATES --decisions FOLDER -o LABELS
+
+Sources are those that `training.propose` looked at. LABELS gets `cases.csv`, which `training.prepare` and
+`training.convert` read, a label of three states per reviewed case (0 background, 1 node, 2 unknown), where each comes
+from, and `votes.csv` with what every reader said. Cases that nobody reviewed keep their label. Rejected CTs are left
+out.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from lnq.files import file_sha256, replace_atomically, write_text
+from lnq.image.itk import write_volume
+from lnq.plain import to_plain
+from training.command import run_over_cases
+from training.data.sources.find import find_cases
+from training.data.sources.raw_case import Annotation, RawCase
+from training.data.sources.states import UNKNOWN
+from training.review.apply import review_case
+from training.review.decisions import Decisions, decision_files, read_decisions, refuse_others
+from training.review.verdicts import Outcome, tally
+from training.review.write import read_found
+
+LABELS, PROVENANCE, IMAGES, SEGMENTATIONS = "labels", "provenance", "images", "dicom-seg"
+CASES_CSV, VOTES_CSV = "cases.csv", "votes.csv"
+_CASES_COLUMNS = ("case", "patient", "split", "image", "label", "annotation", "unknown")
+
+
+@dataclass(frozen=True)
+class ApplyReview:
+    """Write a new version of the labels from decisions on candidates."""
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]  # those that training.propose looked at
+    candidates: Path  # folder that training.propose wrote
+    decisions: tuple[Path, ...]  # decisions files, or folders with them; several readers of a case vote
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets the labels and cases.csv
+    full_from_mm: float = 5.0  # a case counts as full where readers state that all nodes of that size are marked
+    dicom_seg: bool = False  # write the nodes of DICOM series as DICOM SEG too
+    annotation: Annotation = "auto"  # as of training.prepare
+
+
+def apply_review(command: ApplyReview, console: Console) -> bool:
+    """Write the new labels; returns whether every reviewed case could be written.
+
+    Raises ValueError where decisions are damaged or about something else, and where the output holds other labels.
+    """
+    cases = find_cases(command.sources, command.annotation, console)
+    decisions = _read_all(command, {case.name for case in cases})
+    outcomes = {
+        name: tally([d for _, d in given], len(read_found(command.candidates / name)["candidates"]))
+        for name, given in decisions.items()
+    }
+    made_from = {name: _made_from(command, given) for name, given in decisions.items()}
+    for name in decisions:
+        _refuse_other_version(command.output, name, made_from[name])
+    rows, failed, rejected = [], 0, 0
+    for case in track(cases, "Applying", console=console):
+        outcome = outcomes.get(case.name)
+        if outcome is None:
+            rows.append(_unreviewed(case, command.output))
+        elif outcome.rejected:
+            rejected += 1
+            console.print(f"{case.name} was rejected: {outcome.rejected}", highlight=False)
+        else:
+            try:
+                given = [d for _, d in decisions[case.name]]
+                rows.append(_write_case(case, command, given, outcome, made_from[case.name]))
+            except (ValueError, OSError, MemoryError) as error:
+                failed += 1
+                console.print(f"{case.name} is left out: {error}", highlight=False)
+    _write_csv(command.output / CASES_CSV, _CASES_COLUMNS, rows)
+    _write_votes(command.output / VOTES_CSV, outcomes)
+    split = sum(not vote.agreed for outcome in outcomes.values() for vote in outcome.votes)
+    console.print(
+        f"{len(decisions) - failed - rejected} reviewed cases are in {command.output}, {rejected} were rejected, "
+        f"{len(cases) - len(decisions)} were not reviewed, {failed} are left out; readers disagree on {split} nodes",
+        highlight=False,
+    )
+    return not failed
+
+
+def _read_all(command: ApplyReview, cases: set[str]) -> dict[str, list[tuple[Path, Decisions]]]:
+    """The decisions of each case, one per reader. Raises ValueError where one is about something else."""
+    found: dict[str, list[tuple[Path, Decisions]]] = {}
+    for path in decision_files(command.decisions):
+        decisions = read_decisions(path)
+        if decisions.case not in cases:
+            raise ValueError(f"{path} judges {decisions.case!r}, which is no case of the sources")
+        refuse_others(decisions, path, command.candidates / decisions.case)
+        of_case = found.setdefault(decisions.case, [])
+        twice = [other for other, earlier in of_case if earlier.reader == decisions.reader]
+        if twice:
+            raise ValueError(f"{twice[0]} and {path} are both by {decisions.reader}: keep one of them")
+        of_case.append((path, decisions))
+    return found
+
+
+def _made_from(command: ApplyReview, given: Sequence[tuple[Path, Decisions]]) -> dict[str, Any]:
+    files = {d.reader: {"file": path.name, "sha256": file_sha256(path), "saved": d.saved} for path, d in given}
+    subject = to_plain(given[0][1].subject)
+    return {"decisions": files, "subject": subject, "full_from_mm": command.full_from_mm}
+
+
+def _refuse_other_version(output: Path, name: str, made_from: dict[str, Any]) -> None:
+    """Raise ValueError where the output holds a label of the case that was made from something else."""
+    path = output / PROVENANCE / f"{name}.json"
+    try:
+        before = json.loads(path.read_text())["made_from"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, TypeError, KeyError):
+        before = None
+    if before != made_from:
+        raise ValueError(f"{output} holds a label of {name} from other decisions: give a folder for a new version")
+
+
+def _unreviewed(case: RawCase, output: Path) -> dict[str, Any]:
+    return _row(case, _image_of(case, output), case.label.resolve(), case.full, case.ignore)
+
+
+def _row(case: RawCase, image: Path, label: Path, full: bool, unknown: int | None) -> dict[str, Any]:
+    annotation = "full" if full else "partial"
+    ignored = "" if full or unknown is None else unknown
+    return dict(
+        zip(_CASES_COLUMNS, (case.name, case.patient, case.split, image, label, annotation, ignored), strict=True)
+    )
+
+
+def _image_of(case: RawCase, output: Path) -> Path:
+    """What the table names as a case's CT: its file or folder, or a copy where a folder holds more than the series."""
+    if not case.slices or {path.name for path in case.image.iterdir()} == {path.name for path in case.slices}:
+        return case.image.resolve()
+    return (output / IMAGES / f"{case.name}.nrrd").resolve()
+
+
+def _write_case(
+    case: RawCase, command: ApplyReview, decisions: Sequence[Decisions], outcome: Outcome, made_from: dict[str, Any]
+) -> dict[str, Any]:
+    """Write a case's label and where it comes from, unless they are there; returns its line of the table."""
+    label, provenance = (
+        command.output / part / f"{case.name}{end}" for part, end in ((LABELS, ".nrrd"), (PROVENANCE, ".json"))
+    )
+    if not provenance.is_file():
+        reviewed = review_case(case, command.candidates / case.name, decisions, outcome, command.full_from_mm)
+        for part in (LABELS, PROVENANCE):
+            (command.output / part).mkdir(parents=True, exist_ok=True)
+        if command.dicom_seg and case.slices:
+            (command.output / SEGMENTATIONS).mkdir(exist_ok=True)
+            reviewed.write_dicom_seg(command.output / SEGMENTATIONS / f"{case.name}.dcm")
+        image = _image_of(case, command.output)
+        if image.parent == (command.output / IMAGES).resolve():
+            image.parent.mkdir(exist_ok=True)
+            write_volume(reviewed.ct, image)
+        write_volume(reviewed.label, label)
+        content = {
+            "made_from": made_from,
+            "source": case.provenance((0.0, 0.0, 0.0)),
+            "full": reviewed.full,
+            "voxels": reviewed.counts(),
+            "votes": to_plain(outcome.votes),
+            "complete_from_mm": outcome.complete_from_mm,
+        }
+        write_text(provenance, json.dumps(content, indent=1) + "\n")  # last: it marks a case that is done
+    full = bool(json.loads(provenance.read_text())["full"])
+    return _row(case, _image_of(case, command.output), label.resolve(), full, UNKNOWN)
+
+
+def _write_votes(path: Path, outcomes: dict[str, Outcome]) -> None:
+    readers = sorted({reader for outcome in outcomes.values() for vote in outcome.votes for reader in vote.by_reader})
+    rows = [
+        {"case": name, "what": vote.what, "outcome": vote.outcome, "agreed": "yes" if vote.agreed else "no"}
+        | vote.by_reader
+        for name, outcome in sorted(outcomes.items())
+        for vote in sorted(outcome.votes, key=lambda vote: vote.agreed)
+    ]
+    _write_csv(path, ("case", "what", "outcome", "agreed", *readers), rows)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status, which is 1 where a case was left out."""
+    command = tyro.cli(ApplyReview, args=arguments, prog="python -m training.apply_review")
+    return run_over_cases(lambda: apply_review(command, Console(stderr=True, soft_wrap=True)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
