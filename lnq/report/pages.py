@@ -8,18 +8,17 @@ page's own scripts run.
 from __future__ import annotations
 
 import base64
-import functools
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from lnq.files import replace_atomically
+from lnq.files import write_bytes
 from lnq.image.volume import Box, Volume
 from lnq.nodes.measure import SHORT_AXES_MM
 from lnq.report.niivue import niivue_code
+from lnq.report.render import render
 from lnq.report.scan import HU_PER_LEVEL, Scan, make_scan
 from lnq.report.tables import (
     NODE_COLUMNS,
@@ -38,9 +37,6 @@ from lnq.report.tables import (
 from lnq.results.case_record import DONE, FAILED, PAGE, PREVIEW, REPORT, SEGMENTS, SKIPPED, CaseRecord
 from lnq.results.node_table import NODES_CSV, NodeRow
 from lnq.results.preview import WINDOW_HU
-
-if TYPE_CHECKING:
-    import jinja2
 
 MOST_BYTES = 5_000_000  # largest size of a case's page
 
@@ -72,11 +68,11 @@ def write_case_page(
     while not page or len(page) > MOST_BYTES:
         is_shown = most_voxels >= _FEWEST_VOXELS
         scan = _scan_context(make_scan(volume, labels, box, most_voxels), rows) if is_shown else _NO_SCAN
-        page = _render("case.html", ("page.css", "case.css"), _CASE_SCRIPTS, context | scan)
+        page = render("case.html", ("page.css", "case.css"), _CASE_SCRIPTS, context | scan)
         if not is_shown:
             break
         most_voxels = int(0.8 * most_voxels)
-    _write(path, page)
+    write_bytes(path, page)
 
 
 def write_index(
@@ -111,7 +107,7 @@ def write_index(
         "has_pictures": any(case.picture for case in cases),
         "versions": all_versions(records),
     }
-    _write(output / PAGE, _render("index.html", ("page.css", "index.css"), ("sort.js", "index.js"), context))
+    write_bytes(output / PAGE, render("index.html", ("page.css", "index.css"), ("sort.js", "index.js"), context))
 
 
 def _case_context(folder: Path, record: CaseRecord, rows: Sequence[NodeRow]) -> dict[str, Any]:
@@ -194,60 +190,3 @@ def _kinds(cases: Sequence[CaseLine]) -> list[tuple[str, str, int]]:
     }
     counts = {kind: sum(kind in case.kinds.split() for case in cases) for kind in texts}
     return [("all", "all", len(cases)), *((kind, text, counts[kind]) for kind, text in texts.items())]
-
-
-def _render(template: str, styles: Sequence[str], scripts: Sequence[str], context: dict[str, Any]) -> bytes:
-    """A page in UTF-8 with its styles and scripts, and a policy that allows only these."""
-    from markupsafe import Markup
-
-    style, script = _joined(styles), _joined(scripts)
-    policy = {
-        "default-src": "'none'",
-        "script-src": f"{_hash(script)} blob:",  # the blob is NiiVue, unpacked from the page
-        "style-src": _hash(style),
-        "img-src": "'self' file: data: blob:",
-        "connect-src": "data: blob:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    text = (
-        _templates()
-        .get_template(template)
-        .render(
-            context,
-            style=Markup(style),
-            script=Markup(script),
-            policy="; ".join(f"{name} {value}" for name, value in policy.items()),
-        )
-    )
-    return text.encode("utf-8", "backslashreplace")  # a file's name may hold bytes that are not text
-
-
-@functools.cache
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lnq.report", "assets"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["signed"] = number
-    return environment
-
-
-@functools.cache
-def _joined(names: Sequence[str]) -> str:
-    folder = Path(__file__).with_name("assets")
-    return "".join((folder / name).read_text("utf-8") for name in names)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _write(path: Path, page: bytes) -> None:
-    with replace_atomically(path) as part:
-        part.write_bytes(page)

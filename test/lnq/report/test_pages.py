@@ -12,6 +12,7 @@ from helpers.records import DONE_RECORD, changed, failed, scored
 
 from lnq.image.volume import Volume, make_affine
 from lnq.report import pages as report
+from lnq.report import render
 from lnq.report.pages import MOST_BYTES, write_case_page, write_index
 from lnq.results.case_record import Versions
 from lnq.results.preview import FOUND_COLOUR
@@ -79,8 +80,8 @@ def test_no_script_but_the_pages_own_is_allowed(tmp_path):
     policy = re.search(r'Content-Security-Policy" content="(.*?)"', page)[1].replace("&#39;", "'")
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert report._hash(re.search(r"<script>(.*?)</script>", page, re.DOTALL)[1]) in policy
-    assert report._hash(re.search(r"<style>(.*?)</style>", page, re.DOTALL)[1]) in policy
+    assert render._hash(re.search(r"<script>(.*?)</script>", page, re.DOTALL)[1]) in policy
+    assert render._hash(re.search(r"<style>(.*?)</style>", page, re.DOTALL)[1]) in policy
     assert not re.search(r"\s(style|on\w+)=", page.split("<body>")[1].split("<script>")[0])
 
 

@@ -1,0 +1,49 @@
+"""A simulated reader: judges candidates against the complete truth, as a person with a slider would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lnq.image.itk import read_volume
+from lnq.image.volume import Volume
+from lnq.nodes.metrics import dice
+from training.review.decisions import FORMAT, Decisions, Judgement, subject_of
+from training.review.outlines import Outlined, as_proposed, grown_from_candidate
+from training.review.write import NUMBERS, PROBABILITY
+
+_LEVELS = 255  # steps of the review page's slider
+SLIDER = tuple(level / _LEVELS for level in (5, 13, 26, 51, 77, 102, 128, 153, 179, 204, 230, 242, 250))
+LEAST_DICE = 0.5
+"""A candidate is a node where some outline of it agrees so well with the true nodes that it touches."""
+_TIME = "2026-01-01T00:00:00Z"  # a fixed one: the same judgements are the same file
+
+
+def judge(folder: Path, truth: np.ndarray, chosen: Sequence[int]) -> Decisions:
+    """Judge the chosen candidates in `folder`. `truth`: above 0 in all nodes, [Z, Y, X] on the CT's grid."""
+    numbers, probability = read_volume(folder / NUMBERS), read_volume(folder / PROBABILITY)
+    judged = tuple(verdict_on(candidate, numbers.array, probability, truth) for candidate in chosen)
+    return Decisions(FORMAT, folder.name, subject_of(folder), "simulated", _TIME, judged, (), None, None)
+
+
+def verdict_on(candidate: int, numbers: np.ndarray, probability: Volume, truth: np.ndarray) -> Judgement:
+    """The verdict on one candidate, with the threshold whose outline fits best."""
+    outlines: dict[float | None, Outlined] = {None: as_proposed(numbers, candidate)}
+    outlines |= {t: grown_from_candidate(numbers, probability, candidate, t) for t in SLIDER}
+    fits = {t: _fit(outlined, truth) for t, outlined in outlines.items()}
+    best = max(fits, key=lambda t: fits[t])
+    is_node = fits[best] >= LEAST_DICE
+    return Judgement(candidate, "node" if is_node else "no node", best if is_node else None, _TIME)
+
+
+def _fit(outlined: Outlined, truth: np.ndarray) -> float:
+    """Dice of an outline with the true nodes that it touches."""
+    if outlined.empty:
+        return 0.0
+    marked = np.zeros(truth.shape, bool)
+    marked[outlined.box] = outlined.mask
+    touched = np.unique(truth[marked])
+    touched = touched[touched > 0]
+    return dice(marked, np.isin(truth, touched)) if touched.size else 0.0

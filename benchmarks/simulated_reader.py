@@ -1,0 +1,245 @@
+"""What a reader's clicks are worth: training goes on with judged candidates, random ones, none, or complete labels.
+
+    python -m benchmarks.simulated_reader -o OUT --results docs/results
+
+For each seed a network is trained on phantoms that are annotated in part. It proposes candidates in some of them. A
+simulated reader judges at most 15 a case, the most worthwhile or random ones. Training then goes on from there, for as
+long with each kind of labels. The same command, run again, goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+
+from benchmarks.machine import caption
+from benchmarks.output import markdown_table, write_csv
+from benchmarks.reader import judge
+from lnq.files import replace_atomically, write_text
+from lnq.image.itk import read_volume
+from lnq.image.names import CT, LABEL, NODES
+from lnq.plain import to_plain
+from training.ablation.cell import score_cell
+from training.ablation.data import AblationData, make_data, prepared_folders
+from training.ablation.rows import ROWS
+from training.ablation.score import best_threshold, predict_folder
+from training.ablation.sizes import SIZES, AblationSize
+from training.bundle.write import export
+from training.command import run_command
+from training.config import Losses
+from training.data.preparation import Preparation, prepare_cases
+from training.engine.finetuning import finetune
+from training.review.decisions import ENDING
+from training.review.write import read_found
+
+ARMS = ("none", "random", "proposed", "complete")
+_COLUMNS = ("seed", "labels", "judged", "nodes", "Dice %", "at threshold", "ASSD mm")
+
+
+@dataclass(frozen=True)
+class SimulatedReader:
+    """Compare what training makes of clicks."""
+
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets phantoms, runs and labels
+    results: Path | None = None  # gets simulated-reader.md and .csv; the output where none is given
+    size: str = "small"  # of the ablation: its phantoms and configuration
+    cases: int = 40  # phantoms to train on
+    reviewed: int = 20  # of these
+    clicks: int = 15  # at most, per reviewed case
+    row: str = "d"  # of the ablation: the losses, which trust certain background alone
+    seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int = 25  # before the review
+    epochs_after: int = 13  # with each kind of labels
+    threads: int = 0
+
+
+class Trial:
+    """One seed's networks and labels, below the output folder."""
+
+    def __init__(self, command: SimulatedReader, size: AblationSize, data: AblationData, seed: int) -> None:
+        self.command, self.size, self.data, self.seed = command, size, data, seed
+        self.raw = command.output / "data" / command.size / "raw" / "train"
+        self.folder = command.output / f"seed{seed}"
+
+    @property
+    def cases(self) -> list[str]:
+        return sorted(path.name.removesuffix(f"{CT}.nrrd") for path in self.raw.glob(f"*{CT}.nrrd"))
+
+    def train(self, data: Path, output: Path, epochs: int, init: Path | None = None) -> None:
+        """Fine-tune. Raises RuntimeError where a signal stopped it."""
+        base = self.size.config
+        config = dataclasses.replace(
+            base, seed=self.seed, threads=self.command.threads, losses=Losses(trust="certain"), picture_every=epochs,
+            finetune=dataclasses.replace(base.finetune, epochs=epochs),
+        )  # fmt: skip
+        if not finetune(data, output, config, init, ROWS[self.command.row].objective):
+            raise RuntimeError("Stopped; the same command goes on from there")
+
+    def base(self) -> Path:
+        """The bundle of the network before any review."""
+        bundle = self.folder / "model"
+        if not (bundle / "spec.json").is_file():
+            self.train(self.data.train, self.folder / "base", self.command.epochs)
+            tune, rules = predict_folder(self.folder / "base" / "finetune.pt", self.data.tune)
+            export(self.folder / "base" / "finetune.pt", bundle, best_threshold(tune, rules))
+        return bundle
+
+    def candidates(self) -> Path:
+        """Candidates in the cases to be reviewed."""
+        found = self.folder / "found"
+        table = self.folder / "reviewed.csv"
+        _write_table(table, self.raw, self.cases[: self.command.reviewed], LABEL, "partial")
+        _run("training.propose", table, "--models", self.base(), "-o", found, "--limits.count", 200,
+             "--limits.least-mm", 3, "--device", "cpu")  # fmt: skip
+        return found
+
+    def labels(self, arm: str) -> tuple[Path, dict[str, int]]:
+        """The table of the cases with an arm's labels, and how many candidates were judged and are nodes."""
+        if arm in ("none", "complete"):
+            table = self.folder / f"{arm}.csv"
+            kinds = (LABEL, "partial") if arm == "none" else (NODES, "full")
+            _write_table(table, self.raw, self.cases, *kinds)
+            return table, {"judged": 0, "nodes": 0}
+        found, said = self.candidates(), self.folder / f"said-{arm}"
+        judged = nodes = 0
+        for case in self.cases[: self.command.reviewed]:
+            path = said / f"{case}{ENDING}"
+            if not path.is_file():
+                decisions = judge(found / case, self._truth(case), self._chosen(found / case, arm))
+                path.parent.mkdir(exist_ok=True)
+                write_text(path, json.dumps(to_plain(decisions), indent=1) + "\n")
+            verdicts = [one["verdict"] for one in json.loads(path.read_text())["judged"]]
+            judged, nodes = judged + len(verdicts), nodes + verdicts.count("node")
+        output = self.folder / f"labels-{arm}"
+        _run("training.apply_review", self.raw, "--candidates", found, "--decisions", said, "-o", output)
+        return output / "cases.csv", {"judged": judged, "nodes": nodes}
+
+    def _truth(self, case: str) -> np.ndarray:
+        return read_volume(self.raw / f"{case}{NODES}.nrrd").array
+
+    def _chosen(self, folder: Path, arm: str) -> list[int]:
+        """Numbers of the candidates that are judged: the first ones, or random ones."""
+        numbers = [int(row["number"]) for row in read_found(folder)["candidates"]]
+        if arm == "random":
+            numbers = [int(n) for n in np.random.default_rng(self.seed).permutation(numbers)]
+        return numbers[: self.command.clicks]
+
+    def score(self, arm: str) -> dict[str, float]:
+        """Train on with an arm's labels, and score that on the test phantoms."""
+        path = self.folder / f"{arm}.json"
+        if path.is_file():
+            return dict(json.loads(path.read_text()))
+        table, counts = self.labels(arm)
+        prepared = self.folder / f"prepared-{arm}"
+        config = self.size.config
+        prepare_cases(Preparation((table,), prepared, config.spacing_mm, config.crop), Console(stderr=True))
+        run = self.folder / f"run-{arm}"
+        self.train(prepared, run, self.command.epochs_after, self.base())
+        _, best = score_cell(run / "finetune.pt", self.data)
+        scored = counts | {
+            "dice": float(np.mean(best.dice)), "threshold": best.threshold, "assd_mm": float(np.nanmean(best.assd_mm)),
+        }  # fmt: skip
+        write_text(path, json.dumps(scored) + "\n")
+        return scored
+
+
+def _write_table(path: Path, raw: Path, cases: Sequence[str], label: str, annotation: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(path) as part, open(part, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("case", "image", "label", "annotation"))
+        for case in cases:
+            writer.writerow(
+                (case, (raw / f"{case}{CT}.nrrd").resolve(), (raw / f"{case}{label}.nrrd").resolve(), annotation)
+            )
+
+
+def _run(module: str, *arguments: object) -> None:
+    """Run one of the project's commands as a user does. Raises RuntimeError where it fails."""
+    done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=False)
+    if done.returncode:
+        raise RuntimeError(f"{module} ended with status {done.returncode}")
+
+
+def gap_closed(dice: dict[str, float]) -> float:
+    """How much of the way from no clicks to complete labels the proposed clicks go, 0 to 1. NaN without a gap."""
+    gap = dice["complete"] - dice["none"]
+    return (dice["proposed"] - dice["none"]) / gap if gap else float("nan")
+
+
+def write_results(command: SimulatedReader, scored: dict[tuple[int, str], dict[str, float]]) -> None:
+    """Write what is scored so far as CSV and Markdown."""
+    rows = [
+        (seed, arm, int(one["judged"]), int(one["nodes"]), f"{100 * one['dice']:.1f}", f"{one['threshold']:.3g}",
+         f"{one['assd_mm']:.1f}")
+        for (seed, arm), one in sorted(scored.items(), key=lambda item: (item[0][0], ARMS.index(item[0][1])))
+    ]  # fmt: skip
+    folder = command.results or command.output
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "simulated-reader.csv", _COLUMNS, rows)
+    lines = ["# What a reader's clicks are worth", "", *_about(command), ""]
+    lines += markdown_table(_COLUMNS, [tuple(map(str, row)) for row in rows], left=2)
+    seeds = [seed for seed in command.seeds if all((seed, arm) in scored for arm in ARMS)]
+    if seeds:
+        means = {arm: float(np.mean([scored[seed, arm]["dice"] for seed in seeds])) for arm in ARMS}
+        said = ", ".join(f"{arm} {100 * dice:.1f}" for arm, dice in means.items())
+        lines += [f"Mean Dice in % over {len(seeds)} seeds: {said}.", ""]
+        lines += [f"The proposed clicks close {100 * gap_closed(means):.0f} % of the gap from none to complete.", ""]
+    lines += caption("benchmarks.simulated_reader", _options(command), {"torch": torch.__version__})
+    write_text(folder / "simulated-reader.md", "\n".join(lines))
+
+
+def _about(command: SimulatedReader) -> list[str]:
+    return [
+        f"{command.cases} phantoms that are annotated in part, {command.reviewed} of them reviewed with at most "
+        f"{command.clicks} judgements each by a reader who knows the truth. Row {command.row} of the ablation with "
+        f"certain background, size {command.size}: {command.epochs} epochs on the partial labels, then "
+        f"{command.epochs_after} with each kind of labels. Scored at the threshold that is best on other phantoms. "
+        "Synthetic data: this says nothing about patients.",
+    ]
+
+
+def _options(command: SimulatedReader) -> list[str]:
+    """The command's options but for its folders."""
+    usual = SimulatedReader(Path("OUT"))
+    words = ["-o", "OUT"]
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        if field.name not in ("output", "results") and value != getattr(usual, field.name):
+            words += [f"--{field.name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    command = tyro.cli(SimulatedReader, args=arguments, prog="python -m benchmarks.simulated_reader")
+
+    def work() -> bool:
+        size = dataclasses.replace(SIZES[command.size], train=command.cases)
+        data = command.output / "data"
+        make_data(command.size, size, data, 1, Console(stderr=True))
+        scored: dict[tuple[int, str], dict[str, float]] = {}
+        for seed in command.seeds:
+            trial = Trial(command, size, prepared_folders(command.size, size, data), seed)
+            for arm in ARMS:
+                scored[seed, arm] = trial.score(arm)
+                write_results(command, scored)
+        return True
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
