@@ -105,12 +105,20 @@ class Trial:
              "--limits.least-mm", 3, "--device", "cpu")  # fmt: skip
         return found
 
+    def prepared(self, arm: str) -> tuple[Path, dict[str, int]]:
+        """Prepared cases with an arm's labels, and how many candidates were judged and are nodes."""
+        if arm == "none":
+            return self.data.train, {"judged": 0, "nodes": 0}
+        table, counts = self.labels(arm)
+        prepared, config = self.folder / f"prepared-{arm}", self.size.config
+        prepare_cases(Preparation((table,), prepared, config.spacing_mm, config.crop), Console(stderr=True))
+        return prepared, counts
+
     def labels(self, arm: str) -> tuple[Path, dict[str, int]]:
         """The table of the cases with an arm's labels, and how many candidates were judged and are nodes."""
-        if arm in ("none", "complete"):
+        if arm == "complete":
             table = self.folder / f"{arm}.csv"
-            kinds = (LABEL, "partial") if arm == "none" else (NODES, "full")
-            _write_table(table, self.raw, self.cases, *kinds)
+            _write_table(table, self.raw, self.cases, NODES, "full")
             return table, {"judged": 0, "nodes": 0}
         found, said = self.candidates(), self.folder / f"said-{arm}"
         judged = nodes = 0
@@ -141,10 +149,7 @@ class Trial:
         path = self.folder / f"{arm}.json"
         if path.is_file():
             return dict(json.loads(path.read_text()))
-        table, counts = self.labels(arm)
-        prepared = self.folder / f"prepared-{arm}"
-        config = self.size.config
-        prepare_cases(Preparation((table,), prepared, config.spacing_mm, config.crop), Console(stderr=True))
+        prepared, counts = self.prepared(arm)
         run = self.folder / f"run-{arm}"
         self.train(prepared, run, self.command.epochs_after, self.base())
         _, best = score_cell(run / "finetune.pt", self.data)

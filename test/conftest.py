@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.faults.inject import build
+from helpers.pages import BROWSER, SOFTWARE_WEBGL, make_opener, skip_without_browser
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -146,3 +147,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--real-ct", metavar="DIR", help="folder of real chest CTs for the tests that look at some")
     parser.addoption("--fuzz-seed", type=int, default=0, metavar="N", help="first seed of the spoiled inputs")
     parser.addoption("--fuzz-count", type=int, default=1000, metavar="N", help="how many spoiled inputs are read")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    skip_without_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    browser = chromium.launch(executable_path=BROWSER, args=SOFTWARE_WEBGL)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def open_page(browser, tmp_path):
+    """Opens a page and checks, at the test's end, that it met no error and asked for nothing outside its folder."""
+    troubles: list[str] = []
+    yield make_opener(browser, tmp_path, troubles)
+    assert troubles == []

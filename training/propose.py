@@ -4,7 +4,8 @@
 
 Sources are those of `training.prepare`. Every network looks at every CT, plain and mirrored. What the looks mark on
 average, and no annotation touches, is a candidate. Each case gets a folder: the list, the candidates' numbers and the
-probability, both on the CT's grid. `candidates.csv` has them all. Cases that are done are kept.
+probability, both on the CT's grid, and a page on which a reader judges them. `candidates.csv` has all candidates,
+`review.html` all pages. Cases that are done are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,15 +34,16 @@ from training.data.sources.raw_case import Annotation, RawCase
 from training.data.sources.states import node_of, states_of
 from training.review.candidates import FLIPS, WIDE, Limits, find_candidates, looks
 from training.review.decisions import digest_of_ct
-from training.review.write import CANDIDATES_CSV, read_found, write_found, write_table
+from training.review.page import review_page, write_worklist
+from training.review.write import CANDIDATES_CSV, REVIEW_HTML, list_of, read_found, write_found, write_table
 
 
 @dataclass(frozen=True)
 class Propose:
-    """Find candidates in training CTs: what networks mark and no annotation touches."""
+    """Find candidates in training CTs: what networks mark and no annotation touches. Writes pages to judge them on."""
 
     sources: tyro.conf.Positional[tuple[Path, ...]]  # as of training.prepare
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets a folder per case, and candidates.csv
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets a folder per case, candidates.csv and review.html
     models: tuple[Path, ...] = ()  # bundles; the shipped one where neither these nor checkpoints are given
     checkpoints: tuple[Path, ...] = ()  # of fine-tuning
     flips: int = 2  # how often each network looks, plain first: 1 to 4
@@ -76,29 +79,34 @@ def propose(command: Propose, console: Console) -> bool:
     cases = [case for case in find_cases(command.sources, command.annotation, console) if not case.full]
     if not cases:
         raise ValueError("Every node of these cases is annotated: there is nothing to propose")
-    rows: list[dict[str, Any]] = []
+    lists: list[dict[str, Any]] = []
     failed = 0
     with opened(command) as models:
         threshold = command.threshold or models[0].spec.threshold / 2
         members = [look for model in models for look in looks(model, command.flips)]
         for case in track(cases, "Looking", console=console):
             try:
-                rows += _of_case(case, command, members, threshold)
+                lists.append(_of_case(case, command, members, threshold))
             except (ValueError, OSError, MemoryError) as error:
                 failed += 1
                 console.print(f"{case.name} is left out: {error}", highlight=False)
     if failed == len(cases):
         raise ValueError("No case could be looked at")
+    rows = [row for content in lists for row in content["candidates"]]
     write_table(command.output / CANDIDATES_CSV, rows)
     console.print(
-        f"{len(rows)} candidates in {len(cases) - failed} cases are in {command.output}, {failed} are left out",
-        highlight=False,
+        f"{len(rows)} candidates in {len(lists)} cases are in {command.output}, {failed} are left out", highlight=False
     )
+    if find_spec("jinja2"):
+        write_worklist(command.output, lists)
+        console.print(f"Open {command.output / REVIEW_HTML} in a browser to judge them", highlight=False)
+    else:
+        console.print("jinja2 is not installed: there are no pages to judge them on", highlight=False)
     return not failed
 
 
-def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshold: float) -> list[dict[str, Any]]:
-    """The rows of a case, from its folder where it was done before."""
+def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshold: float) -> dict[str, Any]:
+    """A case's list of candidates, from its folder where it was done before."""
     folder = command.output / case.name
     made_from = {
         "case": case.provenance(members[0].spec.spacing_mm),
@@ -114,10 +122,10 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
         check_label(node_of(given, case), case.label.name)
         state = image.with_array(states_of(case, image, given))
         candidates = find_candidates(image, state, members, threshold, command.limits)
-        write_found(folder, case.name, candidates, made_from, digest_of_ct(image))
-        found = read_found(folder)
-    rows: list[dict[str, Any]] = found["candidates"]
-    return rows
+        found = list_of(case.name, candidates, made_from, digest_of_ct(image))
+        page = review_page(found, image, state, candidates) if find_spec("jinja2") else None
+        write_found(folder, found, candidates, page)
+    return found
 
 
 def _as_read(content: dict[str, Any]) -> Any:

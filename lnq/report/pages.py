@@ -42,8 +42,9 @@ MOST_BYTES = 5_000_000  # largest size of a case's page
 
 _MOST_VOXELS, _FEWEST_VOXELS = 4_000_000, 100_000  # of the CT in a page: noise takes 0.5 byte per voxel, 0.7 as text
 _MOST_ROWS = 2000  # in a case's table: a mask with more components marks no real nodes
-_CASE_SCRIPTS = ("sort.js", "scan.js", "marks.js", "canvas_viewer.js", "niivue_viewer.js", "case.js")
-_WINDOWS_HU = ((-160, 240), (-85, 165), (-35, 115))  # width 400, 250 and 150 around 40
+VIEWER_SCRIPTS = ("scan.js", "marks.js", "canvas_viewer.js", "niivue_viewer.js", "controls.js")
+"""What a page with a viewer needs before its own script."""
+WINDOWS_HU = ((-160, 240), (-85, 165), (-35, 115))  # width 400, 250 and 150 around 40
 
 
 def write_case_page(
@@ -68,7 +69,7 @@ def write_case_page(
     while not page or len(page) > MOST_BYTES:
         is_shown = most_voxels >= _FEWEST_VOXELS
         scan = _scan_context(make_scan(volume, labels, box, most_voxels), rows) if is_shown else _NO_SCAN
-        page = render("case.html", ("page.css", "case.css"), _CASE_SCRIPTS, context | scan)
+        page = render("case.html", ("page.css", "case.css"), ("sort.js", *VIEWER_SCRIPTS, "case.js"), context | scan)
         if not is_shown:
             break
         most_voxels = int(0.8 * most_voxels)
@@ -119,7 +120,7 @@ def _case_context(folder: Path, record: CaseRecord, rows: Sequence[NodeRow]) -> 
         "rows": node_lines(rows[:_MOST_ROWS]),
         "rows_left_out": max(0, len(rows) - _MOST_ROWS),
         "sizes": sizes(),
-        "windows": _WINDOWS_HU,
+        "windows": WINDOWS_HU,
         "versions": versions_text(record),
         "seconds": duration(record.seconds),
         "links": _links(folder, record),

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Landmarks, measure_nodes
 from lnq.plain import to_plain
 from training.review.candidates import Candidate, Found
 from training.review.decisions import FORMAT, AddedNode, Decisions, Judgement, Rejection, digest_of_ct, subject_of
-from training.review.write import write_found
+from training.review.page import review_page
+from training.review.write import list_of, write_found
 
 TIME = "2026-01-02T03:04:05Z"
 WEIGHTS = "ab" * 32
@@ -29,10 +31,19 @@ def bump(grid: Volume, place_mm: tuple[float, float, float], radius_mm: float) -
 
 
 def write_candidates(
-    folder: Path, ct: Volume, places_mm: list[tuple[float, float, float]], radius_mm: float = 8.0
+    folder: Path,
+    ct: Volume,
+    places_mm: list[tuple[float, float, float]],
+    radius_mm: float = 8.0,
+    state: Volume | None = None,
+    missed_mm: tuple[tuple[float, float, float], ...] = (),
 ) -> Found:
-    """Candidates that are balls of `radius_mm`, numbered in the order of the places, in a probability of bumps."""
-    probability = np.max([bump(ct, place, radius_mm) for place in places_mm], axis=0)
+    """Candidates that are balls of `radius_mm`, numbered in the order of the places, in a probability of bumps.
+
+    With `state`, the label so far, they get their page too. At the missed places the probability is highest at 0.4.
+    """
+    bumps = [bump(ct, place, radius_mm) for place in places_mm]
+    probability = np.max([*bumps, *(0.4 * bump(ct, place, radius_mm) for place in missed_mm)], axis=0)
     mask = ct.with_array((probability >= 0.5).astype(np.uint8))
     nodes, numbers = measure_nodes(mask, ct.array, probability, Landmarks(0.0, None))
     order = [
@@ -43,9 +54,12 @@ def write_candidates(
     for number, node in enumerate(order, start=1):
         renumber[node.number] = number
         candidates.append(Candidate(dataclasses.replace(node, number=number), node.mean_probability, 1.0, 0.5))
-    found = Found(candidates, ct.with_array(renumber[numbers]), ct.with_array(probability))
+    box = tuple(slice(0, size) for size in reorient_to_lps(ct)[0].shape)
+    found = Found(candidates, ct.with_array(renumber[numbers]), ct.with_array(probability), box)
     made_from = {"weights": [WEIGHTS], "models": ["m"], "threshold": 0.5, "flips": 1}
-    write_found(folder, folder.name, found, made_from, digest_of_ct(ct))
+    content = list_of(folder.name, found, made_from, digest_of_ct(ct))
+    page = review_page(content, ct, state, found) if state is not None else None
+    write_found(folder, content, found, page)
     return found
 
 

@@ -33,7 +33,7 @@ def test_every_partial_case_gets_a_folder_and_the_run_a_table(raw: Path, tiny_bu
     assert main(command(raw, tiny_bundle, "--threshold", "0.01", "--limits.least-mm", "0")) == 0
     out = raw.parent / "out"
     assert sorted(path.name for path in out.iterdir()) == [
-        "candidates.csv", "lnq2023-train-0001", "lnq2023-train-0002",
+        "candidates.csv", "lnq2023-train-0001", "lnq2023-train-0002", "review.html",
     ]  # fmt: skip
     with open(out / "candidates.csv") as file:
         table = list(csv.DictReader(file))

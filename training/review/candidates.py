@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from lnq.image.components import label as label_components
-from lnq.image.volume import Volume
+from lnq.image.volume import Box, Volume
 from lnq.inference.backends import Model
 from lnq.inference.spec import ModelSpec
 from lnq.nodes.measure import Node, measure_nodes
@@ -26,6 +26,7 @@ FLIPS: tuple[tuple[int, ...], ...] = ((), (4,), (3, 4), (2, 4))
 """Axes of [B, C, Z, Y, X] that a look mirrors: none, x, y and x, z and x."""
 _TOUCHED = np.ones((3, 3, 3), bool)
 _LEAST_MARKED = 0.5  # part of a candidate's voxels that a look must mark to agree
+_DECIMALS = 3  # of a probability: finer ones would only make its file several times larger
 _SURE = 1e-6  # probabilities closer to 0 or 1 than that count as so
 
 
@@ -67,12 +68,13 @@ class Found:
     """The candidates of a CT, the most worthwhile first, numbered from 1 in that order.
 
     `numbers`, int16, holds each one's number in its voxels, `probability`, float32, the looks' mean; both on the CT's
-    own grid.
+    own grid. `region_box`, in LPS axes of the whole CT, holds all places where nodes can be.
     """
 
     candidates: list[Candidate]
     numbers: Volume
     probability: Volume
+    region_box: Box
 
 
 def looks(model: Model, flips: int) -> list[Model]:
@@ -112,7 +114,7 @@ def find_candidates(
     seen = [infer(ct, model) for model in models]
     first, maps = seen[0], [one.probability for one in seen]
     ready = first.ready
-    mean = np.asarray(np.mean(maps, axis=0, dtype=np.float32))
+    mean = np.round(np.mean(maps, axis=0, dtype=np.float32), _DECIMALS)
     so_far = ready.orientation.apply(state.array)[ready.crop.box]
     reached = _marked(first, mean, threshold, spec) & (so_far != BACKGROUND)
     marked = _untouched(reached, so_far == NODE)
@@ -128,7 +130,7 @@ def find_candidates(
         dataclasses.replace(candidate, node=dataclasses.replace(candidate.node, number=number))
         for number, candidate in enumerate(chosen, start=1)
     ]
-    return Found(ranked, ready.paste(renumber[numbers]), ready.paste(mean))
+    return Found(ranked, ready.paste(renumber[numbers]), ready.paste(mean), ready.crop.region_box)
 
 
 def _marked(inferred: Inferred, mean: np.ndarray, threshold: float, spec: ModelSpec) -> np.ndarray:

@@ -9,7 +9,7 @@ import datetime
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -90,9 +90,14 @@ def subject_of(folder: Path) -> ReviewSubject:
     found = read_found(folder)
     if not found:
         raise ValueError(f"{folder} holds no list of candidates: run training.propose first")
-    listed = json.dumps([found["made_from"], found["candidates"]], sort_keys=True)
+    return subject_of_list(found)
+
+
+def subject_of_list(content: Mapping[str, Any]) -> ReviewSubject:
+    """What a list of candidates is about."""
+    listed = json.dumps([content["made_from"], content["candidates"]], sort_keys=True)
     digest = hashlib.sha256(listed.encode()).hexdigest()
-    return ReviewSubject(found["ct"], tuple(found["made_from"]["weights"]), digest)
+    return ReviewSubject(content["ct"], tuple(content["made_from"]["weights"]), digest)
 
 
 def read_decisions(path: Path) -> Decisions:

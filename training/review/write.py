@@ -17,6 +17,7 @@ from training.review.candidates import Candidate, Found
 
 CANDIDATES_JSON, CANDIDATES_CSV = "candidates.json", "candidates.csv"
 NUMBERS, PROBABILITY = "candidates.nii.gz", "probability.nii.gz"
+REVIEW_HTML = "review.html"
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,19 @@ def row_of(case: str, candidate: Candidate) -> CandidateRow:
     )  # fmt: skip
 
 
-def write_found(folder: Path, case: str, found: Found, made_from: dict[str, Any], ct: str) -> None:
-    """Write a CT's candidates: the list, their numbers and the probability on the CT's grid.
+def list_of(case: str, found: Found, made_from: dict[str, Any], ct: str) -> dict[str, Any]:
+    """A CT's list of candidates as plain data. `made_from` tells what they depend on, `ct` is the CT's hash."""
+    rows = [to_plain(row_of(case, candidate)) for candidate in found.candidates]
+    content: dict[str, Any] = json.loads(
+        json.dumps({"case": case, "made_from": made_from, "ct": ct, "candidates": rows})
+    )
+    return content
 
-    The folder appears complete or not at all. `made_from` tells what they depend on, `ct` is the CT's hash.
+
+def write_found(folder: Path, content: dict[str, Any], found: Found, page: bytes | None = None) -> None:
+    """Write a CT's candidates: the list, their numbers and the probability on the CT's grid, and the page.
+
+    The folder appears complete or not at all.
     """
     part, before = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "before"))
     shutil.rmtree(part, ignore_errors=True)
@@ -61,8 +71,8 @@ def write_found(folder: Path, case: str, found: Found, made_from: dict[str, Any]
     try:
         write_volume(found.numbers, part / NUMBERS)
         write_volume(found.probability, part / PROBABILITY)
-        rows = [to_plain(row_of(case, candidate)) for candidate in found.candidates]
-        content = {"made_from": made_from, "ct": ct, "candidates": rows}
+        if page is not None:
+            (part / REVIEW_HTML).write_bytes(page)
         (part / CANDIDATES_JSON).write_text(json.dumps(content, indent=1) + "\n")
         replace_folder(part, folder, before)
     finally:
@@ -73,9 +83,9 @@ def read_found(folder: Path) -> dict[str, Any]:
     """The content of a folder's list; empty where there is none, or where it is damaged."""
     try:
         content = json.loads((folder / CANDIDATES_JSON).read_text())
-        complete = isinstance(content, dict) and isinstance(content["candidates"], list) and "ct" in content
+        complete = isinstance(content, dict) and {"case", "made_from", "ct", "candidates"} <= content.keys()
         return content if complete else {}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return {}
 
 

@@ -7,6 +7,8 @@ class CanvasViewer {
     this.position = scan.shape.map((n) => n >> 1);
     this.windowHu = scan.window_hu;
     this.layout = VIEWS.planes;
+    this.zoom = 1;
+    this.centre = this.position; // of the pictures, where they are zoomed
     this.onChange = () => {};
     this.canvas = document.createElement("canvas");
     stage.prepend(this.canvas);
@@ -25,6 +27,13 @@ class CanvasViewer {
     this.draw();
   }
 
+  /** Make the pictures `zoom` times as large around a position. */
+  zoomTo(zoom, position) {
+    this.zoom = zoom;
+    this.centre = position;
+    this.draw();
+  }
+
   setWindow(low, high) {
     this.windowHu = [low, high];
     this.draw();
@@ -39,20 +48,29 @@ class CanvasViewer {
     );
   }
 
-  /** The slice as large as it fits into a part of the stage, in its middle. */
+  /** The slice as large as it fits into a part of the stage, in its middle; or larger, and cut off by that part. */
   #tile(plane, left, top, width, height) {
     const { axis, across, down } = PLANES[plane];
     const { shape, spacing_mm: mm } = this.scan;
-    const scale = Math.min(width / (shape[across] * mm[across]), height / (shape[down] * mm[down]));
-    const w = scale * shape[across] * mm[across];
-    const h = scale * shape[down] * mm[down];
-    const x = left + (width - w) / 2;
-    const y = top + (height - h) / 2;
+    const fit = Math.min(width / (shape[across] * mm[across]), height / (shape[down] * mm[down]));
+    const w = this.zoom * fit * shape[across] * mm[across];
+    const h = this.zoom * fit * shape[down] * mm[down];
+    const middle = (along) => (this.zoom === 1 ? 0.5 : (shape[along] - 0.5 - this.centre[along]) / shape[along]);
+    const x = left + width / 2 - w * middle(across);
+    const y = top + height / 2 - h * middle(down);
     const toPixel = (along, voxel) =>
       along === across
         ? x + (w * (shape[across] - 0.5 - voxel)) / shape[across]
         : y + (h * (shape[down] - 0.5 - voxel)) / shape[down];
-    return { plane, index: this.position[axis], rect: [x, y, w, h], toPixel };
+    return { plane, index: this.position[axis], rect: [x, y, w, h], area: this.#overlap([x, y, w, h], [left, top, width, height]), toPixel };
+  }
+
+  #overlap([left, top, width, height], [otherLeft, otherTop, otherWidth, otherHeight]) {
+    const x = Math.max(left, otherLeft);
+    const y = Math.max(top, otherTop);
+    const right = Math.min(left + width, otherLeft + otherWidth);
+    const bottom = Math.min(top + height, otherTop + otherHeight);
+    return [x, y, Math.max(0, right - x), Math.max(0, bottom - y)];
   }
 
   draw() {
@@ -63,8 +81,13 @@ class CanvasViewer {
     context.scale(scale, scale);
     for (const tile of this.tiles()) {
       this.#drawSlice(tile);
+      context.save();
+      context.beginPath();
+      context.rect(...tile.area);
+      context.clip();
       context.drawImage(this.slice, ...tile.rect);
       this.#drawCross(context, tile);
+      context.restore();
     }
     this.onChange();
   }
@@ -91,7 +114,7 @@ class CanvasViewer {
     this.slice.getContext("2d").putImageData(image, 0, 0);
   }
 
-  #drawCross(context, { plane, rect: [left, top, width, height], toPixel }) {
+  #drawCross(context, { plane, area: [left, top, width, height], toPixel }) {
     const { across, down, sides } = PLANES[plane];
     const x = toPixel(across, this.position[across]);
     const y = toPixel(down, this.position[down]);
@@ -110,7 +133,7 @@ class CanvasViewer {
   }
 
   #tileAt(event) {
-    return this.tiles().find(({ rect: [left, top, width, height] }) => {
+    return this.tiles().find(({ area: [left, top, width, height] }) => {
       const [x, y] = [event.offsetX - left, event.offsetY - top];
       return x >= 0 && y >= 0 && x < width && y < height;
     });

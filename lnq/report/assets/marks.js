@@ -1,19 +1,17 @@
 "use strict";
 
 /**
- * Draws the nodes' outlines and numbers over the pictures of either viewer.
- * A tile is { plane, index, rect: [left, top, width, height], toPixel(axis, voxel) -> x or y }, in CSS pixels.
+ * Draws outlines and numbers over the pictures of either viewer.
+ * A tile is { plane, index, area: [left, top, width, height], toPixel(axis, voxel) -> x or y }, in CSS pixels.
+ * A shape is { text, colour, first, last, has(position) -> whether a voxel [z, y, x] is in it, isChosen }.
  */
 class Marks {
-  constructor(canvas, scan, colours) {
+  constructor(canvas) {
     this.canvas = canvas;
-    this.scan = scan;
-    this.colours = colours;
-    this.selected = null;
     this.visible = true;
   }
 
-  draw(tiles) {
+  draw(tiles, shapes) {
     const scale = window.devicePixelRatio || 1;
     const { clientWidth: width, clientHeight: height } = this.canvas;
     this.canvas.width = Math.round(width * scale);
@@ -24,36 +22,36 @@ class Marks {
     for (const tile of tiles) {
       context.save();
       context.beginPath();
-      context.rect(...tile.rect);
+      context.rect(...tile.area);
       context.clip();
-      const nodes = this.scan.nodes.filter((node) => this.#isCut(node, tile));
-      for (const node of nodes) this.#outline(context, tile, node);
-      for (const node of nodes) this.#number(context, tile, node);
+      const cut = shapes.filter((shape) => this.#isCut(shape, tile));
+      for (const shape of cut) this.#outline(context, tile, shape);
+      for (const shape of cut) this.#number(context, tile, shape);
       context.restore();
     }
   }
 
-  #isCut(node, { plane, index }) {
+  #isCut(shape, { plane, index }) {
     const { axis } = PLANES[plane];
-    return node.first[axis] <= index && index <= node.last[axis];
+    return shape.first[axis] <= index && index <= shape.last[axis];
   }
 
-  /** Along the middle between voxels of the node and others, by marching squares. */
-  #outline(context, tile, node) {
+  /** Along the middle between voxels of the shape and others, by marching squares. */
+  #outline(context, tile, shape) {
     const { axis, across, down } = PLANES[tile.plane];
     const position = [0, 0, 0];
     position[axis] = tile.index;
-    const isNode = (v, u) => {
-      if (v < node.first[down] || v > node.last[down] || u < node.first[across] || u > node.last[across]) return 0;
+    const isInside = (v, u) => {
+      if (v < shape.first[down] || v > shape.last[down] || u < shape.first[across] || u > shape.last[across]) return 0;
       position[down] = v;
       position[across] = u;
-      return this.scan.label(position) === node.number ? 1 : 0;
+      return shape.has(position) ? 1 : 0;
     };
     const point = (v, u) => [tile.toPixel(across, u), tile.toPixel(down, v)];
     context.beginPath();
-    for (let v = node.first[down] - 1; v <= node.last[down]; v++) {
-      for (let u = node.first[across] - 1; u <= node.last[across]; u++) {
-        const corners = isNode(v, u) | (isNode(v, u + 1) << 1) | (isNode(v + 1, u) << 2) | (isNode(v + 1, u + 1) << 3);
+    for (let v = shape.first[down] - 1; v <= shape.last[down]; v++) {
+      for (let u = shape.first[across] - 1; u <= shape.last[across]; u++) {
+        const corners = isInside(v, u) | (isInside(v, u + 1) << 1) | (isInside(v + 1, u) << 2) | (isInside(v + 1, u + 1) << 3);
         const edges = [[v, u + 0.5], [v + 0.5, u], [v + 0.5, u + 1], [v + 1, u + 0.5]]; // top, left, right, bottom
         for (const [from, to] of Marks.#SEGMENTS[corners]) {
           context.moveTo(...point(...edges[from]));
@@ -61,9 +59,9 @@ class Marks {
         }
       }
     }
-    const chosen = node.number === this.selected;
+    const chosen = shape.isChosen;
     context.lineCap = "round";
-    for (const [colour, width] of [["#000", chosen ? 4.5 : 3], [this.colours[node.size], chosen ? 2.5 : 1.5]]) {
+    for (const [colour, width] of [["#000", chosen ? 4.5 : 3], [shape.colour, chosen ? 2.5 : 1.5]]) {
       context.strokeStyle = colour;
       context.lineWidth = width;
       context.stroke();
@@ -76,18 +74,19 @@ class Marks {
     [[2, 3]], [[0, 1], [2, 3]], [[0, 3]], [[1, 3]], [[1, 2]], [[0, 2]], [[0, 1]], [],
   ];
 
-  /** To the right of the node's box; the chosen node's in white. */
-  #number(context, tile, node) {
+  /** To the right of the shape's box; the chosen one's in white. */
+  #number(context, tile, shape) {
     const { across, down } = PLANES[tile.plane];
-    const chosen = node.number === this.selected;
-    const text = String(node.number);
+    const chosen = shape.isChosen;
+    const text = shape.text;
+    if (!text) return;
     context.font = `${chosen ? 700 : 600} 13px system-ui, sans-serif`;
     const width = context.measureText(text).width + 8;
-    const [tileLeft, tileTop, tileWidth] = tile.rect;
-    const beside = tile.toPixel(across, node.first[across] - 0.5) + 3; // screens run against the axis
+    const [tileLeft, tileTop, tileWidth] = tile.area;
+    const beside = tile.toPixel(across, shape.first[across] - 0.5) + 3; // screens run against the axis
     const left = Math.min(beside, tileLeft + tileWidth - width - 1);
-    const top = Math.max(tile.toPixel(down, node.last[down] + 0.5) - 9, tileTop + 1);
-    context.fillStyle = chosen ? "#fff" : this.colours[node.size];
+    const top = Math.max(tile.toPixel(down, shape.last[down] + 0.5) - 9, tileTop + 1);
+    context.fillStyle = chosen ? "#fff" : shape.colour;
     context.beginPath();
     context.roundRect(left, top, width, 17, 3);
     context.fill();

@@ -86,6 +86,16 @@ class NiivueViewer {
     niivue.drawScene();
   }
 
+  /** Make the pictures `zoom` times as large around a position. */
+  zoomTo(zoom, position) {
+    const { niivue } = this;
+    const middle = niivue.frac2mm([0.5, 0.5, 0.5]);
+    const place = niivue.frac2mm(niivue.vox2frac([...position].reverse()));
+    const pan = zoom === 1 ? [0, 0, 0] : [0, 1, 2].map((axis) => middle[axis] - zoom * place[axis]);
+    niivue.scene.pan2Dxyzmm = [...pan, zoom];
+    niivue.drawScene();
+  }
+
   show(layout) {
     const types = { axial: 0, coronal: 1, sagittal: 2 }; // NiiVue's numbers
     this.niivue.scene.pan2Dxyzmm = [0, 0, 0, 1];
@@ -126,7 +136,7 @@ class NiivueViewer {
           rect[2] = -rect[2];
         }
         const toPixel = (along, voxel) => this.#toPixel(plane, slice, rect, along, voxel);
-        return { plane, index: position[PLANES[plane].axis], rect, toPixel };
+        return { plane, index: position[PLANES[plane].axis], area: rect, toPixel };
       });
   }
 

@@ -37,10 +37,24 @@ class Scan {
   }
 
   /** A voxel's place in the patient, like "R 15.7  A 15.5  S 19.1 mm". */
-  placeText([z, y, x]) {
-    const lps = this.affine.map((row) => row[0] * z + row[1] * y + row[2] * x + row[3]);
-    const parts = lps.map((mm, axis) => `${["LR", "PA", "SI"][axis][mm < 0 ? 1 : 0]} ${Math.abs(mm).toFixed(1)}`);
+  placeText(position) {
+    const parts = this.placeOf(position).map((mm, axis) => `${["LR", "PA", "SI"][axis][mm < 0 ? 1 : 0]} ${Math.abs(mm).toFixed(1)}`);
     return `${parts.join("  ")} mm`;
+  }
+
+  /** The centre of a voxel: L, P, S in mm. */
+  placeOf([z, y, x]) {
+    return this.affine.map((row) => row[0] * z + row[1] * y + row[2] * x + row[3]);
+  }
+
+  /** The voxel nearest to a place (L, P, S in mm). The affine's columns are at right angles to each other. */
+  voxelOf(lps) {
+    const index = [0, 1, 2].map((axis) => {
+      const column = this.affine.map((row) => row[axis]);
+      const along = lps.reduce((sum, mm, i) => sum + (mm - this.affine[i][3]) * column[i], 0);
+      return along / column.reduce((sum, v) => sum + v * v, 0);
+    });
+    return this.clamp(index);
   }
 
   clamp(position) {

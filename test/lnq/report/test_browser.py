@@ -1,61 +1,21 @@
 """Opens reports from the disk in Chromium, as a reader does; `pytest -m browser`."""
 
-import io
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.pages import BROWSER, VIEWERS, WIDTHS, count_colour, pixels
 from helpers.records import DONE_RECORD, changed, failed
-from PIL import Image
 
 from lnq.report.niivue import niivue_code
 from lnq.report.pages import write_case_page, write_index
 from lnq.results.preview import preview
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("jinja2")
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-SOFTWARE_WEBGL = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
 COLOURS = {1: (240, 228, 66), 2: (230, 159, 0), 3: (213, 94, 0)}  # of the nodes' sizes
-WIDTHS = {1440: 900, 820: 1180}
-VIEWERS = {"": "niivue", "#simple": "simple"}
 HOSTILE = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if BROWSER is None:
-        pytest.skip("Chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    browser = chromium.launch(executable_path=BROWSER, args=SOFTWARE_WEBGL)
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def open_page(browser, tmp_path):
-    """Opens a page and checks, at the test's end, that it met no error and asked for nothing outside its folder."""
-    troubles = []
-
-    def open_(address: str, width: int = 1440, browser=browser, **options):
-        page = browser.new_page(viewport={"width": width, "height": WIDTHS[width]}, **options)
-        page.on("console", lambda message: message.type == "error" and troubles.append(message.text))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        here = ("data:", "blob:", tmp_path.as_uri())
-        page.on("request", lambda request: request.url.startswith(here) or troubles.append(request.url))
-        page.goto(f"{tmp_path.as_uri()}/{address}")
-        return page
-
-    yield open_
-    assert troubles == []
 
 
 @pytest.fixture
@@ -79,16 +39,6 @@ def open_case(open_page, viewer="", width=1440, **options):
     page.wait_for_selector("body[data-viewer]", timeout=90_000)
     assert page.get_attribute("body", "data-viewer") == VIEWERS[viewer]
     return page
-
-
-def pixels(page, selector: str) -> np.ndarray:
-    """What is seen of an element, int [Y, X, RGB]."""
-    page.wait_for_timeout(300)
-    return np.asarray(Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")).astype(int)
-
-
-def count_colour(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((np.abs(picture - colour).max(axis=-1) < 12).sum())
 
 
 def chosen(page) -> list[str]:

@@ -11,7 +11,7 @@ from lnq.image.itk import read_volume
 from lnq.image.volume import Volume, make_affine
 from lnq.nodes.measure import Node
 from training.review.candidates import Candidate, Found
-from training.review.write import CandidateRow, read_found, row_of, write_found, write_table
+from training.review.write import CandidateRow, list_of, read_found, row_of, write_found, write_table
 
 
 def candidate(number: int, worth: float, height: float | None = 12.34) -> Candidate:
@@ -24,7 +24,10 @@ def found() -> Found:
     grid = Volume(np.zeros((3, 4, 5), np.int16), make_affine((2.0, 1.0, 1.0), (5, 6, 7)))
     numbers = grid.with_array(np.arange(60, dtype=np.int16).reshape(3, 4, 5) % 3)
     return Found(
-        [candidate(1, 0.9), candidate(2, 0.5, None)], numbers, grid.with_array(np.full((3, 4, 5), 0.25, np.float32))
+        [candidate(1, 0.9), candidate(2, 0.5, None)],
+        numbers,
+        grid.with_array(np.full((3, 4, 5), 0.25, np.float32)),
+        (slice(0, 3), slice(0, 4), slice(0, 5)),
     )
 
 
@@ -35,13 +38,14 @@ def test_a_candidate_is_rounded(found: Found) -> None:
 
 
 def test_a_case_is_written_whole_and_read_back(tmp_path: Path, found: Found) -> None:
-    write_found(tmp_path / "a", "a", found, {"flips": 2}, "0a")
-    write_found(tmp_path / "a", "a", found, {"flips": 3}, "0a")
+    write_found(tmp_path / "a", list_of("a", found, {"flips": 2}, "0a"), found)
+    write_found(tmp_path / "a", list_of("a", found, {"flips": 3}, "0a"), found, b"page")
     content = read_found(tmp_path / "a")
     assert content["made_from"] == {"flips": 3} and content["ct"] == "0a"
     assert [row["number"] for row in content["candidates"]] == [1, 2]
     np.testing.assert_array_equal(read_volume(tmp_path / "a" / "candidates.nii.gz").array, found.numbers.array)
     np.testing.assert_allclose(read_volume(tmp_path / "a" / "probability.nii.gz").array, 0.25)
+    assert (tmp_path / "a" / "review.html").read_bytes() == b"page"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -53,8 +57,8 @@ def test_a_damaged_list_counts_as_none(tmp_path: Path, content: str) -> None:
 
 
 def test_the_table_begins_with_the_most_worthwhile(tmp_path: Path, found: Found) -> None:
-    write_found(tmp_path / "a", "a", found, {}, "0a")
-    write_found(tmp_path / "b", "b", found, {}, "0a")
+    write_found(tmp_path / "a", list_of("a", found, {}, "0a"), found)
+    write_found(tmp_path / "b", list_of("b", found, {}, "0a"), found)
     rows = [row for name in "ba" for row in json.loads((tmp_path / name / "candidates.json").read_text())["candidates"]]
     write_table(tmp_path / "all.csv", rows)
     with open(tmp_path / "all.csv") as file:

@@ -1,0 +1,521 @@
+"use strict";
+
+const ADDED_RADIUS_MM = 5;
+const RADII_MM = [1, 30];
+const LEAST_LEVEL = 5; // 2 %: below, a network says nothing
+const MOST_ML = 40; // a larger grown shape is no node: a ball is offered instead
+const now = () => new Date().toISOString();
+const styles = getComputedStyle(document.documentElement);
+const COLOURS = Object.fromEntries(
+  ["open", "node", "no-node", "unsure", "annotated"].map((kind) => [kind, styles.getPropertyValue(`--${kind}`).trim()]),
+);
+
+/** The page on which a reader goes from candidate to candidate and says what each is. */
+class ReviewPage {
+  constructor(scan, viewer, growth) {
+    this.scan = scan;
+    this.viewer = viewer;
+    this.growth = growth;
+    this.book = new DecisionBook(scan);
+    this.other = null; // another reader's { reader, state }
+    this.chosen = null; // a candidate's number, or "a0" for the first added node
+    this.isAdding = false;
+    this.preview = null; // { key, value } while the slider moves
+    this.moved = new Map(); // thresholds of candidates that are not judged yet
+    this.shapesOf = new Map(); // by key and what they depend on
+    this.controls = new Controls(scan, viewer, () => this.#shapes());
+    this.controls.onFollow = (position) => this.#tell(position);
+    this.book.onChange = (told) => this.#changed(told);
+    this.#wire();
+    this.#recallReader();
+    const first = this.#nextOpen(null) ?? scan.candidates[0]?.number ?? null;
+    if (first !== null) this.choose(first);
+    else viewer.moveTo(viewer.position);
+    this.#changed(scan.candidates.length ? "" : "The networks propose nothing in this CT: add what they missed.");
+  }
+
+  // ---- what is shown
+
+  #judgement(number) {
+    return this.book.state.judged[number];
+  }
+
+  #added(key) {
+    return typeof key === "string" ? this.book.state.added[Number(key.slice(1))] : undefined;
+  }
+
+  /** The threshold that an outline follows, or null for a ball and for what was proposed. */
+  #threshold(key) {
+    const added = this.#added(key);
+    if (added?.threshold === null) return null;
+    if (this.preview?.key === key) return this.preview.value / 255;
+    return added ? added.threshold : (this.#judgement(key)?.threshold ?? this.moved.get(key) ?? null);
+  }
+
+  #radius(key) {
+    return this.preview?.key === key ? this.preview.value : this.#added(key).radius_mm;
+  }
+
+  /** Where growing starts. */
+  #start(key) {
+    const added = this.#added(key);
+    if (added) return this.growth.near(this.scan.voxelOf(added.lps_mm));
+    const mark = this.scan.marksByNumber.get(key);
+    return mark ? this.growth.peak(mark) : null;
+  }
+
+  /** Outline of a candidate or an added node; made once for each threshold or radius. Null where nothing grows. */
+  #outline(key) {
+    const added = this.#added(key);
+    const threshold = this.#threshold(key);
+    const id = JSON.stringify([added ? added.lps_mm : key, threshold, added && threshold === null ? this.#radius(key) : 0]);
+    if (!this.shapesOf.has(id)) this.shapesOf.set(id, this.#makeOutline(key, added, threshold));
+    return this.shapesOf.get(id);
+  }
+
+  #makeOutline(key, added, threshold) {
+    if (threshold !== null) {
+      const start = this.#start(key);
+      return start && this.growth.grown(start, Math.round(255 * threshold));
+    }
+    if (added) return this.growth.ball(this.scan.voxelOf(added.lps_mm), this.#radius(key));
+    const mark = this.scan.marksByNumber.get(key);
+    return mark ? this.growth.proposed(mark) : null;
+  }
+
+  #kind(key) {
+    if (this.#added(key)) return "node";
+    return { node: "node", "no node": "no-node", unsure: "unsure" }[this.#judgement(key)?.verdict] ?? "open";
+  }
+
+  get #keys() {
+    const added = this.book.state.added.map((_, index) => `a${index}`);
+    return [...this.scan.candidates.map((candidate) => candidate.number), ...added];
+  }
+
+  #name(key) {
+    return typeof key === "string" ? `+${Number(key.slice(1)) + 1}` : String(key);
+  }
+
+  #shapes() {
+    const shapes = this.scan.annotated.map((mark) => ({
+      text: "", colour: COLOURS.annotated, first: mark.first, last: mark.last,
+      has: (position) => this.scan.label(position) === mark.number, isChosen: false,
+    }));
+    for (const key of this.#keys) {
+      const shape = this.#outline(key);
+      const isChosen = key === this.chosen;
+      if (shape) shapes.push({ ...shape, text: this.#name(key), colour: COLOURS[this.#kind(key)], isChosen });
+    }
+    return shapes;
+  }
+
+  #tell(position) {
+    const probability = `score ${(this.growth.level(position) / 255).toFixed(2)}`;
+    const under = this.scan.label(position);
+    if (under >= this.scan.first_annotated) return `${probability} \u00b7 annotated`;
+    return under ? `${probability} \u00b7 candidate ${under}` : probability;
+  }
+
+  // ---- going from one to the next
+
+  choose(key) {
+    this.chosen = key;
+    const shape = this.#outline(key);
+    const added = this.#added(key);
+    const position = added ? this.scan.voxelOf(added.lps_mm) : this.scan.marksByNumber.get(key)?.voxel;
+    this.#look(position ?? shape?.first);
+    this.#showChosen();
+  }
+
+  /** Go to a position, and have it in the middle of zoomed pictures. */
+  #look(position) {
+    if (!position) return;
+    this.viewer.zoomTo(Number(byId("zoom").value), position);
+    this.viewer.moveTo(position);
+  }
+
+  step(by) {
+    const keys = this.#keys;
+    if (!keys.length) return;
+    this.choose(keys[(keys.indexOf(this.chosen) + by + keys.length) % keys.length]);
+  }
+
+  /** The next candidate without a verdict, in the order of the list; null where all have one. */
+  #nextOpen(after) {
+    const numbers = this.scan.candidates.map((candidate) => candidate.number);
+    const at = numbers.indexOf(after) + 1;
+    return [...numbers.slice(at), ...numbers.slice(0, at)].find((number) => !this.#judgement(number)) ?? null;
+  }
+
+  // ---- decisions
+
+  judge(verdict) {
+    const key = this.chosen;
+    if (key === null) return;
+    if (this.#added(key)) {
+      if (verdict === "no node") this.remove();
+      return;
+    }
+    const threshold = this.#threshold(key);
+    this.book.change((state) => {
+      state.judged[key] = { verdict, threshold, time: now() };
+    });
+    const next = this.#nextOpen(key);
+    if (next === null) this.#say("All candidates are judged. Save the decisions.");
+    else this.choose(next);
+  }
+
+  /** Take the verdict on the chosen candidate back. */
+  unjudge() {
+    if (!this.#judgement(this.chosen)) return;
+    this.book.change((state) => delete state.judged[this.chosen]);
+  }
+
+  /** Add a node at a position: grown where the networks see something there, else a ball. */
+  add(position) {
+    const start = this.growth.near(position);
+    const level = Math.max(LEAST_LEVEL, Math.round(this.growth.level(start) / 2));
+    const shape = this.growth.grown(start, level);
+    const isGrown = shape !== null && shape.ml <= MOST_ML;
+    const [threshold, radius_mm] = isGrown ? [level / 255, null] : [null, ADDED_RADIUS_MM];
+    const lps_mm = this.scan.placeOf(position).map((mm) => Math.round(100 * mm) / 100);
+    this.book.change((state) => state.added.push({ lps_mm, threshold, radius_mm, time: now() }));
+    this.choose(`a${this.book.state.added.length - 1}`);
+    this.#say(isGrown ? "Added, as far as the networks see it. Move the slider, or make it a ball." : "Added as a ball: Shift and the wheel change its size.");
+  }
+
+  remove() {
+    if (!this.#added(this.chosen)) return;
+    const index = Number(this.chosen.slice(1));
+    this.chosen = null;
+    this.book.change((state) => state.added.splice(index, 1), "The added node was deleted.");
+    const next = this.#nextOpen(null) ?? this.#keys[0] ?? null;
+    if (next !== null) this.choose(next);
+  }
+
+  /** Make an added node a ball, or grow it again. */
+  reshape() {
+    const added = this.#added(this.chosen);
+    if (!added) return;
+    const start = this.growth.near(this.scan.voxelOf(added.lps_mm));
+    const level = Math.max(LEAST_LEVEL, Math.round(this.growth.level(start) / 2));
+    const canGrow = this.growth.level(start) >= LEAST_LEVEL;
+    if (added.threshold === null && !canGrow) return this.#say("The networks see nothing here that could grow.");
+    this.book.change(() => {
+      const isBall = added.threshold === null;
+      Object.assign(this.#added(this.chosen), isBall ? { threshold: level / 255, radius_mm: null } : { threshold: null, radius_mm: ADDED_RADIUS_MM });
+    });
+  }
+
+  /** What the slider moves: a ball's radius in mm, or a level of the probability. Null where there is nothing. */
+  get #range() {
+    const key = this.chosen;
+    if (this.#added(key)?.threshold === null) {
+      return { isBall: true, min: RADII_MM[0], max: RADII_MM[1], step: 0.5, value: this.#radius(key) };
+    }
+    const start = key === null ? null : this.#start(key);
+    if (!start) return null;
+    const max = Math.max(LEAST_LEVEL, this.growth.level(start));
+    const value = Math.round(255 * (this.#threshold(key) ?? this.scan.threshold));
+    return { isBall: false, min: LEAST_LEVEL, max, step: 1, value: Math.min(max, Math.max(LEAST_LEVEL, value)) };
+  }
+
+  /** Set the outline's level or the ball's radius. While the slider moves (`isMoving`) nothing is decided yet. */
+  setRange(value, isMoving = false) {
+    const range = this.#range;
+    if (!range) return;
+    const key = this.chosen;
+    value = Math.min(range.max, Math.max(range.min, value));
+    this.preview = isMoving ? { key, value } : null;
+    if (!isMoving) {
+      const threshold = value / 255;
+      const entry = range.isBall ? { radius_mm: value } : { threshold };
+      if (this.#added(key)) this.book.change(() => Object.assign(this.#added(key), entry));
+      else if (this.#judgement(key)) this.book.change((state) => (state.judged[key].threshold = threshold));
+      else this.moved.set(key, threshold); // becomes part of the verdict
+    }
+    this.#showChosen();
+    this.controls.follow();
+  }
+
+  nudge(by) {
+    const range = this.#range;
+    if (range) this.setRange(range.value + by * (range.isBall ? 0.5 : Math.max(1, Math.round((range.max - range.min) / 40))));
+  }
+
+  /** Back to the outline as proposed. */
+  resetOutline() {
+    if (this.#added(this.chosen)) return this.reshape();
+    this.moved.delete(this.chosen);
+    if (this.#judgement(this.chosen)) this.book.change((state) => (state.judged[this.chosen].threshold = null));
+    this.#showChosen();
+    this.controls.follow();
+  }
+
+  setAdding(isAdding) {
+    this.isAdding = isAdding;
+    byId("add").setAttribute("aria-pressed", isAdding);
+    byId("stage").classList.toggle("adding", isAdding);
+    if (isAdding) this.#say("Click on a missed node to add it.");
+  }
+
+  // ---- files
+
+  #readerName() {
+    const name = byId("reader").value.trim();
+    if (!name) {
+      byId("reader").focus();
+      this.#say("Write your name first: decisions name their reader.");
+    }
+    return name;
+  }
+
+  save() {
+    const reader = this.#readerName();
+    if (!reader) return;
+    const text = JSON.stringify(this.book.file(reader), null, 1) + "\n";
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    link.download = `${this.scan.case}.${reader.replace(/[^\p{L}\p{N}]+/gu, "-")}.decisions.json`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+    this.book.isSaved = true;
+    this.#say(`Saved as ${link.download}.`);
+  }
+
+  /** Take a file's decisions as one's own, or, `isOther`, beside one's own. */
+  async load(file, isOther) {
+    try {
+      const read = this.book.read(await file.text(), file.name);
+      if (isOther) {
+        this.other = read;
+        this.#changed("");
+      } else {
+        byId("reader").value = read.reader;
+        this.book.change((state) => Object.assign(state, read.state), `The decisions of ${read.reader} are shown.`);
+      }
+    } catch (error) {
+      this.#say(error.message, true);
+    }
+  }
+
+  #recallReader() {
+    try {
+      byId("reader").value = window.localStorage.getItem("lnq-review-reader") ?? "";
+    } catch {
+      // a browser that keeps nothing: the name is written anew
+    }
+  }
+
+  // ---- the panel
+
+  #say(text, isError = false) {
+    byId("said").textContent = text;
+    byId("said").classList.toggle("error", isError);
+  }
+
+  #changed(told) {
+    if (this.#added(this.chosen) === undefined && typeof this.chosen === "string") this.chosen = null;
+    this.#say(told);
+    byId("kept").hidden = this.book.isKept;
+    const { judged, nodes } = this.book.counts;
+    const { candidates } = this.scan;
+    const { added, rejected, complete_from_mm } = this.book.state;
+    byId("progress").max = Math.max(1, candidates.length);
+    byId("progress").value = judged;
+    byId("counts").textContent =
+      `${judged} of ${candidates.length} judged \u00b7 ${nodes} ${nodes === 1 ? "node" : "nodes"} \u00b7 ${added.length} added`;
+    byId("undo").disabled = !this.book.past.length;
+    this.#showList();
+    this.#showChosen();
+    byId("complete").checked = complete_from_mm !== null;
+    if (complete_from_mm !== null) byId("complete-mm").value = complete_from_mm;
+    byId("reject").textContent = rejected ? "Take this scan back" : "Reject this scan";
+    byId("rejected").textContent = rejected ? `Rejected: ${rejected.reason}` : "";
+    byId("reason").disabled = rejected !== null;
+    this.#compare();
+    this.controls.follow();
+  }
+
+  /** How far another reader agrees. */
+  #compare() {
+    const line = byId("agreement");
+    line.hidden = !this.other;
+    if (!this.other) return;
+    const mine = this.book.state.judged;
+    const both = Object.keys(mine).filter((number) => number in this.other.state.judged);
+    const split = both.filter((number) => mine[number].verdict !== this.other.state.judged[number].verdict);
+    line.textContent = `You and ${this.other.reader} agree on ${both.length - split.length} of ${both.length} candidates that both judged` +
+      (split.length ? `; you differ on ${split.join(", ")}.` : ".");
+  }
+
+  #showList() {
+    const body = byId("list");
+    const rows = this.#keys.map((key) => {
+      const row = document.createElement("tr");
+      row.dataset.key = key;
+      const candidate = this.scan.candidates.find((one) => one.number === key);
+      const kind = this.#kind(key);
+      const verdict = this.#added(key) ? "added" : (this.#judgement(key)?.verdict ?? "");
+      const other = this.other?.state.judged[key]?.verdict ?? "";
+      const cells = [this.#name(key), verdict, other, candidate?.short_axis_mm.toFixed(1) ?? "", candidate?.score.toFixed(2) ?? "",
+        candidate?.worth.toFixed(2) ?? "", candidate ? this.#shortPlace(candidate) : ""];
+      cells.forEach((text, index) => {
+        const cell = document.createElement("td");
+        if (index === 0) {
+          const button = document.createElement("button");
+          button.type = "button";
+          button.className = `jump ${kind}`;
+          button.textContent = text;
+          button.setAttribute("aria-label", `Show ${this.#added(key) ? "added node" : "candidate"} ${text}`);
+          cell.append(button);
+        } else {
+          cell.textContent = text;
+          if (index === 2) cell.className = "other";
+          else if (index > 2 && index < 6) cell.className = "number";
+        }
+        row.append(cell);
+      });
+      row.classList.toggle("differs", other !== "" && verdict !== "" && other !== verdict);
+      row.addEventListener("click", () => this.choose(key));
+      return row;
+    });
+    body.replaceChildren(...rows);
+    byId("other-name").textContent = this.other?.reader ?? "";
+    byId("table").classList.toggle("with-other", this.other !== null);
+  }
+
+  #place({ side, above_carina_mm }) {
+    const height = above_carina_mm === null ? "" : `${Math.abs(above_carina_mm).toFixed(0)} mm ${above_carina_mm < 0 ? "below" : "above"} carina`;
+    return [side, height].filter(Boolean).join(", ");
+  }
+
+  #shortPlace({ side, above_carina_mm: height }) {
+    const signed = height === null ? "" : `${height < 0 ? "\u2212" : "+"}${Math.abs(height).toFixed(0)}`;
+    return [side, signed].filter(Boolean).join(", ");
+  }
+
+  /** The chosen one's facts, buttons and slider, without making the list anew. */
+  #showChosen() {
+    const key = this.chosen;
+    const added = this.#added(key);
+    const candidate = this.scan.candidates.find((one) => one.number === key);
+    const title = added ? `Added node ${Number(key.slice(1)) + 1}` : candidate ? `Candidate ${key} of ${this.scan.candidates.length}` : "Nothing is chosen";
+    byId("title").textContent = title;
+    byId("chosen").textContent = title;
+    const shape = key === null ? null : this.#outline(key);
+    const parts = [];
+    if (candidate) parts.push(`${candidate.short_axis_mm.toFixed(1)} \u00d7 ${candidate.long_axis_mm.toFixed(1)} mm as proposed`,
+      `score ${candidate.score.toFixed(2)}`, `${Math.round(100 * candidate.agreement)} % of the looks agree`, this.#place(candidate));
+    if (shape) parts.push(`outline ${shape.ml.toFixed(2)} ml`);
+    byId("facts").textContent = parts.filter(Boolean).join(" \u00b7 ");
+    for (const button of document.querySelectorAll("[data-verdict]")) {
+      button.disabled = key === null || (added !== undefined && button.dataset.verdict !== "no node");
+      button.setAttribute("aria-pressed", button.dataset.verdict === (added ? "node" : this.#judgement(key)?.verdict));
+    }
+    const range = this.#range;
+    byId("outline").disabled = byId("reset").disabled = !range;
+    byId("reset").textContent = !added ? "As proposed" : added.threshold === null ? "Grow it" : "Make it a ball";
+    if (range) {
+      Object.assign(byId("outline"), { min: range.min, max: range.max, step: range.step });
+      byId("outline").value = range.value;
+      const isAsProposed = !added && this.#threshold(key) === null;
+      byId("outline-name").textContent = range.isBall ? `Radius ${range.value} mm`
+        : isAsProposed ? "Outline as proposed" : `Outline from score ${(range.value / 255).toFixed(2)}`;
+    }
+    for (const row of byId("list").children) {
+      const isChosen = row.dataset.key === String(key);
+      row.classList.toggle("chosen", isChosen);
+      row.querySelector("button").setAttribute("aria-pressed", isChosen);
+      if (isChosen) row.scrollIntoView({ block: "nearest" });
+    }
+  }
+
+  #wire() {
+    for (const button of document.querySelectorAll("[data-verdict]")) {
+      button.addEventListener("click", () => this.judge(button.dataset.verdict));
+    }
+    const click = (id, action) => byId(id).addEventListener("click", action);
+    click("previous", () => this.step(-1));
+    click("next", () => this.step(1));
+    click("undo", () => this.book.undo());
+    click("reset", () => this.resetOutline());
+    click("add", () => this.setAdding(!this.isAdding));
+    click("save", () => this.save());
+    click("load", () => byId("file").click());
+    click("compare", () => byId("other-file").click());
+    click("reject", () => this.#reject());
+    byId("zoom").addEventListener("change", () => this.#look(this.viewer.position));
+    for (const button of document.querySelectorAll("[data-view]")) {
+      button.addEventListener("click", () => this.#look(this.viewer.position)); // a new layout shows the whole
+    }
+    byId("outline").addEventListener("input", (event) => this.setRange(Number(event.target.value), true));
+    byId("outline").addEventListener("change", (event) => this.setRange(Number(event.target.value)));
+    for (const [id, isOther] of [["file", false], ["other-file", true]]) {
+      byId(id).addEventListener("change", async (event) => {
+        const [file] = event.target.files;
+        if (file) await this.load(file, isOther);
+        event.target.value = "";
+      });
+    }
+    byId("complete").addEventListener("change", () => this.#state());
+    byId("complete-mm").addEventListener("change", () => byId("complete").checked && this.#state());
+    byId("reader").addEventListener("change", (event) => {
+      try {
+        window.localStorage.setItem("lnq-review-reader", event.target.value);
+      } catch {
+        // a browser that keeps nothing: the name is written anew
+      }
+    });
+    this.#wireStage();
+    wireKeys({
+      y: () => this.judge("node"), n: () => this.judge("no node"), u: () => this.judge("unsure"),
+      ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), Backspace: () => this.unjudge(),
+      z: () => this.book.undo(), a: () => this.setAdding(!this.isAdding), Delete: () => this.remove(),
+      "+": () => this.nudge(1), "-": () => this.nudge(-1), 0: () => this.resetOutline(), s: () => this.save(),
+      Escape: () => this.setAdding(false),
+    });
+  }
+
+  #wireStage() {
+    const stage = byId("stage");
+    let down = null;
+    stage.addEventListener("pointerdown", (event) => (down = [event.clientX, event.clientY]), { capture: true });
+    stage.addEventListener("click", (event) => {
+      const isDrag = !down || Math.hypot(event.clientX - down[0], event.clientY - down[1]) > 4;
+      if (!this.isAdding || isDrag || event.button !== 0) return;
+      setTimeout(() => this.add(this.viewer.position)); // when the viewer has moved its cross there
+    });
+    stage.addEventListener("wheel", (event) => {
+      if (!event.shiftKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.nudge(-Math.sign(event.deltaY || event.deltaX)); // some browsers turn the wheel's axis with Shift
+    }, { capture: true, passive: false });
+  }
+
+  #state() {
+    const size = Number(byId("complete-mm").value);
+    if (byId("complete").checked && !(size > 0)) {
+      byId("complete").checked = false;
+      return this.#say("Give a size in mm above 0.");
+    }
+    this.book.change((state) => (state.complete_from_mm = byId("complete").checked ? size : null));
+  }
+
+  #reject() {
+    if (this.book.state.rejected) return this.book.change((state) => (state.rejected = null));
+    const reason = byId("reason").value.trim();
+    if (!reason) {
+      byId("reason").focus();
+      return this.#say("Say why the scan is of no use.");
+    }
+    this.book.change((state) => (state.rejected = { reason, time: now() }));
+  }
+}
+
+startPage({}, async (scan, viewer) => {
+  scan.marksByNumber = new Map(scan.marks.map((mark) => [mark.number, mark]));
+  window.reviewPage = new ReviewPage(scan, viewer, new Growth(scan, await unpack(byId("probability"))));
+});
