@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lnq.anatomy.airway import find_carina
 from lnq.anatomy.crop import PADDING_HU, Crop, find_crop
-from lnq.anatomy.region import midline_column
 from lnq.image.itk import write_volume
 from lnq.image.plausible import warnings_for
 from lnq.image.resample import (
@@ -28,7 +26,7 @@ from lnq.image.volume import Box, Volume, bounding_box
 from lnq.inference.backends import Model
 from lnq.inference.normalise import normalise
 from lnq.inference.spec import CropSpec, ModelSpec, Triple
-from lnq.nodes.measure import Landmarks, Node, measure_nodes
+from lnq.nodes.measure import Landmarks, Node, find_landmarks, measure_nodes
 from lnq.nodes.postprocess import drop_faint, postprocess
 
 
@@ -234,11 +232,7 @@ def landmarks_of(ready: Prepared) -> Landmarks:
     region = ready.crop.region
     if not ready.source.oriented or ready.crop.lungs_found < 2 or region.all():
         return Landmarks(None, None)
-    carina = find_carina(ready.cropped, region)
-    if carina is not None:
-        return Landmarks(carina[0], carina)
-    middle = ready.cropped.affine @ [region.shape[0] / 2, region.shape[1] / 2, midline_column(region), 1.0]
-    return Landmarks(float(middle[0]), None)
+    return find_landmarks(ready.cropped, region)
 
 
 @contextmanager

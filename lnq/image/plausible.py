@@ -18,7 +18,7 @@ MOST_HU = 2**16  # metal reaches 30,000 on extended scales
 _LEAST_TISSUE = 1e-3  # fraction of the voxels
 _THICK_SLICE_MM = 5.0
 _NOISE_HU = 55.0  # above the noise of the training phantoms, 7 to 54 HU
-_CONTRAST_HU = 85.0  # blood has 30 to 60 HU without contrast medium, over 100 HU with it
+CONTRAST_HU = 85.0  # blood has 30 to 60 HU without contrast medium, over 100 HU with it
 
 
 def check_image(volume: Volume, name: str = "The image") -> None:
@@ -95,7 +95,7 @@ def warnings_for(chest: Volume, region: np.ndarray, lungs_found: int) -> tuple[s
     if noise is not None and noise > _NOISE_HU:
         found.append(f"Very noisy (about {noise:.0f} HU), as of a sharp kernel: nodes may be missed.")
     blood = blood_hu(chest, region)
-    if lungs_found and blood is not None and blood < _CONTRAST_HU:
+    if lungs_found and blood is not None and blood < CONTRAST_HU:
         found.append(f"No contrast medium seen (blood at about {blood:.0f} HU): nodes look much like vessels.")
     return tuple(found)
 

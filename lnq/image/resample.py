@@ -54,13 +54,25 @@ def reorient_to_lps(volume: Volume) -> tuple[Volume, Orientation]:
 def resample_image(volume: Volume, spacing_mm: tuple[float, float, float], least: float | None = None) -> Volume:
     """The volume at another spacing (z, y, x), float32. The outer corner stays, the extent changes by half a voxel at
     most. Values below `least` count as that."""
-    old, new = np.array(volume.spacing_mm), np.array(spacing_mm, dtype=np.float64)
-    shape = np.maximum(1, np.round(np.array(volume.shape) * old / new)).astype(int)
-    scale = new / old
-    offset = (scale - 1) / 2  # where the first new voxel's centre lies, in old voxels
+    shape, affine = resampled_grid(volume, spacing_mm)
+    scale = np.array(spacing_mm, dtype=np.float64) / volume.spacing_mm
+    offset = _first_centre(scale)
     weights = [axis_weights(shape[i], volume.shape[i], scale[i], offset[i]) for i in range(3)]
-    origin = volume.affine[:3, 3] + volume.affine[:3, :3] @ offset
-    return Volume(_separable(volume.array, weights, least), make_affine(spacing_mm, origin, volume.direction))
+    return Volume(_separable(volume.array, weights, least), affine)
+
+
+def resampled_grid(volume: Volume, spacing_mm: tuple[float, float, float]) -> tuple[tuple[int, int, int], np.ndarray]:
+    """The shape and the affine of `resample_image` at a spacing (z, y, x)."""
+    old, new = np.array(volume.spacing_mm), np.array(spacing_mm, dtype=np.float64)
+    z, y, x = np.maximum(1, np.round(np.array(volume.shape) * old / new)).astype(int).tolist()
+    origin = volume.affine[:3, 3] + volume.affine[:3, :3] @ _first_centre(new / old)
+    return (z, y, x), make_affine(spacing_mm, origin, volume.direction)
+
+
+def _first_centre(scale: np.ndarray) -> np.ndarray:
+    """Where the first new voxel's centre lies, in old voxels. `scale`: new spacing as a multiple of the old one."""
+    first: np.ndarray = (scale - 1) / 2
+    return first
 
 
 def resample_label_to(label: Volume, grid: Volume) -> Volume:

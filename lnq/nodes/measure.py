@@ -12,6 +12,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
+from lnq.anatomy.airway import find_carina
+from lnq.anatomy.region import midline_column
 from lnq.image import components
 from lnq.image.volume import Volume, bounding_box
 
@@ -49,6 +51,15 @@ class Landmarks:
 
     midline_l_mm: float | None  # L of the carina, or else of the middle between the lungs' upper halves
     carina_lps_mm: tuple[float, float, float] | None
+
+
+def find_landmarks(chest: Volume, region: np.ndarray) -> Landmarks:
+    """The landmarks of a chest (HU in LPS axes, cropped to both lungs) with its mediastinal region (bool [Z, Y, X])."""
+    carina = find_carina(chest, region)
+    if carina is not None:
+        return Landmarks(carina[0], carina)
+    middle = chest.affine @ [region.shape[0] / 2, region.shape[1] / 2, midline_column(region), 1.0]
+    return Landmarks(float(middle[0]), None)
 
 
 def measure_nodes(
@@ -92,7 +103,7 @@ def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.nda
         mean_hu=float(hu.mean(dtype=np.float64)),
         mean_probability=float(probability.mean(dtype=np.float64)),
         centroid_lps_mm=(float(left), float(posterior), float(superior)),
-        side=_side(left, landmarks.midline_l_mm),
+        side=side_of(left, landmarks.midline_l_mm),
         above_carina_mm=None if carina is None else float(superior - carina[2]),
     )
 
@@ -106,7 +117,8 @@ def _short_axis_class(short_axis_mm: float) -> str:
     return f"{pathological:g} to {target:g} mm" if short_axis_mm < target else f"{target:g} mm and more"
 
 
-def _side(left_mm: float, midline_mm: float | None) -> Side | None:
+def side_of(left_mm: float, midline_mm: float | None) -> Side | None:
+    """The side of a point by its L, in mm, and that of the midline; None where there is no midline."""
     if midline_mm is None:
         return None
     offset = left_mm - midline_mm

@@ -102,7 +102,7 @@ def node_lines(rows: Iterable[NodeRow]) -> list[NodeLine]:
     lines = []
     for row in rows:
         values = to_plain(row)
-        lines.append(NodeLine(row.number, size_of(row), [_cell(values[c.key], c) for c in NODE_COLUMNS]))
+        lines.append(NodeLine(row.number, size_of(row), [cell_of(values[c.key], c) for c in NODE_COLUMNS]))
     return lines
 
 
@@ -152,7 +152,7 @@ def _case_line(record: CaseRecord, rows: Sequence[NodeRow], columns: Sequence[Co
         seconds=record.seconds or 0.0,
         nodes=findings.nodes if findings else 0,
         short_axes_mm=axes,
-        cells=[_cell(values[column.key], column) for column in columns],
+        cells=[cell_of(values[column.key], column) for column in columns],
     )
 
 
@@ -233,7 +233,7 @@ def number(value: float, decimals: int = 0) -> str:
     return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace(",", "\u202f").replace("-", "\u2212")
 
 
-def _cell(value: float | str | None, column: Column) -> TableCell:
+def cell_of(value: float | str | None, column: Column) -> TableCell:
     """The cell of a value; blank for None."""
     if value is None:
         return TableCell("", "", column.numeric)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from lnq.processes import in_fresh_processes, side_by_side
 from training.commit import git_commit
 from training.data.certain import add_certain, read_certain
 from training.data.dataset_info import dataset_info, write_dataset_info
+from training.data.measures.measure import add_measures, is_measured
 from training.data.prepare_case import is_prepared, prepare_case
 from training.data.prepared import CaseInfo
 from training.data.sources.find import find_cases
@@ -75,6 +76,7 @@ def prepare_cases(wanted: Preparation, console: Console) -> bool:
         if reason:
             console.print(f"{name} has no certain background: {reason}", highlight=False)
     _report_certain(console, [folder for folder, _ in folders])
+    _measure_again(work, failed, wanted.processes, console)
     _report(console, infos, rows, len(missing) - len(failed), len(failed))
     return True
 
@@ -112,6 +114,25 @@ def _find_certain(item: tuple[Path, tuple[float, float]]) -> tuple[str, str]:
     except (OSError, ValueError) as error:
         return folder.name, str(error)
     return folder.name, ""
+
+
+def _measure_again(work: Sequence[Work], failed: Collection[str], processes: int, console: Console) -> None:
+    """Measure the cases that have no measurements of today's version, such as those prepared by an earlier one."""
+    stale = [item for item in work if item.case.name not in failed and not is_measured(item.folder)]
+    for name, reason in track(side_by_side(_measure, stale, processes), "Measuring", len(stale), console=console):
+        if reason:
+            console.print(f"{name} is not measured: {reason}", highlight=False)
+
+
+def _measure(item: Work) -> tuple[str, str]:
+    """A case's name, with the reason where it cannot be measured: only the data set's page needs it."""
+    try:
+        add_measures(item.folder, item.case)
+    except MemoryError:
+        return item.case.name, "there is not enough memory for it"
+    except Exception as error:  # training does without
+        return item.case.name, str(error) or type(error).__name__
+    return item.case.name, ""
 
 
 def _report_certain(console: Console, folders: Sequence[Path]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,10 @@ from scipy import ndimage
 from lnq.image.components import components
 from lnq.image.components import label as label_components
 from lnq.inference.spec import CropSpec, Triple
-from training.data.prepared import AIR_HU, STRAY_VOXELS, CaseInfo, count_hu, write_case
+from training.data.measures.measure import measure_case
+from training.data.measures.record import write_measures
+from training.data.measures.source import measure_source
+from training.data.prepared import AIR_HU, CROPPED, STRAY_VOXELS, CaseInfo, count_hu, write_case
 from training.data.sources.find import check_label, read_pair
 from training.data.sources.raw_case import RawCase
 from training.data.sources.states import node_of
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
 REGION_POINTS = 4096  # voxels of the region kept for sampling patches
 MAX_HU = 4095
 AIR_OR_LUNG_HU = -200.0  # no node has a lower median: fat has -100 HU
-CROPPED = "crop"  # key in a case's provenance for how its CT was cropped
 
 
 def prepare_case(raw: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path) -> None:
@@ -66,6 +70,10 @@ def prepare_case(raw: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path)
     chosen = np.random.default_rng(0).permutation(len(points))[:REGION_POINTS]
     background = resample_label_to(given.with_array(given.array == 0), prepared.image).array if raw.told else None
     write_case(folder, info, hu, node, prepared.region, points[chosen], background)
+    with suppress(Exception):  # only the data set's page needs them; what fails is tried, and told, at the end
+        ready = prepared.image.with_array(hu)
+        measures = measure_case(ready, node, prepared.region, prepared.crop.lungs_found)
+        write_measures(folder, dataclasses.replace(measures, source=measure_source(image, label, ready)))
 
 
 def _crop_facts(prepared: Prepared) -> dict[str, Any]:

@@ -5,6 +5,7 @@
     DIR/<case>/image.b2nd label.b2nd region.b2nd  HU int16; 1 = annotated node; 1 = mediastinal region. [Z, Y, X]
     DIR/<case>/certain.b2nd certain.json          1 = certainly no node (see `training.data.certain`)
     DIR/<case>/told.b2nd                          1 = no node, by the source; only where the source tells unknown apart
+    DIR/<case>/measures.json                      for the data set's page (see `training.data.measures`)
     DIR/<case>/points.npy                         int16 [N, 3], a random sample of the region's voxels
     DIR/<case>/case.json                          the fields of `CaseInfo`
 
@@ -32,6 +33,7 @@ from lnq.plain import from_plain, to_plain
 AIR_HU = -1024
 CHUNK = (32, 64, 64)  # voxels: a chunk holds 256 KB of HU, and a patch touches few chunks
 _AGAIN = "delete the case's folder and run training.prepare again"
+CROPPED = "crop"  # key in a case's provenance for how its CT was cropped
 STRAY_VOXELS = 2  # on the prepared grid: a component with fewer is a stray piece, not a node
 
 
