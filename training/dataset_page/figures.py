@@ -152,10 +152,10 @@ def histograms(cases: Sequence[ShownCase]) -> list[Histogram]:
     nodes = [node for case in cases if case.measures is not None for node in case.measures.nodes]
     above = [node.above_carina_mm for node in nodes if node.above_carina_mm is not None]
     wanted = (
-        ("Short axis, mm", list(short_axes_mm(cases)), _SHORT_AXIS_MM),
-        ("Volume, cm³", list(volumes_cm3(cases)), _VOLUME_CM3),
-        ("Above the carina, mm", above, _ABOVE_CARINA_MM),
-        ("Nodes per case", [float(nodes_of(case)) for case in cases], _NODES),
+        ("Short axis, from mm", list(short_axes_mm(cases)), _SHORT_AXIS_MM),
+        ("Volume, from cm³", list(volumes_cm3(cases)), _VOLUME_CM3),
+        ("Above the carina, from mm", above, _ABOVE_CARINA_MM),
+        ("Nodes per case, from", [float(nodes_of(case)) for case in cases], _NODES),
     )
     return [histogram(title, values, limits) for title, values, limits in wanted if values]
 

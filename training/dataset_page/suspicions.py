@@ -20,7 +20,7 @@ from training.dataset_page.mirrored import Likeness, likeness
 
 AIR_SHARE = 0.4  # of a node's voxels; correct labels have up to 0.08, with borders off up to 0.23
 BRIGHT_SHARE = 0.4  # of a node's voxels; correct labels have up to 0.02, but a node may be calcified
-EVEN_HU, EVEN_PART = 40.0, 0.15  # deviation, at least or as a part of the mean: blood has the noise, bone has more
+EVEN_HU, EVEN_PART = 40.0, 0.15  # deviation, or that part of the mean: 95 % of places in two real spines have more
 LEAST_MM3 = 50.0  # of a node that is in the wrong tissue: less comes with resampling
 OUTSIDE_SHARE = 0.5  # of a node's voxels: the region's own border is off by some mm
 LOST_SHARE = 0.1  # of all annotated voxels, outside the crop
@@ -114,8 +114,11 @@ def _of_case(case: ShownCase, measures: CaseMeasures) -> Iterator[Suspicion]:
         ("vessel", lambda node: node.bright if _is_blood(node, measures) else 0.0, BRIGHT_SHARE),
         ("outside", lambda node: node.outside, OUTSIDE_SHARE),
     )
+    known: set[MarkedNode] = set()
     for kind, share_of, least in rules:
         odd = [node for node in nodes if share_of(node) >= least and share_of(node) * node.volume_mm3 >= LEAST_MM3]
+        odd = [node for node in odd if node not in known]  # what lies in lung lies outside the region too
+        known.update(odd)
         if odd:
             worst = max(odd, key=lambda node: share_of(node) * node.volume_mm3)
             text = _node_text(kind, share_of(worst), worst, measures) + _more(len(odd) - 1, "node")

@@ -19,7 +19,7 @@ from training.data.measures.record import (
     write_measures,
 )
 from training.data.measures.shift import best_shift
-from training.data.measures.sides import heart_left_mm, sides
+from training.data.measures.sides import sides
 from training.data.measures.source import measure_source
 from training.data.measures.tissue import marked_nodes
 from training.data.prepared import CROPPED, PreparedCase
@@ -40,10 +40,8 @@ def measure_case(image: Volume, label: np.ndarray, region: np.ndarray, lungs: in
         version=VERSION,
         nodes=tuple(marked_nodes(image, label, region, blood, landmarks)),
         blood_hu=None if blood is None else round(blood, 1),
-        lungs=lungs,
         shift=best_shift(image, label),
         sides=sides(image.array) if is_chest else None,
-        heart_left_mm=heart_left_mm(image, region) if is_chest else None,
     )
 
 

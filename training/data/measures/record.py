@@ -80,10 +80,8 @@ class CaseMeasures:
     version: int
     nodes: tuple[MarkedNode, ...]
     blood_hu: float | None  # typical HU of heart and great vessels; None where there is too little soft tissue
-    lungs: int  # that were found, 0 to 2
     shift: Shift | None  # None where nothing is annotated
     sides: tuple[int, ...] | None  # how left differs from right (see `sides`); None without two lungs
-    heart_left_mm: float | None  # how far the heart's middle lies to the left of the midline
     source: SourceMeasures | None = None  # None where the source could not be read
 
 

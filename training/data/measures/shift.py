@@ -22,6 +22,7 @@ _STEP_MM = 1.5  # between the places tried, or a voxel where that is larger
 _RIM_MM = 3.0  # width of the rim
 _CLIP_HU = (-150.0, 150.0)  # fat to soft tissue: lung counts as fat, contrast medium as tissue
 _MOST_VOXELS = 6000  # that are looked at, inside and in the rim each: enough for means
+_ALIKE_HU = 2.0  # edges that differ by less are alike
 _WORTH_HU = 15.0  # a node whose edge grows by less fits as well where it lies
 
 
@@ -41,7 +42,7 @@ def best_shift(image: Volume, label: np.ndarray) -> Shift | None:
     weights = volumes / volumes.sum()
     whole = edges @ weights
     still = next(i for i, step in enumerate(steps) if not any(step))
-    best = int(np.argmax(whole))  # the steps are sorted by length
+    best = int(np.argmax(whole >= whole.max() - _ALIKE_HU))  # the first: the steps are sorted by length
     soft, best_soft = (_soft(image.array, inner[0], steps[i]) for i in (still, best))
     z, y, x = (round(step * mm, 1) for step, mm in zip(steps[best], image.spacing_mm, strict=True))
     return Shift(

@@ -41,6 +41,8 @@ def measure_source(image: Volume, label: Volume, grid: Volume) -> SourceMeasures
 
 def _nodes(label: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
     """Yield each 26-connected component of each value above 0: its box, and which of the box's voxels it holds."""
+    if not (label > 0).any():
+        return
     around = bounding_box(label > 0)
     part = label[around] if label.dtype.kind in "iu" else label[around].astype(np.int32)
     for value, outer in enumerate(ndimage.find_objects(part), start=1):
