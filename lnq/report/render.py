@@ -32,7 +32,8 @@ def render(
     Template, styles and scripts are files of `folder`, or of this package's assets where that has none of their name.
     Raises ImportError without jinja2.
     """
-    from markupsafe import Markup
+    found = _templates(folder).get_template(template)
+    from markupsafe import Markup  # comes with jinja2
 
     style, script = _joined(tuple(styles), folder), _joined(tuple(scripts), folder)
     policy = {
@@ -44,15 +45,11 @@ def render(
         "base-uri": "'none'",
         "form-action": "'none'",
     }
-    text = (
-        _templates(folder)
-        .get_template(template)
-        .render(
-            context,
-            style=Markup(style),
-            script=Markup(script),
-            policy="; ".join(f"{name} {value}" for name, value in policy.items()),
-        )
+    text = found.render(
+        context,
+        style=Markup(style),
+        script=Markup(script),
+        policy="; ".join(f"{name} {value}" for name, value in policy.items()),
     )
     return text.encode("utf-8", "backslashreplace")  # a file's name may hold bytes that are not text
 

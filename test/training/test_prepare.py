@@ -42,3 +42,13 @@ def test_options_choose_spacing_and_crop(thorax: Volume, tmp_path: Path) -> None
     assert main([*command, "--crop.margin-mm", "20", "--spacing-mm", "5", "4", "4"]) == 0
     info = CaseInfo.read(tmp_path / "out" / "a")
     assert (info.crop, info.spacing_mm) == (CropSpec(margin_mm=20.0), (5.0, 4.0, 4.0))
+
+
+def test_the_command_writes_the_data_sets_page(
+    thorax: Volume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("jinja2")
+    write_pair(tmp_path / "raw", "a", thorax)
+    assert main([str(tmp_path / "raw"), "-o", str(tmp_path / "out"), "--preset", "tiny"]) == 0
+    assert f"{tmp_path / 'out' / 'dataset.html'}: " in capsys.readouterr().err
+    assert "Training data: out" in (tmp_path / "out" / "dataset.html").read_text("utf-8")

@@ -49,8 +49,8 @@ def report_dataset(data: Path, console: Console) -> None:
     """Write the page, and say in one line where it is, or why there is none: training does without."""
     try:
         count = write_dataset_page(data)
-    except ImportError as error:
-        console.print(f"{PAGE} is not written: it needs {error.name}", highlight=False)
+    except ImportError:
+        console.print(f"{PAGE} is not written: it needs jinja2", highlight=False)
     except (OSError, ValueError) as error:
         console.print(f"{PAGE} is not written: {error}", highlight=False)
     else:
@@ -84,7 +84,8 @@ def write_dataset_page(data: Path) -> int:
         "has_pictures": bool(pictures),
         "without_pictures": max(0, len(cases) - MOST_CASES),
         "contrast_hu": CONTRAST_HU,
-        "provenance": info.provenance,
+        "sources": info.provenance.get("sources", []),
+        "commit": info.provenance.get("commit", ""),
         "spacing_mm": info.spacing_mm,
     }
     page = render("dataset.html", ("page.css", "index.css", "dataset.css"), ("sort.js", "index.js"), context, _ASSETS)
