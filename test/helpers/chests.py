@@ -1,4 +1,4 @@
-"""Simple chests drawn at any orientation: lungs, fat, heart to the left, liver to the right, spine, and nodes in the fat.
+"""Simple chests drawn at any orientation: heart to the left, liver to the right, nodes in the fat.
 
 Faults can be planted in the label, or left and right swapped.
 """

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.prepared_cases import SPACING_MM
+
 from training.data.certain import CertainFacts
 from training.data.measures.record import VERSION, CaseMeasures, MarkedNode, Shift, SourceMeasures
 from training.data.prepared import CaseInfo

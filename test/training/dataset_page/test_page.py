@@ -30,6 +30,7 @@ from rich.console import Console
 
 from lnq.image.volume import Volume
 from lnq.plain import to_plain
+from phantom.make import make_phantom
 from training.data.certain import add_certain
 from training.data.dataset_info import read_dataset_info, write_dataset_info
 from training.data.measures.record import NAME, Sliver, write_measures
@@ -48,7 +49,7 @@ OBLIQUE = (
     np.array([[np.cos(SLANTED_RAD), -np.sin(SLANTED_RAD), 0], [np.sin(SLANTED_RAD), np.cos(SLANTED_RAD), 0], [0, 0, 1]])
     @ LPS
 )
-LEFT_MM = 6.0
+LEFT_MM = (6.0, 0.0, 0.0)
 
 
 def one_slice(label: Volume) -> Volume:
@@ -70,7 +71,7 @@ FAULTS: dict[str, tuple[np.ndarray, Fault, str, str]] = {  # case: axes, what is
     "swapped": (LPS, lambda ct, label: (swapped(ct), swapped(label)), "mirrored", "mirror image of this chest"),
     "swapped-ras": (RAS, lambda ct, label: (swapped(ct), swapped(label)), "mirrored", "mirror image of this chest"),
     **{
-        f"shifted-{name}": (axes, lambda ct, label: (ct, moved(label, (LEFT_MM, 0.0, 0.0))), "shifted", "6 mm to the right")
+        f"shifted-{name}": (axes, lambda ct, label: (ct, moved(label, LEFT_MM)), "shifted", "6 mm to the right")
         for name, axes in (("lps", LPS), ("ras", RAS), ("coronal", CORONAL), ("oblique", OBLIQUE))
     },
 }  # fmt: skip
@@ -236,3 +237,14 @@ def test_a_page_is_written_from_small_files_and_pictures_alone(small: Path) -> N
     """No case is measured for it."""
     write_dataset_page(small)
     assert not (small / "case-01" / NAME).exists()
+
+
+@pytest.mark.slow
+def test_phantoms_raise_nothing_but_the_mirrored_one(tmp_path: Path) -> None:
+    for seed in range(6):
+        phantom = make_phantom(seed, size=96)
+        change = swapped if seed == 3 else (lambda volume: volume)
+        write_chest(tmp_path / "raw", f"phantom-{seed}", change(phantom.ct), change(phantom.partial))
+    prepare_tiny(tmp_path / "raw", tmp_path / "out")
+    found = find_suspicions(read_cases(tmp_path / "out"))
+    assert [(one.case.name, one.kind) for one in found] == [("phantom-3", "mirrored")]

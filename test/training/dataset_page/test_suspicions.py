@@ -50,8 +50,8 @@ def test_a_clean_case_raises_none() -> None:
             {"bright": 0.9, "bright_hu": 280.0, "bright_spread_hu": 12.0},
             290.0,
             "vessel",
-            "90% of a node of 0.90 cm³ is as bright and even as blood with contrast medium: 280 ± 12 HU, where this CT's "
-            "blood has about 290 HU.",
+            "90% of a node of 0.90 cm³ is as bright and even as blood with contrast medium: 280 ± 12 HU, where this "
+            "CT's blood has about 290 HU.",
         ),
         ({"outside": 0.75}, 150.0, "outside", "75% of a node of 0.90 cm³ lies outside the mediastinal region."),
     ],
@@ -91,8 +91,8 @@ def test_slivers_are_told_with_the_widest() -> None:
 
 def test_a_shift_is_told_in_the_patients_directions() -> None:
     assert text_of(measured(nodes=(marked(),) * 3, shift=shift(**MOVED))) == (
-        "The label would fit better 3 mm up and 1.5 mm to the front and 4.5 mm to the right: the HU inside would exceed "
-        "those around by 90 instead of 10, and 95% instead of 40% of it would be soft tissue."
+        "The label would fit better 3 mm up and 1.5 mm to the front and 4.5 mm to the right: the HU inside would "
+        "exceed those around by 90 instead of 10, and 95% instead of 40% of it would be soft tissue."
     )
 
 

@@ -33,6 +33,6 @@ def test_the_table_can_be_filtered_by_what_there_is() -> None:
     ]
     rows = case_rows(cases, find_suspicions(cases), {})
     assert rows[0].suspicions == ["Label in air or lung?"]
-    assert {key: count for key, _, count in filters(rows)} == {
-        "all": 3, "suspect": 1, "plain": 2, "air": 1, "partial": 1, "full": 1, "three-states": 1, "contrast": 2, "native": 1
-    }  # fmt: skip
+    counts = {key: count for key, _, count in filters(rows)}
+    assert counts.pop("all") == 3 and counts.pop("plain") == counts.pop("contrast") == 2
+    assert counts == {"suspect": 1, "air": 1, "partial": 1, "full": 1, "three-states": 1, "native": 1}
