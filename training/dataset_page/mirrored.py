@@ -16,7 +16,7 @@ import numpy as np
 from training.dataset_page.cases import ShownCase
 
 FEWEST_PATIENTS = 6  # with fewer, others' mean says little of what is usual
-OPPOSED = -0.2  # correlation with the mean of the others; of 20 chests the right way round none lay below -0.05
+OPPOSED = -0.2  # correlation with the mean of the others; chests the right way round have 0.2 or more, an odd one -0.2
 ALIKE = 0.3  # mean correlation with the most similar others, mirrored; chests the right way round have up to 0.26
 _NEAREST = 3  # patients that are most similar
 _AGREED = 0.2  # length of the mean of vectors of length 1: below it there is no usual way round

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -49,13 +50,13 @@ def spot_picture(case: PreparedCase, spot: Corners, moved_mm: Sequence[float] | 
 
 
 def case_picture(case: PreparedCase) -> bytes:
-    """The axial slice that holds most of the annotation, with its outline; the middle slice where there is none."""
-    label = case.whole("label")
-    area = label.sum(axis=(1, 2), dtype=np.int64)
-    z = int(area.argmax()) if area.any() else len(label) // 2
-    hu = _slice(case, "image", z, np.zeros(2, int), np.array(label.shape[1:]))
+    """The axial slice through the middle of most annotated nodes, with the label's outline; the middle slice where
+    there is none."""
+    shape, centres = case.info.shape, case.info.node_centres
+    z = Counter(centre[0] for centre in centres).most_common(1)[0][0] if centres else shape[0] // 2
+    hu, label = (_slice(case, name, z, np.zeros(2, int), np.array(shape[1:])) for name in ("image", "label"))
     picture = _grey(hu, _within(CASE_PIXELS, hu.shape, case.info.spacing_mm[1:]))
-    _outline(picture, label[z] > 0, TRUTH_COLOUR)
+    _outline(picture, label > 0, TRUTH_COLOUR)
     return _jpeg(picture)
 
 
