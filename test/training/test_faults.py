@@ -56,7 +56,7 @@ class Prepare:
 
     def again(self, made: Injector) -> None:
         assert self.run(made).status == 0
-        assert sorted(p.name for p in self.output.iterdir()) == ["a", "b", "dataset.json", "splits.csv"]
+        assert sorted(p.name for p in self.output.iterdir()) == ["a", "b", "dataset.html", "dataset.json", "splits.csv"]
 
 
 class Checkpoint:
