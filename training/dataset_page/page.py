@@ -46,12 +46,15 @@ class ShownKind:
 
 
 def report_dataset(data: Path, console: Console) -> None:
-    """Write the page, and say in one line where it is, or why there is none: training does without."""
+    """Write the page, and say in one line where it is, or why there is none: training does without.
+
+    Raises OSError where the disk fails.
+    """
     try:
         count = write_dataset_page(data)
     except ImportError:
         console.print(f"{PAGE} is not written: it needs jinja2", highlight=False)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         console.print(f"{PAGE} is not written: {error}", highlight=False)
     else:
         found = f"{count} things look" if count > 1 else "one thing looks" if count else "nothing looks"
