@@ -23,8 +23,9 @@ from training.data.measures.sides import sides
 from training.data.measures.source import measure_source
 from training.data.measures.tissue import marked_nodes
 from training.data.prepared import CROPPED, PreparedCase
-from training.data.sources.find import node_of, read_pair
+from training.data.sources.find import read_pair
 from training.data.sources.raw_case import RawCase
+from training.data.sources.states import node_of
 
 
 def measure_case(image: Volume, label: np.ndarray, region: np.ndarray, lungs: int) -> CaseMeasures:
