@@ -114,7 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     shape = (1, model.spec.network.in_channels, *model.spec.patch)
     window = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    times = in_turns({"window": lambda: model.predict(window)} | matrix_products(options.side), options.repeats)
+    times = in_turns(
+        {"window": lambda: model.networks[0].predict(window)} | matrix_products(options.side), options.repeats
+    )
     name = f"arithmetic-{bundle.name}"
     rows = ([f"{value:.5f}" for value in row] for row in zip(*times.values(), strict=True))
     write_csv(options.output / f"{name}.csv", [f"{key}_s" for key in times], rows)

@@ -71,6 +71,6 @@ class JudgedCase:
             resample_array_to(self.ready.image.array, self.ready.image, self.ready.cropped)
         )
         whole = (slice(0, hu.shape[0]), slice(0, hu.shape[1]), slice(0, hu.shape[2]))
-        reached = Reached(whole, probability >= spec.threshold, probability, hu)
+        reached = Reached(spec.threshold, whole, probability >= spec.threshold, probability, hu)
         ruled = self.ready.paste(by_rules(reached, self.ready.crop, spec))
         return Verdict(difference, dice(own, true), dice(ruled.array, true))

@@ -24,7 +24,7 @@ from benchmarks.output import save_figure, write_csv
 from lnq.errors import BundleError
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
-from lnq.inference.backends import Model, load_model
+from lnq.inference.backends import Model, Network, load_model
 from lnq.inference.spec import MIRRORINGS, ModelSpec
 from lnq.pipeline import infer, mask_of
 from training.scoring.scores import CaseResult, replace_missing_assd, score, summary
@@ -59,13 +59,17 @@ def run_settings(
     for step, mirror in settings:
         visited = 0
 
-        def predict(patches: np.ndarray) -> np.ndarray:
-            nonlocal visited
-            visited += len(patches)
-            return model.predict(patches)
+        def counting(network: Network) -> Network:
+            def predict(patches: np.ndarray) -> np.ndarray:
+                nonlocal visited
+                visited += len(patches)
+                return network.predict(patches)
+
+            return Network(predict)
 
         spec = dataclasses.replace(model.spec, window_step=step, mirror=mirror)
-        inferred = infer(volume, dataclasses.replace(model, spec=spec, predict=predict, own_sliding_window=None))
+        networks = tuple(map(counting, model.networks))
+        inferred = infer(volume, dataclasses.replace(model, spec=spec, networks=networks))
         seconds = inferred.seconds["network"]
         result = score(case, mask_of(inferred, spec), instances, seconds)
         runs.append(SettingRun(case, (step, mirror), visited, seconds, result))

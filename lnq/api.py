@@ -66,12 +66,14 @@ def load_model(
     threads: int | None = None,
     precision: str = "auto",
     mirror: int | None = None,
+    members: int | None = None,
 ) -> Model:
     """Load a bundle's model, by default the shipped one. Device `auto` takes a GPU where PyTorch finds one.
 
     The other arguments and the errors are those of `lnq.inference.backends.load_model`.
     """
-    return backends.load_model(shipped_bundle() if bundle is None else bundle, device, threads, precision, mirror)
+    path = shipped_bundle() if bundle is None else bundle
+    return backends.load_model(path, device, threads, precision, mirror, members)
 
 
 def segment(ct: Volume, model: Model) -> Segmentation:

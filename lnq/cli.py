@@ -81,24 +81,29 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     )
     top.add_argument("--input", type=Path, default=Path("/input"), help="the container's input (default: /input)")
     top.add_argument("--output", type=Path, default=Path("/output"), help="the container's output (default: /output)")
-    _add_model_options(top, None, "auto", "auto", None)
+    _add_model_options(top, None, "auto", "auto", None, None)
     top.add_argument("--version", action="version", version=f"lnq {__version__}")
     top.set_defaults(command=container)
     commands = top.add_subparsers(metavar="COMMAND")
 
     batch_ = commands.add_parser("batch", help="segment files and DICOM folders")
     batch_command.add_options(batch_)
-    _add_model_options(batch_, *[argparse.SUPPRESS] * 4)
+    _add_model_options(batch_, *[argparse.SUPPRESS] * 5)
     batch_.set_defaults(command=batch)
 
     info_ = commands.add_parser("info", help="bundle, backend, device and versions")
-    _add_model_options(info_, *[argparse.SUPPRESS] * 4)
+    _add_model_options(info_, *[argparse.SUPPRESS] * 5)
     info_.set_defaults(command=info)
     return top
 
 
 def _add_model_options(
-    parser: argparse.ArgumentParser, model: str | None, device: str, precision: str, mirror: str | None
+    parser: argparse.ArgumentParser,
+    model: str | None,
+    device: str,
+    precision: str,
+    mirror: str | None,
+    members: str | None,
 ) -> None:
     """Add the options of the model, with these defaults.
 
@@ -112,7 +117,7 @@ def _add_model_options(
         "--precision",
         choices=("auto", "f32", "int8"),
         default=precision,
-        help="int8: the bundle's 8-bit network, faster, on a CPU alone; f32: never that; auto: on a CPU with VNNI "
+        help="int8: the bundle's 8-bit networks, faster, on a CPU alone; f32: never that; auto: on a CPU with VNNI "
         "(default: auto)",
     )
     parser.add_argument(
@@ -122,6 +127,13 @@ def _add_model_options(
         default=mirror,
         help="average over so many flips of each window, at so many times the network's time; 1: each is run once, "
         "every other one mirrored; 0: none is mirrored (default: the bundle's)",
+    )
+    parser.add_argument(
+        "--members",
+        type=int,
+        metavar="N",
+        default=members,
+        help="run the first N networks of a bundle that holds several (default: all)",
     )
 
 
@@ -153,6 +165,8 @@ def info(options: argparse.Namespace) -> tuple[int, str]:
     for name, digest in spec.sha256.items():
         print(f"            {name} sha256 {digest[:16]}")
     print(f"network     channels {spec.network.channels}, patch {spec.patch}, spacing {spec.spacing_mm} mm")
+    used = "" if model.spec.members == spec.members else f", the first {model.spec.members} used"
+    print(f"members     {spec.members}{used}")
     print(f"threshold   {spec.threshold}, of a node's highest probability {spec.peak_threshold}")
     print(f"windows     {spec.window_step:g} of a patch apart, mirror {model.spec.mirror}")
     print(f"backend     {model.backend} on {model.device}{', int8' if model.precision == 'int8' else ''}")
@@ -173,7 +187,7 @@ def _load(options: argparse.Namespace) -> Model:
     from lnq.inference.backends import load_model
 
     try:
-        return load_model(_bundle(options), options.device, precision=options.precision, mirror=options.mirror)
+        return load_model(_bundle(options), options.device, None, options.precision, options.mirror, options.members)
     except ValueError as error:
         raise StartError(str(error)) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from lnq.image.volume import Box, Volume, bounding_box
 from lnq.inference.backends import Model
 from lnq.inference.normalise import normalise
 from lnq.inference.spec import CropSpec, ModelSpec, Triple
-from lnq.nodes.measure import Landmarks, Node, find_landmarks, measure_nodes
+from lnq.nodes.measure import Landmarks, Node, agreement, find_landmarks, measure_nodes
 from lnq.nodes.postprocess import drop_faint, postprocess
 
 
@@ -53,6 +53,7 @@ class Reached:
     Probability and HU may be 0 where the threshold is not reached.
     """
 
+    threshold: float
     box: Box
     marked: np.ndarray  # bool: where it is reached
     probability: np.ndarray  # float32
@@ -72,6 +73,7 @@ class Inferred:
     use_region: bool
     seconds: dict[str, float]  # per stage
     warnings: tuple[str, ...] = ()  # what was not computed as planned
+    members: tuple[np.ndarray, ...] = ()  # as `output`, float16: each network's own, where several were run
 
     @cached_property
     def probability(self) -> np.ndarray:
@@ -92,7 +94,15 @@ class Inferred:
         box = box_reaching(self.output, threshold, ready.image, ready.cropped, self._box)
         probability = resample_array_to(self.output, ready.image, ready.cropped, box)
         hu = resample_array_to(ready.image.array, ready.image, ready.cropped, box)
-        return Reached(box, probability >= threshold, probability, ready.cropped.crop(box).with_array(hu))
+        return Reached(threshold, box, probability >= threshold, probability, ready.cropped.crop(box).with_array(hu))
+
+    def marked_by_each(self, threshold: float, box: Box) -> Iterator[np.ndarray]:
+        """Where each network's own probability reaches a threshold, bool, in a box of the crop's grid; one at a time.
+
+        Nothing where there is one network.
+        """
+        for own in self.members:
+            yield resample_array_to(own, self.ready.image, self.ready.cropped, box) >= threshold
 
     @property
     def _box(self) -> Box:
@@ -155,7 +165,15 @@ class Segmentation:
             return [], self.marked.astype(np.int16)
         chest = self.ready.cropped.crop(self.reached.box)
         mask = chest.with_array(self.marked)
-        return measure_nodes(mask, chest.array, self.reached.probability, landmarks_of(self.ready))
+        nodes, numbers = measure_nodes(mask, chest.array, self.reached.probability, landmarks_of(self.ready))
+        if not self.inferred.members:
+            return nodes, numbers
+        around = bounding_box(numbers)
+        starts = [part.start for part in self.reached.box]
+        box = [slice(start + a.start, start + a.stop) for start, a in zip(starts, around, strict=True)]
+        marks = self.inferred.marked_by_each(self.reached.threshold, (box[0], box[1], box[2]))
+        shares = agreement(numbers[around], len(nodes), marks)
+        return [replace(node, agreement=share) for node, share in zip(nodes, shares, strict=True)], numbers
 
     def save(self, path: Path | str, labels: bool = False) -> None:
         """Write the mask to .mha, .nrrd, .nii or .nii.gz. With `labels`, write each node's number instead.
@@ -201,8 +219,8 @@ def infer(volume: Volume, model: Model) -> Inferred:
         image = normalise(ready.image.array, spec.normalisation)
     with _timed(seconds, "network"):
         region = ready.region if spec.crop.use_region else None
-        probability, told = model.probability(image, region)
-    return Inferred(ready, probability, spec.crop.use_region, seconds, tuple(told))
+        found = model.probabilities(image, region)
+    return Inferred(ready, found.mean, spec.crop.use_region, seconds, found.warnings, found.members)
 
 
 def mark_nodes(inferred: Inferred, spec: ModelSpec) -> tuple[Reached, np.ndarray]:

@@ -48,6 +48,7 @@ class Evaluate:
     device: Literal["auto", "cpu", "cuda", "cpu-torch"] = "auto"
     precision: Literal["f32", "int8"] = "f32"  # int8: the bundle's 8-bit network, on a CPU
     mirror: Literal[0, 1, 2, 4, 8] | None = None  # average over so many flips of each window, instead of the bundle's
+    members: int | None = None  # run the first so many networks of a bundle that holds several; by default all
     threshold: float | None = None  # instead of the bundle's (a checkpoint's is 0.5); its peak threshold stays
     tune_threshold: bool = False  # choose it by Dice, that of a node's peak by F1; into the bundle, --mirror with them
     worst: int = 3  # draw so many cases of lowest Dice
@@ -64,12 +65,12 @@ class Evaluate:
 def open_model(command: Evaluate) -> Iterator[Model]:
     """Open the bundle's model, or the checkpoint's from a temporary bundle that is deleted afterwards."""
     if command.checkpoint is None:
-        yield load_model(command.model, command.device, precision=command.precision, mirror=command.mirror)
+        yield load_model(command.model, command.device, None, command.precision, command.mirror, command.members)
         return
     from training.bundle.write import export  # imports ONNX
 
     with tempfile.TemporaryDirectory(prefix="lnq-evaluate-") as folder:
-        export(command.checkpoint, Path(folder) / "model")
+        export([command.checkpoint], Path(folder) / "model")
         yield load_model(Path(folder) / "model", command.device, mirror=command.mirror)
 
 
@@ -87,6 +88,10 @@ def refuse_contradictions(command: Evaluate) -> None:
         raise ValueError("Masks that are there have no threshold or mirroring: --predictions goes without these")
     if command.precision != "f32" and (command.checkpoint is not None or command.predictions is not None):
         raise ValueError(f"--precision {command.precision} is of a bundle's network: it goes with --model alone")
+    if command.members is not None and (command.checkpoint is not None or command.predictions is not None):
+        raise ValueError("--members is of a bundle's networks: it goes with --model alone")
+    if command.members is not None and command.tune_threshold:
+        raise ValueError("A bundle's thresholds are those of all its networks: --tune-threshold goes without --members")
     if command.tune_threshold and command.threshold is not None:
         raise ValueError("--threshold and --tune-threshold exclude each other")
 
@@ -152,12 +157,14 @@ def write(command: Evaluate, outcome: Evaluation) -> None:
     """Write tables and pictures, store thresholds where some were chosen, and print the table."""
     command.output.mkdir(parents=True, exist_ok=True)
     results, spec, at = outcome.scored.results, outcome.spec, ""
-    facts: dict[str, Any] = {"scored": command.scored, "threshold": None, "peak_threshold": None, "mirror": None}
+    facts: dict[str, Any] = {"scored": command.scored}
+    facts |= dict.fromkeys(("threshold", "peak_threshold", "mirror", "members"))
     if spec is not None:
         facts |= {"threshold": spec.threshold, "peak_threshold": spec.peak_threshold, "mirror": spec.mirror}
-        facts["precision"] = command.precision
+        facts |= {"members": spec.members, "precision": command.precision}
         mirrored = f", mirror {spec.mirror}" if spec.mirror else ""
-        at = f" at threshold {spec.threshold:g}, peak {spec.peak_threshold:g}{mirrored}"
+        several = f", {spec.members} members" if spec.members > 1 else ""
+        at = f" at threshold {spec.threshold:g}, peak {spec.peak_threshold:g}{mirrored}{several}"
         if outcome.tried:
             _keep_chosen(command, spec, outcome)
     write_results(command.output, results, facts | {"left_out": outcome.scored.failed})

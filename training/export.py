@@ -1,8 +1,10 @@
-"""Make a model bundle from a fine-tuning checkpoint: encoder and main decoder, for torch and for the CPU runtime.
+"""Make a model bundle from fine-tuning checkpoints: encoder and main decoder, for torch and for the CPU runtime.
 
     python -m training.export RUN/finetune.pt -o model
+    python -m training.export FOLD0/finetune.pt FOLD1/finetune.pt FOLD2/finetune.pt -o model
 
-Nothing is written unless the checkpoint's main branch, the safetensors file and the ONNX file agree.
+Several checkpoints become one bundle whose mean probability counts. Nothing is written unless each checkpoint's main
+branch, its safetensors file and its ONNX file agree.
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ from training.engine.run import read_config
 
 @dataclass(frozen=True)
 class Export:
-    """Export a fine-tuning checkpoint to a model bundle."""
+    """Export fine-tuning checkpoints to a model bundle."""
 
-    checkpoint: tyro.conf.Positional[Path]
+    checkpoints: tyro.conf.Positional[tuple[Path, ...]]  # several, of folds or seeds, make an ensemble
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("model")  # spec.json and weights are replaced
     threshold: float = 0.5  # on the probability; training.evaluate --tune-threshold chooses it
     peak_threshold: float = 0.0  # on the highest probability within a node; likewise
@@ -38,14 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> bool:
         thresholds = (command.threshold, command.peak_threshold)
-        spec = export(command.checkpoint, command.output, *thresholds, command.window_step, command.mirror)
-        if not spec.provenance["complete"]:
-            planned = read_config(load_checkpoint(command.checkpoint)).finetune
-            print(
-                f"Warning: {command.checkpoint} is of a run stopped at step {spec.provenance['steps']} of "
-                f"{planned.epochs * planned.iterations}; the model says so in its provenance",
-                file=sys.stderr,
-            )
+        spec = export(command.checkpoints, command.output, *thresholds, command.window_step, command.mirror)
+        for path, origin in zip(command.checkpoints, spec.provenance.get("members", [spec.provenance]), strict=True):
+            if not origin["complete"]:
+                planned = read_config(load_checkpoint(path)).finetune
+                print(
+                    f"Warning: {path} is of a run stopped at step {origin['steps']} of "
+                    f"{planned.epochs * planned.iterations}; the model says so in its provenance",
+                    file=sys.stderr,
+                )
         print(f"{command.output} holds the model; threshold {spec.threshold}, {spec.postprocess}", file=sys.stderr)
         return True
 

@@ -62,7 +62,7 @@ def opened(command: Propose) -> Iterator[list[Model]]:
     with ExitStack() as stack:
         for checkpoint in command.checkpoints:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lnq-propose-"))
-            export(checkpoint, Path(folder) / "model")
+            export([checkpoint], Path(folder) / "model")
             bundles.append(Path(folder) / "model")
         yield [load_model(bundle, command.device) for bundle in bundles]
 
@@ -111,7 +111,7 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
     made_from = {
         "case": case.provenance(members[0].spec.spacing_mm),
         "models": sorted({Versions.of(model).model for model in members}),
-        "weights": sorted({model.spec.sha256[WEIGHTS_NAME] for model in members}),
+        "weights": sorted({model.spec.joint_sha256(WEIGHTS_NAME) for model in members}),
         "flips": command.flips,
         "threshold": threshold,
         "limits": to_plain(command.limits),

@@ -12,7 +12,7 @@ from lnq import pipeline
 from lnq.anatomy.crop import find_crop
 from lnq.archive.open import read_ct
 from lnq.image.itk import write_volume
-from lnq.inference.backends import Model, load_model
+from lnq.inference.backends import Model, Network, load_model
 
 
 def run_lnq(job: ContenderJob, stages: Stages) -> ContenderOutcome:
@@ -21,18 +21,21 @@ def run_lnq(job: ContenderJob, stages: Stages) -> ContenderOutcome:
     stages.ready()
     visited = 0
 
-    def predict(patches: np.ndarray) -> np.ndarray:
-        nonlocal visited
-        visited += len(patches)
-        return model.predict(patches)
+    def counting(network: Network) -> Network:
+        def predict(patches: np.ndarray) -> np.ndarray:
+            nonlocal visited
+            visited += len(patches)
+            return network.predict(patches)
+
+        return Network(predict)
 
     with stages("read"):
         volume = read_ct(job.ct)
     with (
         patch.object(pipeline, "find_crop", stages.timed("crop", find_crop)),
-        patch.object(Model, "probability", stages.timed("network", Model.probability)),
+        patch.object(Model, "probabilities", stages.timed("network", Model.probabilities)),
     ):
-        result = pipeline.segment(volume, dataclasses.replace(model, predict=predict))
+        result = pipeline.segment(volume, dataclasses.replace(model, networks=tuple(map(counting, model.networks))))
     own = result.seconds
     stages.seconds["preprocess"] = own["prepare"] - stages.seconds["crop"]
     stages.seconds["postprocess"] = own["postprocess"]

@@ -27,7 +27,7 @@ class Counter:
 def load_network(bundle: Path) -> tuple[ModelSpec, SegmentationNet]:
     """A bundle's specification, and its network with the weights. torch gets as many threads as there are CPUs."""
     torch.set_num_threads(available_cpus())
-    spec = ModelSpec.load(bundle)
+    spec = ModelSpec.load_single(bundle)
     network = SegmentationNet(spec.network)
     network.load_state_dict(load(spec.verified_bytes(bundle, WEIGHTS_NAME)))
     return spec, network.eval()

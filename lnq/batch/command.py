@@ -186,6 +186,7 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Worker
         device=options.device,
         precision="f32" if options.scheduler and options.precision == "auto" else options.precision,  # alike everywhere
         mirror=options.mirror,
+        members=options.members,
         threads=options.threads or (1 if options.scheduler else max(1, available_cpus() // workers)),
         truth=None if options.truth is None else str(options.truth.resolve()),
         private=options.case_names == "hash",

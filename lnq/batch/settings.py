@@ -19,6 +19,7 @@ class WorkerSettings:
     threads: int = 0  # CPU threads of the network; 0 for all that may be used
     precision: str = "f32"  # of the network on a CPU
     mirror: int | None = None  # replaces the bundle's value where given
+    members: int | None = None  # how many of the bundle's networks are run; None for all
     truth: str | None = None  # path of a folder with masks that are named like their cases
     private: bool = False  # results and messages show no path or file name
     umask: int | None = None  # of the worker's process; None for that of the run

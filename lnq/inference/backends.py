@@ -5,7 +5,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from lnq.errors import BundleError
 from lnq.inference.sliding_window import Predict, sliding_window
-from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, ModelSpec
+from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, ModelSpec, member_file
 
 DEVICES = ("auto", "cpu", "cuda", "cpu-torch")  # the last runs the GPU's code on a CPU
 PRECISIONS = ("auto", "f32", "int8")  # of OpenVINO; on a GPU torch chooses its own precision
@@ -32,27 +32,57 @@ SlidingWindow = Callable[
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Network:
     """A network ready to run. `predict`: float32 [B, 1, Z, Y, X] -> logits float32 [B, 2, Z, Y, X]."""
 
-    spec: ModelSpec
     predict: Predict
+    own_sliding_window: SlidingWindow | None = None  # where the device also cuts and blends the windows
+
+    def probability(
+        self, image: np.ndarray, spec: ModelSpec, region: np.ndarray | None
+    ) -> tuple[np.ndarray, list[str]]:
+        """The probability of node, float32 [Z, Y, X], and warnings for the user about how it was computed."""
+        if self.own_sliding_window is not None:
+            return self.own_sliding_window(image, spec.patch, spec.window_step, spec.mirror, region)
+        return sliding_window(image, self.predict, spec.patch, spec.window_step, spec.mirror, region), []
+
+
+@dataclass(frozen=True, eq=False)
+class Probabilities:
+    """The probability of node in an image. Arrays [Z, Y, X] lie on its grid."""
+
+    mean: np.ndarray  # of all members, float32
+    members: tuple[np.ndarray, ...]  # each member's own, float16; none where there is one member
+    warnings: tuple[str, ...]  # for the user, about how it was computed
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A bundle's networks, its members, ready to run."""
+
+    spec: ModelSpec
+    networks: tuple[Network, ...]
     backend: str  # "openvino" or "torch"
     device: str  # "cpu", or the GPU's name
     bundle: Path
     precision: str = "f32"  # or "int8"
-    own_sliding_window: SlidingWindow | None = None  # where the device also cuts and blends the windows
 
-    def probability(self, image: np.ndarray, region: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
-        """Run the network in overlapping windows over a normalised image, float32 [Z, Y, X].
+    def probabilities(self, image: np.ndarray, region: np.ndarray | None = None) -> Probabilities:
+        """Run one network after another in overlapping windows over a normalised image, float32 [Z, Y, X].
 
-        `region`: bool [Z, Y, X], by default the whole image. Returns the probability of node, float32 [Z, Y, X], and
-        warnings for the user about how it was computed.
+        `region`: bool [Z, Y, X], by default the whole image.
         """
-        spec = self.spec
-        if self.own_sliding_window is not None:
-            return self.own_sliding_window(image, spec.patch, spec.window_step, spec.mirror, region)
-        return sliding_window(image, self.predict, spec.patch, spec.window_step, spec.mirror, region), []
+        first, *others = self.networks
+        mean, told = first.probability(image, self.spec, region)
+        members = [mean.astype(np.float16)] if others else []
+        for network in others:
+            own, also_told = network.probability(image, self.spec, region)
+            members.append(own.astype(np.float16))
+            mean += own
+            told = [*told, *also_told]
+        if others:
+            mean /= len(self.networks)
+        return Probabilities(mean, tuple(members), tuple(dict.fromkeys(told)))
 
 
 def load_model(
@@ -61,14 +91,16 @@ def load_model(
     threads: int | None = None,
     precision: str = "f32",
     mirror: int | None = None,
+    members: int | None = None,
 ) -> Model:
     """Load a bundle. Device `auto` takes a GPU where torch finds one, else the CPU.
 
     `threads`: CPU threads, by default as many as this process may use. `precision`: int8 runs the bundle's 8-bit
-    network, on a CPU only; auto does so where the bundle has one and the CPU has instructions for it. `mirror`:
-    replaces the specification's. Raises BundleError for a bundle that is missing, altered, too new, or without the
-    8-bit network asked for. Raises ValueError for a device that is missing or lacks the precision, and for a mirroring
-    that is not one of MIRRORINGS.
+    networks, on a CPU only; auto does so where the bundle has them and the CPU has instructions for them. `mirror`:
+    replaces the specification's. `members`: how many of the bundle's networks are loaded, from the first on, by default
+    all. Raises BundleError for a bundle that is missing, altered, too new, or without the 8-bit networks asked for.
+    Raises ValueError for a device that is missing or lacks the precision, for a mirroring that is not one of
+    MIRRORINGS, and for more members than there are.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"Precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -79,6 +111,8 @@ def load_model(
     spec.hash_of(bundle, WEIGHTS_NAME)  # results name it, whichever form is run
     if mirror is not None:
         spec = dataclasses.replace(spec, mirror=mirror)
+    if members is not None:
+        spec = spec.first_members(members)
     threads = threads or min(available_cpus(), _MAX_THREADS)
     if device == "cuda" and not _has_gpu():
         raise ValueError("A GPU was asked for, but there is none that PyTorch can use")
@@ -94,13 +128,18 @@ def load_model(
 
 
 def _pays_in_8_bits(spec: ModelSpec, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether a bundle has an 8-bit network, and this machine's CPU instructions for one. Only Linux tells those."""
-    if INT8_NAME not in spec.sha256:
+    """Whether a bundle has 8-bit networks, and this machine's CPU instructions for them. Only Linux tells those."""
+    if not _has_8_bits(spec):
         return False
     try:
         return not _VNNI.isdisjoint(cpuinfo.read_text().split())
     except OSError:
         return False
+
+
+def _has_8_bits(spec: ModelSpec) -> bool:
+    """Whether every member has an 8-bit network."""
+    return all(name in spec.sha256 for name in spec.files(INT8_NAME))
 
 
 def available_cpus() -> int:
@@ -148,7 +187,20 @@ def openvino_core() -> Any:
 
 
 def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str = "f32") -> Model:
-    files = [spec.verified_bytes(bundle, ONNX_NAME)] if precision == "f32" else _int8_files(bundle, spec)
+    if precision == "int8" and not _has_8_bits(spec):
+        raise BundleError(
+            f"The model bundle in {bundle} has no 8-bit network: leave out --precision int8, or add one with "
+            "training.quantise"
+        )
+    kinds = [ONNX_NAME] if precision == "f32" else [INT8_NAME, INT8_WEIGHTS_NAME]
+    networks = [_openvino_network(bundle, spec, kinds, member, threads) for member in range(1, spec.members + 1)]
+    return Model(spec, tuple(networks), "openvino", "cpu", bundle, precision)
+
+
+def _openvino_network(bundle: Path, spec: ModelSpec, kinds: Sequence[str], member: int, threads: int) -> Network:
+    """A member's network from its files of these kinds."""
+    names = [member_file(kind, member) for kind in kinds]
+    files = [spec.verified_bytes(bundle, name) for name in names]
     core = openvino_core()
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results, and is far slower on CPUs that lack it
@@ -161,8 +213,7 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str =
         network.reshape([1, spec.network.in_channels, *spec.patch])  # fixed sizes: less memory, faster kernels
         request = core.compile_model(network, "CPU", settings).create_infer_request()
     except RuntimeError as error:
-        name = ONNX_NAME if precision == "f32" else INT8_NAME
-        raise BundleError(f"{bundle / name} is not a network that OpenVINO can run") from error
+        raise BundleError(f"{bundle / names[0]} is not a network that OpenVINO can run") from error
 
     def predict(patches: np.ndarray) -> np.ndarray:
         outputs = []
@@ -171,21 +222,22 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str =
             outputs.append(request.get_output_tensor().data.copy())  # [1, C, Z, Y, X]
         return np.concatenate(outputs)
 
-    return Model(spec, predict, "openvino", "cpu", bundle, precision)
-
-
-def _int8_files(bundle: Path, spec: ModelSpec) -> list[bytes]:
-    """The 8-bit network and its weights, verified."""
-    if INT8_NAME not in spec.sha256:
-        raise BundleError(
-            f"The model bundle in {bundle} has no 8-bit network: leave out --precision int8, or add one with "
-            "training.quantise"
-        )
-    return [spec.verified_bytes(bundle, name) for name in (INT8_NAME, INT8_WEIGHTS_NAME)]
+    return Network(predict)
 
 
 def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Model:
-    weights = spec.verified_bytes(bundle, WEIGHTS_NAME)
+    import torch
+
+    if device == "cpu":
+        torch.set_num_threads(threads)
+    networks = [_torch_network(bundle, spec, member, device, threads) for member in range(1, spec.members + 1)]
+    return Model(spec, tuple(networks), "torch", "cpu" if device == "cpu" else torch.cuda.get_device_name(), bundle)
+
+
+def _torch_network(bundle: Path, spec: ModelSpec, member: int, device: str, threads: int) -> Network:
+    """A member's network, which cuts and blends its windows on the device."""
+    name = member_file(WEIGHTS_NAME, member)
+    weights = spec.verified_bytes(bundle, name)
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -197,20 +249,20 @@ def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Mod
     try:
         network.load_state_dict(load(weights))
     except (RuntimeError, ValueError, SafetensorError) as error:
-        sentence = f"The weights of {bundle / WEIGHTS_NAME} do not fit the network of its specification"
+        sentence = f"The weights of {bundle / name} do not fit the network of its specification"
         raise BundleError(sentence) from error
     if device == "cpu":
-        torch.set_num_threads(threads)
         runner = DeviceWindows(network, device)
-        return Model(spec, runner.predict, "torch", "cpu", bundle, own_sliding_window=runner.sliding_window)
+        return Network(runner.predict, runner.sliding_window)
     # bfloat16 has single precision's range, but is fast only on GPUs that compute with it natively.
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     precisions = [torch.float16, *([torch.bfloat16] if native else []), torch.float32]
 
     def on_cpu() -> Predict:
-        return load_model(bundle, "cpu", threads).predict
+        if find_spec("openvino") is None:
+            torch.set_num_threads(threads)
+            return DeviceWindows(network, "cpu").predict
+        return _openvino_network(bundle, spec, [ONNX_NAME], member, threads).predict
 
     runner = DeviceWindows(network, device, precisions, on_cpu)
-    return Model(
-        spec, runner.predict, "torch", torch.cuda.get_device_name(), bundle, own_sliding_window=runner.sliding_window
-    )
+    return Network(runner.predict, runner.sliding_window)

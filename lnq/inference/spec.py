@@ -15,11 +15,13 @@ from lnq.errors import BundleError
 from lnq.files import write_text
 from lnq.plain import from_plain
 
-FORMAT_VERSION = 2  # 1 had no peak_threshold and no mirror
+FORMAT_VERSION = 2  # of a bundle of one network; 1 had no peak_threshold and no mirror
+ENSEMBLE_VERSION = 3  # of a bundle of several networks, which older programs would take for its first one
 SPEC_NAME = "spec.json"
 WEIGHTS_NAME = "weights.safetensors"  # read by torch
 ONNX_NAME = "model.onnx"  # read by OpenVINO
 INT8_NAME, INT8_WEIGHTS_NAME = "model-int8.xml", "model-int8.bin"  # read by OpenVINO; optional
+_KINDS = (WEIGHTS_NAME, ONNX_NAME, INT8_NAME, INT8_WEIGHTS_NAME)
 
 MIRRORINGS = (0, 1, 2, 4, 8)  # runs of each window, each with another flip; 0: one run without flips
 
@@ -43,6 +45,18 @@ def check_mirror(mirror: Any) -> None:
     """Raise ValueError unless `mirror` is one of MIRRORINGS."""
     if type(mirror) is not int or mirror not in MIRRORINGS:  # True and 1.0 are equal to 1
         raise ValueError(f"Mirroring must be one of {', '.join(map(str, MIRRORINGS))}, not {mirror!r}")
+
+
+def member_file(kind: str, member: int) -> str:
+    """The name of a member's file, such as `weights-2.safetensors`. Members count from 1, which has no number."""
+    name, extension = kind.split(".")
+    return kind if member == 1 else f"{name}-{member}.{extension}"
+
+
+def kind_of_file(name: str) -> str | None:
+    """The kind of a bundle's weight file, which is the name of the first member's; None for any other file."""
+    kind = re.sub(r"-[0-9]+(?=\.)", "", name)
+    return kind if kind in _KINDS else None
 
 
 @dataclass(frozen=True)
@@ -127,7 +141,10 @@ class PostProcessing:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The contents of `spec.json`. Sizes and spacings are in z, y, x order."""
+    """The contents of `spec.json`. Sizes and spacings are in z, y, x order.
+
+    A bundle may hold several networks, its members, which differ in their weights alone. `sha256` names their files.
+    """
 
     network: NetworkSpec
     patch: IntTriple
@@ -161,7 +178,30 @@ class ModelSpec:
             raise ValueError(f"Window step must be at least {_LEAST_STEP} and at most 1, not {self.window_step}")
         if not all(re.fullmatch("[0-9a-f]{64}", str(digest)) for digest in self.sha256.values()):
             raise ValueError("sha256 must hold 64 hex digits for each file")
+        if self.members > 1 and not all(name in self.sha256 for name in self.files(WEIGHTS_NAME)):
+            raise ValueError(f"The {self.members} members must be numbered without a gap")
         check_mirror(self.mirror)
+
+    @property
+    def members(self) -> int:
+        """The number of networks."""
+        return max(1, sum(kind_of_file(name) == WEIGHTS_NAME for name in self.sha256))
+
+    def files(self, kind: str) -> list[str]:
+        """The names of all members' files of a kind, whose name is that of the first member's file."""
+        return [member_file(kind, member) for member in range(1, self.members + 1)]
+
+    def first_members(self, count: int) -> ModelSpec:
+        """The specification without the members after the first `count`. Raises ValueError where it has fewer."""
+        if not 1 <= count <= self.members:
+            raise ValueError(f"The number of members must be 1 to {self.members}, not {count}")
+        others = {member_file(kind, n) for kind in _KINDS for n in range(count + 1, self.members + 1)}
+        return dataclasses.replace(self, sha256={n: value for n, value in self.sha256.items() if n not in others})
+
+    def joint_sha256(self, kind: str) -> str:
+        """The hash that results name: that of the one member's file, or of all members' hashes, joined as text."""
+        hashes = [self.sha256[name] for name in self.files(kind)]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
     @staticmethod
     def load(bundle: Path) -> ModelSpec:
@@ -176,18 +216,27 @@ class ModelSpec:
         version = data.get("format_version") if isinstance(data, dict) else None
         if not isinstance(version, int):
             raise BundleError(f"{path} is not a model specification: it has no format_version")
-        if version > FORMAT_VERSION:
+        if version > ENSEMBLE_VERSION:
             raise BundleError(
-                f"The model bundle has format version {version}, this program reads up to {FORMAT_VERSION}: update it"
+                f"The model bundle has format version {version}, this program reads up to {ENSEMBLE_VERSION}: update it"
             )
         try:
             return from_plain(ModelSpec, data)
         except (TypeError, ValueError, KeyError) as error:
             raise BundleError(f"{path} is not a valid model specification: {error}") from None
 
+    @staticmethod
+    def load_single(bundle: Path) -> ModelSpec:
+        """As `load`, for uses that can have one network alone. Raises BundleError where the bundle holds several."""
+        spec = ModelSpec.load(bundle)
+        if spec.members > 1:
+            raise BundleError(f"The model bundle in {bundle} holds {spec.members} networks: one of a single is needed")
+        return spec
+
     def save(self, bundle: Path) -> None:
         """Write `bundle/spec.json` atomically."""
-        plain = dataclasses.asdict(self) | {"format_version": FORMAT_VERSION}
+        version = FORMAT_VERSION if self.members == 1 else ENSEMBLE_VERSION
+        plain = dataclasses.asdict(self) | {"format_version": version}
         write_text(Path(bundle) / SPEC_NAME, json.dumps(plain, indent=2) + "\n")
 
     def verified_bytes(self, bundle: Path, name: str) -> bytes:

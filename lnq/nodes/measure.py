@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from lnq.image import components
 from lnq.image.volume import Volume, bounding_box
 
 SHORT_AXES_MM = (10.0, 15.0)  # RECIST 1.1: a node is pathological from 10 mm, and a target lesion from 15 mm
+_LEAST_MARKED = 0.5  # part of a node's voxels that a network must mark to agree
 _MIDDLE_MM = 10.0  # half-width of the middle, on each side of the midline
 
 Side = Literal["left", "right", "middle"]  # the patient's
@@ -43,6 +44,7 @@ class Node:
     centroid_lps_mm: tuple[float, float, float]
     side: Side | None  # None where fewer than two lungs give no midline
     above_carina_mm: float | None  # negative below the carina; None where the carina was not found
+    agreement: float | None = None  # share of the networks that mark at least half of it; None where there is one
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,20 @@ def measure_nodes(
     nodes = [dataclasses.replace(found[index], number=number) for number, index in enumerate(order, start=1)]
     numbered[around] = numbers[labels]
     return nodes, numbered
+
+
+def agreement(numbers: np.ndarray, count: int, marks: Iterable[np.ndarray]) -> list[float]:
+    """The share of networks that agree on each of `count` nodes: they mark at least half of its voxels.
+
+    `numbers`, int [Z, Y, X], holds each node's number in its voxels, counted from 1. `marks`, bool [Z, Y, X], is what
+    each network marks on the same grid.
+    """
+    inside = numbers > 0
+    own = numbers[inside]
+    voxels = np.bincount(own, minlength=count + 1)
+    agree = [np.bincount(own[mark[inside]], minlength=count + 1) >= _LEAST_MARKED * voxels for mark in marks]
+    shares: list[float] = np.mean(agree, axis=0)[1:].tolist()
+    return shares
 
 
 def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.ndarray, landmarks: Landmarks) -> Node:

@@ -21,7 +21,6 @@ from lnq.report.niivue import niivue_code
 from lnq.report.render import render
 from lnq.report.scan import HU_PER_LEVEL, Scan, make_scan
 from lnq.report.tables import (
-    NODE_COLUMNS,
     CaseLine,
     all_versions,
     case_lines,
@@ -113,11 +112,12 @@ def write_index(
 
 def _case_context(folder: Path, record: CaseRecord, rows: Sequence[NodeRow]) -> dict[str, Any]:
     """The template's values for a case's page, except those of the viewer."""
+    lines, columns = node_lines(rows[:_MOST_ROWS])
     return {
         "summary": summary(record, rows),
         "warnings": record.warnings,
-        "columns": NODE_COLUMNS,
-        "rows": node_lines(rows[:_MOST_ROWS]),
+        "columns": columns,
+        "rows": lines,
         "rows_left_out": max(0, len(rows) - _MOST_ROWS),
         "sizes": sizes(),
         "windows": WINDOWS_HU,

@@ -74,7 +74,7 @@ class CaseLine:
         return len(self.warnings) + bool(self.error)
 
 
-NODE_COLUMNS = (
+_NODE_COLUMNS = (
     Column("number", "Node", help="Number, from the head downwards", large_first=False),
     Column("short_axis_mm", "Short axis", "mm", 1, "In the axial slice in which it is largest"),
     Column("long_axis_mm", "Long axis", "mm", 1, "In the same slice"),
@@ -85,6 +85,7 @@ NODE_COLUMNS = (
     Column("side", "Side", "", numeric=False, large_first=False),
     Column("above_carina_mm", "Above carina", "mm", 0, "Above the carina; below it negative"),
     Column("s_mm", "Level S", "mm", 1, "Patient coordinate to the head, as DICOM's slice location often is"),
+    Column("agreement", "Agreement", "0 to 1", 2, "Share of the model's networks that mark at least half of the node"),
 )
 _CASE_COLUMNS = (
     Column("nodes", "Nodes"),
@@ -97,13 +98,15 @@ _CASE_COLUMNS = (
 _OPTIONAL = ("dice", "assd_mm")  # columns that are shown only where there are scores
 
 
-def node_lines(rows: Iterable[NodeRow]) -> list[NodeLine]:
-    """The table of a case's nodes."""
+def node_lines(rows: Sequence[NodeRow]) -> tuple[list[NodeLine], list[Column]]:
+    """The table of a case's nodes, and its columns: that of the agreement only where several networks were run."""
+    has_agreement = any(row.agreement is not None for row in rows)
+    columns = [column for column in _NODE_COLUMNS if column.key != "agreement" or has_agreement]
     lines = []
     for row in rows:
         values = to_plain(row)
-        lines.append(NodeLine(row.number, size_of(row), [cell_of(values[c.key], c) for c in NODE_COLUMNS]))
-    return lines
+        lines.append(NodeLine(row.number, size_of(row), [cell_of(values[c.key], c) for c in columns]))
+    return lines, columns
 
 
 def size_of(row: NodeRow) -> str:

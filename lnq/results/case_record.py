@@ -53,10 +53,11 @@ class Versions:
 
     lnq: str
     model: str  # SHA-256 of the loaded model's specification
-    weights: str  # SHA-256 of its weights
+    weights: str  # SHA-256 of its weights, see `ModelSpec.joint_sha256`
     backend: str
     device: str
     mirror: str | None = None  # number of flips that each window was averaged over; None without flips
+    members: str | None = None  # number of networks that were averaged; None for one
 
     @staticmethod
     def of(model: Model) -> Versions:
@@ -66,10 +67,11 @@ class Versions:
         return Versions(
             lnq=__version__,
             model=hashlib.sha256(plain.encode()).hexdigest(),
-            weights=model.spec.sha256[WEIGHTS_NAME if is_f32 else INT8_WEIGHTS_NAME],
+            weights=model.spec.joint_sha256(WEIGHTS_NAME if is_f32 else INT8_WEIGHTS_NAME),
             backend=model.backend if is_f32 else f"{model.backend} {model.precision}",
             device=model.device,
             mirror=str(model.spec.mirror) if model.spec.mirror else None,
+            members=str(model.spec.members) if model.spec.members > 1 else None,
         )
 
     def plain(self) -> dict[str, str]:

@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lnq.files import write_text
 from lnq.nodes.measure import Node
-from lnq.plain import check_types, from_plain, to_plain
+from lnq.plain import check_types, from_plain
 from lnq.text import in_cell
 
 NODES_JSON, NODES_CSV = "nodes.json", "nodes.csv"
@@ -20,7 +21,7 @@ NODES_JSON, NODES_CSV = "nodes.json", "nodes.csv"
 
 @dataclass(frozen=True)
 class NodeRow:
-    """One node of a case, rounded: mm, mm3 and HU to one decimal, probabilities to three.
+    """One node of a case, rounded: mm, mm3 and HU to one decimal, probabilities and agreement to three.
 
     `l_mm`, `p_mm` and `s_mm` are the centroid's patient coordinates, towards left, back and head. The other fields are
     those of `lnq.nodes.measure.Node`.
@@ -40,6 +41,14 @@ class NodeRow:
     s_mm: float
     side: str | None
     above_carina_mm: float | None
+    agreement: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data. What has no agreement, because one network made it, has no entry for it."""
+        plain = dataclasses.asdict(self)
+        if self.agreement is None:
+            del plain["agreement"]
+        return plain
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(NodeRow))
@@ -67,6 +76,7 @@ def _row(case: str, node: Node) -> NodeRow:
         s_mm=superior,
         side=node.side,
         above_carina_mm=None if node.above_carina_mm is None else _round(node.above_carina_mm),
+        agreement=None if node.agreement is None else _round(node.agreement, 3),
     )
 
 
@@ -77,7 +87,7 @@ def _round(value: float, decimals: int = 1) -> float:
 def write_case_table(folder: Path, rows: Sequence[NodeRow]) -> None:
     """Write `nodes.csv` and then `nodes.json` of one case, even where it has no node."""
     write_table(folder, rows)
-    write_text(folder / NODES_JSON, json.dumps(to_plain(rows), indent=1) + "\n")
+    write_text(folder / NODES_JSON, json.dumps([row.plain() for row in rows], indent=1) + "\n")
 
 
 def read_case_table(folder: Path) -> list[NodeRow] | None:
@@ -95,9 +105,15 @@ def _checked(row: NodeRow) -> NodeRow:
 
 
 def write_table(folder: Path, rows: Iterable[NodeRow]) -> None:
-    """Write `nodes.csv` into a folder. A case's name that a spreadsheet would take for a formula begins with `'`."""
+    """Write `nodes.csv` into a folder, with a column for the agreement where any row has one.
+
+    A case's name that a spreadsheet would take for a formula begins with `'`.
+    """
+    plain = [row.plain() | {"case": in_cell(row.case)} for row in rows]
+    has_agreement = any("agreement" in row for row in plain)
+    columns = COLUMNS if has_agreement else COLUMNS[: COLUMNS.index("agreement")]
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) | {"case": in_cell(row.case)} for row in rows)
+    writer.writerows(plain)
     write_text(folder / NODES_CSV, text.getvalue())

@@ -15,7 +15,6 @@ from pydicom.uid import SegmentationStorage
 from lnq.dicom.header import SliceFile
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Node
-from lnq.plain import to_plain
 from lnq.results.dicom_common import (
     ARTIFICIAL_INTELLIGENCE,
     LYMPH_NODE,
@@ -47,6 +46,8 @@ _MEASUREMENTS = (  # column of the table, name, unit, method, derivation
     ("diameter_mm", Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh"), _MM, None, None),
     ("mean_hu", Code("112031", "DCM", "Attenuation Coefficient"), _HU, None, _MEAN),
     ("mean_probability", Code("110854", "DCM", "Fractional Probabilistic Segmentation"), _ONE, None, _MEAN),
+    # DICOM has no code for it. Its "Certainty of Finding" would claim more.
+    ("agreement", Code("agreement", "99LNQ", "Share of networks that mark the node"), _ONE, None, None),
 )
 _TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 _ENGLISH = Code("en-US", "RFC5646", "English (United States)")
@@ -78,7 +79,7 @@ def write_sr(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence
         content=_report(origin, rows),
         series_instance_uid=origin.series_uid("SR"),
         series_number=1,
-        sop_instance_uid=origin.instance_uid("SR", json.dumps(to_plain(rows))),
+        sop_instance_uid=origin.instance_uid("SR", json.dumps([row.plain() for row in rows])),
         instance_number=1,
         manufacturer=maker.name,
         is_complete=True,
@@ -145,7 +146,7 @@ def _group(origin: Origin, row: NodeRow) -> highdicom.sr.VolumetricROIMeasuremen
     from highdicom import sr
 
     maker, number, first = origin.maker, row.number, origin.source.slices[0]
-    segmentation, values = _segmentation(origin), to_plain(row)
+    segmentation, values = _segmentation(origin), row.plain()
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(origin.tracking_uid(number), tracking_id(number)),
         referenced_segment=sr.ReferencedSegment(
@@ -163,6 +164,7 @@ def _group(origin: Origin, row: NodeRow) -> highdicom.sr.VolumetricROIMeasuremen
         measurements=[
             sr.Measurement(name, values[column], unit, method=method, derivation=derivation)
             for column, name, unit, method, derivation in _MEASUREMENTS
+            if column in values
         ],
     )
     centre = np.array([[row.l_mm, row.p_mm, row.s_mm]])

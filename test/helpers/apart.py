@@ -14,7 +14,7 @@ from lnq.inference.backends import load_model
 bundle, precision, patches, logits = sys.argv[1:]
 model = load_model(bundle, "cpu", 1, precision)
 print(model.backend, model.device, model.precision)
-np.save(logits, model.predict(np.load(patches)))
+np.save(logits, model.networks[0].predict(np.load(patches)))
 """
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lnq.image.volume import Volume, make_affine
-from lnq.inference.backends import Model
+from lnq.inference.backends import Model, Network
 from lnq.inference.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation, PostProcessing
 from lnq.nodes.measure import axes_mm
 from lnq.pipeline import infer, prepare, segment
@@ -30,7 +30,7 @@ def model(tmp_path) -> Model:
         normalisation=Normalisation("ct", clip_hu=(-200.0, 500.0), mean=0.0, std=100.0),
         postprocess=RULES,
     )
-    return Model(spec, bright_is_node, "test", "cpu", tmp_path)
+    return Model(spec, (Network(bright_is_node),), "test", "cpu", tmp_path)
 
 
 def distance_mm(volume: Volume, centre_mm: tuple[float, float, float]) -> np.ndarray:

@@ -43,7 +43,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     output.mkdir()
     (output / "MODEL_CARD.md").write_text("kept")
     (output / "model-int8.xml").write_text("of other weights")
-    export(checkpoint, output, threshold=0.7, window_step=0.75, mirror=4)
+    export([checkpoint], output, threshold=0.7, window_step=0.75, mirror=4)
     return output
 
 

@@ -119,7 +119,7 @@ def test_checkpoint_scores_as_its_exported_bundle(
     write_volume(ct.with_array(label), cases / "a-seg.nrrd")
     config = dataclasses.replace(TINY, finetune=Stage(epochs=1, iterations=2), threads=1)
     finetune(make_prepared(tmp_path / "data"), run, config)
-    export(run / "finetune.pt", tmp_path / "model")
+    export([run / "finetune.pt"], tmp_path / "model")
     common = [str(cases), "--device", "cpu", "--worst", "0", "--tune-threshold", "-o"]
     assert main([*common, str(tmp_path / "one"), "--checkpoint", str(run / "finetune.pt")]) == 0
     error = capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,8 @@ def test_a_runs_checkpoint_looks_too(raw: Path, tiny_bundle: Path, monkeypatch) 
     seen: list[int] = []
     exported: list[Path] = []
 
-    def export(checkpoint: Path, folder: Path) -> None:
-        exported.append(checkpoint)
+    def export(checkpoints: Sequence[Path], folder: Path) -> None:
+        exported.extend(checkpoints)
         shutil.copytree(tiny_bundle, folder)
 
     monkeypatch.setattr("training.bundle.write.export", export)

@@ -58,7 +58,7 @@ class Scores:
 def predict_folder(checkpoint_path: Path, data: Path) -> tuple[list[Predicted], PostProcessing]:
     """The checkpoint's predictions for all prepared cases of a folder, and its rules of post-processing."""
     checkpoint = load_checkpoint(checkpoint_path)
-    spec = bundle_spec(checkpoint, HALF, 0.0)
+    spec = bundle_spec(checkpoint)
     network = SegmentationNet(spec.network)
     network.load_state_dict(main_branch(checkpoint["average"] or checkpoint["model"]))
     predict = predictor(network, checkpoint["config"]["precision"])

@@ -53,15 +53,31 @@ def draw_windows(path: Path, spec: ModelSpec, count: int, generator: np.random.G
 
 
 def quantise(bundle: Path, samples: Sequence[np.ndarray]) -> ModelSpec:
-    """Write the 8-bit network beside the bundle's ONNX file. `samples` are windows, float32 [1, C, Z, Y, X].
+    """Write each member's 8-bit network beside its ONNX file. `samples` are windows, float32 [1, C, Z, Y, X].
 
-    Raises BundleError where the bundle cannot be read, and ValueError where the new network's logits are not finite.
+    Raises BundleError where the bundle cannot be read, and ValueError where a new network's logits are not finite.
     """
     spec = ModelSpec.load(bundle)
+    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=f".{bundle.name}.") as folder:
+        part = Path(folder)
+        for full, small in zip(spec.files(ONNX_NAME), spec.files(INT8_NAME), strict=True):
+            _write_small(spec, spec.verified_bytes(bundle, full), samples, part / small)
+        names = [*spec.files(INT8_NAME), *spec.files(INT8_WEIGHTS_NAME)]
+        sums = {name: file_sha256(part / name) for name in names}
+        spec = dataclasses.replace(spec, sha256=spec.sha256 | sums)
+        for name in sums:
+            (part / name).chmod(0o644)
+        spec.save(part)
+        replace_files(part, bundle, (*sums, SPEC_NAME))  # the last holds the others' sums
+    return spec
+
+
+def _write_small(spec: ModelSpec, onnx: bytes, samples: Sequence[np.ndarray], path: Path) -> None:
+    """Write the 8-bit form of an ONNX network to a path that ends in .xml, and its weights beside it."""
     openvino = import_openvino()
     import nncf
 
-    network = openvino_core().read_model(spec.verified_bytes(bundle, ONNX_NAME))
+    network = openvino_core().read_model(onnx)
     network.reshape([1, spec.network.in_channels, *spec.patch])
     kept = nncf.IgnoredScope(names=end_convolutions(network), types=list(FLOAT_OPERATIONS), validate=False)
     small = nncf.quantize(
@@ -71,17 +87,8 @@ def quantise(bundle: Path, samples: Sequence[np.ndarray]) -> ModelSpec:
         subset_size=len(samples),
         ignored_scope=kept,
     )
-    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=f".{bundle.name}.") as folder:
-        part = Path(folder)
-        openvino.save_model(small, part / INT8_NAME, compress_to_fp16=False)
-        check_numbers(onnx_runner(part / INT8_NAME)(samples[0]))
-        sums = {name: file_sha256(part / name) for name in (INT8_NAME, INT8_WEIGHTS_NAME)}
-        spec = dataclasses.replace(spec, sha256=spec.sha256 | sums)
-        for name in sums:
-            (part / name).chmod(0o644)
-        spec.save(part)
-        replace_files(part, bundle, (*sums, SPEC_NAME))  # the last holds the others' sums
-    return spec
+    openvino.save_model(small, path, compress_to_fp16=False)
+    check_numbers(onnx_runner(path)(samples[0]))
 
 
 def end_convolutions(network: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """Write a bundle: encoder and main decoder, for torch and for the CPU runtime.
 
-Nothing is written unless the checkpoint's main branch, the safetensors file and the ONNX file agree.
+Nothing is written unless each checkpoint's main branch, its safetensors file and its ONNX file agree.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,8 @@ from lnq.files import file_sha256, replace_files
 from lnq.inference.backends import openvino_core
 from lnq.inference.network import SegmentationNet
 from lnq.inference.sliding_window import Predict
-from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, SPEC_NAME, WEIGHTS_NAME, ModelSpec
-from training.bundle.spec import bundle_spec
-from training.engine.checkpoint import load_checkpoint
+from lnq.inference.spec import ONNX_NAME, SPEC_NAME, WEIGHTS_NAME, ModelSpec, kind_of_file, member_file
+from training.bundle.spec import BundleMember, joint_spec, read_member
 from training.method.network import DualBranchNet, main_branch
 
 TOLERANCE = 1e-3
@@ -29,42 +29,51 @@ TOLERANCE = 1e-3
 
 
 def export(
-    checkpoint_path: Path,
+    checkpoints: Sequence[Path],
     output: Path,
     threshold: float = 0.5,
     peak_threshold: float = 0.0,
     window_step: float = 0.5,
     mirror: int = 0,
 ) -> ModelSpec:
-    """Write spec.json, weights.safetensors and model.onnx to `output`. An 8-bit network there is deleted.
+    """Write spec.json, and weights.safetensors and model.onnx of each checkpoint, to `output`.
 
-    Raises ValueError where the checkpoint is not of a fine-tuning, where its data were not cropped as its configuration
-    says, or where the three forms of the network differ.
+    Other networks there, of 8 bits or of an earlier bundle, are deleted. Raises ValueError where a checkpoint is not of
+    a fine-tuning, where its data were not cropped as its configuration says, where the three forms of a network differ,
+    and where the checkpoints are no ensemble: see `joint_spec`.
     """
-    checkpoint = load_checkpoint(checkpoint_path)
-    if checkpoint["stage"] != "finetune":
-        raise ValueError(f"{checkpoint_path} is a checkpoint of {checkpoint['stage']}: export needs one of finetune")
-    spec = bundle_spec(checkpoint, threshold, peak_threshold)
-    spec = dataclasses.replace(spec, window_step=window_step, mirror=mirror)
-    weights = checkpoint["average"] or checkpoint["model"]
-    dual = DualBranchNet(spec.network).eval()
-    dual.load_state_dict(weights)
+    members = [read_member(path) for path in checkpoints]
+    spec = joint_spec(members)
+    spec = dataclasses.replace(
+        spec, threshold=threshold, peak_threshold=peak_threshold, window_step=window_step, mirror=mirror
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         part = Path(folder)
-        (part / WEIGHTS_NAME).write_bytes(save({name: v.contiguous() for name, v in main_branch(weights).items()}))
-        network = SegmentationNet(spec.network).eval()
-        network.load_state_dict(load_file(part / WEIGHTS_NAME))
-        write_onnx(network, spec, part / ONNX_NAME)
-        check_agreement(dual, network, part / ONNX_NAME, spec)
-        sums = {name: file_sha256(part / name) for name in (WEIGHTS_NAME, ONNX_NAME)}
+        sums: dict[str, str] = {}
+        for number, member in enumerate(members, start=1):
+            names = [member_file(kind, number) for kind in (WEIGHTS_NAME, ONNX_NAME)]
+            _write_networks(member, part / names[0], part / names[1])
+            sums |= {name: file_sha256(part / name) for name in names}
         spec = dataclasses.replace(spec, sha256=sums)
         spec.save(part)
         output.mkdir(exist_ok=True)
-        replace_files(part, output, (WEIGHTS_NAME, ONNX_NAME, SPEC_NAME))  # the last holds the others' sums
-        for name in (INT8_NAME, INT8_WEIGHTS_NAME):  # made from the earlier weights
-            (output / name).unlink(missing_ok=True)
+        replace_files(part, output, (*sums, SPEC_NAME))  # the last holds the others' sums
+        for path in output.iterdir():
+            if kind_of_file(path.name) and path.name not in sums:  # made from other weights
+                path.unlink()
     return spec
+
+
+def _write_networks(member: BundleMember, safetensors: Path, onnx: Path) -> None:
+    """Write a member's encoder and main decoder in both forms, and check them."""
+    dual = DualBranchNet(member.spec.network).eval()
+    dual.load_state_dict(member.weights)
+    safetensors.write_bytes(save({name: v.contiguous() for name, v in main_branch(member.weights).items()}))
+    network = SegmentationNet(member.spec.network).eval()
+    network.load_state_dict(load_file(safetensors))
+    write_onnx(network, member.spec, onnx)
+    check_agreement(dual, network, onnx, member.spec)
 
 
 def write_onnx(network: nn.Module, spec: ModelSpec, path: Path) -> None:

@@ -119,7 +119,7 @@ def load_start(init: Path, network: DualBranchNet, crop: CropSpec) -> dict[str, 
         pretrained = load_checkpoint(init)
         pass_on_weights(pretrained["model"], network)
         return {"steps": pretrained["step"], "cases": len(read_facts(pretrained).cases)}
-    spec = ModelSpec.load(init)
+    spec = ModelSpec.load_single(init)
     refuse_other_crop(f"The bundle in {init}", spec.crop, "the data", crop)
     copy_main_branch(load(spec.verified_bytes(init, WEIGHTS_NAME)), network)
     return {"bundle": spec.sha256[WEIGHTS_NAME], **{key: spec.provenance.get(key) for key in ("steps", "data")}}

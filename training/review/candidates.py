@@ -15,9 +15,10 @@ from scipy import ndimage
 
 from lnq.image.components import label as label_components
 from lnq.image.volume import Box, Volume
-from lnq.inference.backends import Model
+from lnq.inference.backends import Model, Network
+from lnq.inference.sliding_window import Predict
 from lnq.inference.spec import ModelSpec
-from lnq.nodes.measure import Node, measure_nodes
+from lnq.nodes.measure import Node, agreement, measure_nodes
 from lnq.nodes.postprocess import postprocess
 from lnq.pipeline import Inferred, infer, landmarks_of
 from training.data.sources.states import BACKGROUND, NODE
@@ -25,7 +26,6 @@ from training.data.sources.states import BACKGROUND, NODE
 FLIPS: tuple[tuple[int, ...], ...] = ((), (4,), (3, 4), (2, 4))
 """Axes of [B, C, Z, Y, X] that a look mirrors: none, x, y and x, z and x."""
 _TOUCHED = np.ones((3, 3, 3), bool)
-_LEAST_MARKED = 0.5  # part of a candidate's voxels that a look must mark to agree
 _DECIMALS = 3  # of a probability: finer ones would only make its file several times larger
 _SURE = 1e-6  # probabilities closer to 0 or 1 than that count as so
 
@@ -78,14 +78,16 @@ class Found:
 
 
 def looks(model: Model, flips: int) -> list[Model]:
-    """The first `flips` of FLIPS as models that see the CT so mirrored. Raises ValueError for another number."""
+    """Each network of a model as models that see the CT mirrored by the first `flips` of FLIPS.
+
+    Raises ValueError for another number of flips.
+    """
     if not 1 <= flips <= len(FLIPS):
         raise ValueError(f"Flips must be 1 to {len(FLIPS)}, not {flips}")
-    return [_mirrored(model, axes) for axes in FLIPS[:flips]]
+    return [_mirrored(model, network.predict, axes) for network in model.networks for axes in FLIPS[:flips]]
 
 
-def _mirrored(model: Model, axes: tuple[int, ...]) -> Model:
-    own = model.predict
+def _mirrored(model: Model, own: Predict, axes: tuple[int, ...]) -> Model:
 
     def predict(patches: np.ndarray) -> np.ndarray:
         if not axes:
@@ -93,7 +95,7 @@ def _mirrored(model: Model, axes: tuple[int, ...]) -> Model:
         return np.flip(own(np.ascontiguousarray(np.flip(patches, axes))), axes)
 
     spec = dataclasses.replace(model.spec, mirror=0)
-    return dataclasses.replace(model, spec=spec, predict=predict, own_sliding_window=None)
+    return dataclasses.replace(model, spec=spec, networks=(Network(predict),))
 
 
 def find_candidates(
@@ -121,7 +123,9 @@ def find_candidates(
     mask = ready.cropped.with_array(marked.astype(np.uint8))
     nodes, numbers = measure_nodes(mask, ready.cropped.array, mean, landmarks_of(ready))
     cut = max(spec.threshold, spec.peak_threshold)
-    all_ = [_judge(node, numbers, mean, maps, threshold, cut) for node in nodes if limits.allow(node)]
+    shares = agreement(numbers, len(nodes), (one >= threshold for one in maps))
+    allowed = [(node, share) for node, share in zip(nodes, shares, strict=True) if limits.allow(node)]
+    all_ = [_judge(node, numbers, mean, maps, share, cut) for node, share in allowed]
     chosen = sorted(all_, key=lambda c: (-c.worth, -c.node.volume_mm3, c.node.number))[: limits.count]
     renumber = np.zeros(len(nodes) + 1, np.int16)
     for number, candidate in enumerate(chosen, start=1):
@@ -150,12 +154,11 @@ def _untouched(marked: np.ndarray, annotated: np.ndarray) -> np.ndarray:
 
 
 def _judge(
-    node: Node, numbers: np.ndarray, mean: np.ndarray, maps: Sequence[np.ndarray], threshold: float, cut: float
+    node: Node, numbers: np.ndarray, mean: np.ndarray, maps: Sequence[np.ndarray], share: float, cut: float
 ) -> Candidate:
     inside = numbers == node.number
-    agree = [float((one[inside] >= threshold).mean()) >= _LEAST_MARKED for one in maps]
     peaks = [float(one[inside].max()) for one in maps]
-    return Candidate(node, float(mean[inside].max()), float(np.mean(agree)), worth(float(np.mean(peaks)), cut))
+    return Candidate(node, float(mean[inside].max()), share, worth(float(np.mean(peaks)), cut))
 
 
 def worth(score: float, cut: float) -> float:

@@ -55,7 +55,8 @@ def main(descriptor: int) -> None:
         os.umask(settings.umask)
     try:
         threads = settings.threads or None
-        model = load_model(settings.bundle, settings.device, threads, settings.precision, settings.mirror)
+        given = settings.precision, settings.mirror, settings.members
+        model = load_model(settings.bundle, settings.device, threads, *given)
     except (BundleError, ValueError) as error:
         answer({"problem": str(error)})
         return

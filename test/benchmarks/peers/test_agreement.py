@@ -66,7 +66,9 @@ def ours(bundle: Path, crop: Path, mirror: int = 0) -> np.ndarray:
     model, volume = load_model(bundle, "cpu-torch"), read_volume(crop)
     image = resample_image(volume, model.spec.spacing_mm)
     normal = normalise(image.array, model.spec.normalisation)
-    return resample_array_to(sliding_window(normal, model.predict, model.spec.patch, 0.5, mirror), image, volume)
+    return resample_array_to(
+        sliding_window(normal, model.networks[0].predict, model.spec.patch, 0.5, mirror), image, volume
+    )
 
 
 def weighty(shape: tuple[int, ...]) -> np.ndarray:

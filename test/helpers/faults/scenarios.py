@@ -16,7 +16,7 @@ from helpers.faults.inject import serve
 
 from lnq.archive.case import Case
 from lnq.batch.settings import WorkerSettings
-from lnq.inference.backends import Model
+from lnq.inference.backends import Model, Network
 from lnq.inference.spec import ModelSpec
 from lnq.results.case_record import CaseRecord, Versions
 
@@ -28,7 +28,7 @@ def stub(bundle: Path) -> Model:
         return ((image > 0.6) & (image < 1.0)).astype(np.float32), []
 
     spec = ModelSpec.load(bundle)
-    return Model(spec, lambda patches: patches, "stub", "cpu", bundle, own_sliding_window=window)
+    return Model(spec, (Network(lambda patches: patches, window),), "stub", "cpu", bundle)
 
 
 class InlinePool:
@@ -97,7 +97,7 @@ def export(arguments: list[str]) -> int:
     def work() -> bool:
         write.write_onnx = lambda network, spec, path: path.write_bytes(arguments[2].encode() * 1000)
         write.check_agreement = lambda *_: 0.0
-        write.export(Path(arguments[0]), Path(arguments[1]), threshold=float(arguments[2]))
+        write.export([Path(arguments[0])], Path(arguments[1]), threshold=float(arguments[2]))
         return True
 
     return run_command(work)

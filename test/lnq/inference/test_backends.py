@@ -36,7 +36,7 @@ def test_openvino_and_torch_agree(tiny_bundle):
     assert (cpu.backend, cpu.device) == ("openvino", "cpu")
     assert (torch_cpu.backend, torch_cpu.device) == ("torch", "cpu")
     batch = patches(tiny_bundle, 2)
-    a, b = cpu.predict(batch), torch_cpu.predict(batch)
+    a, b = cpu.networks[0].predict(batch), torch_cpu.networks[0].predict(batch)
     assert a.shape == b.shape == (2, 2, *batch.shape[2:])
     assert a.dtype == b.dtype == np.float32
     assert np.abs(a - b).max() < 1e-3
@@ -61,9 +61,9 @@ signal.raise_signal(signal.SIGTERM)
 def test_windows_of_a_batch_do_not_influence_each_other(tiny_bundle):
     model = load_model(tiny_bundle, "cpu", threads=1)
     batch = patches(tiny_bundle, 2)
-    together = model.predict(batch)
-    np.testing.assert_array_equal(model.predict(batch[1:]), together[1:])
-    np.testing.assert_array_equal(model.predict(batch[:1]), together[:1])  # and results are not overwritten
+    together = model.networks[0].predict(batch)
+    np.testing.assert_array_equal(model.networks[0].predict(batch[1:]), together[1:])
+    np.testing.assert_array_equal(model.networks[0].predict(batch[:1]), together[:1])  # and results are not overwritten
 
 
 @pytest.mark.parametrize(("device", "name"), [("cpu", ONNX_NAME), ("cpu-torch", WEIGHTS_NAME)])
@@ -127,7 +127,7 @@ def test_the_8_bit_network_is_run_where_asked_for(with_int8, tmp_path):
     plain = load_model(with_int8, "cpu", 1)
     assert plain.precision == "f32"
     batch = patches(with_int8, 2)
-    wanted = plain.predict(batch)
+    wanted = plain.networks[0].predict(batch)
     (with_int8 / ONNX_NAME).unlink()  # it is not the other file that is run
     found, what = predict_apart(with_int8, "int8", batch, tmp_path)
     assert what == "openvino cpu int8"

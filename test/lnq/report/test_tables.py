@@ -6,7 +6,6 @@ import pytest
 from helpers.records import DONE_RECORD, changed, failed, scored
 
 from lnq.report.tables import (
-    NODE_COLUMNS,
     all_versions,
     case_lines,
     duration,
@@ -32,12 +31,12 @@ def test_numbers():
 
 
 def test_a_node_is_shown_rounded_and_sorted_by_its_value(node_rows):
-    first, _, third = node_lines(node_rows)
-    shown = {column.key: cell for column, cell in zip(NODE_COLUMNS, first.cells, strict=True)}
+    (first, _, third), columns = node_lines(node_rows)
+    shown = {column.key: cell for column, cell in zip(columns, first.cells, strict=True)}
     assert (shown["short_axis_mm"].text, shown["short_axis_mm"].value) == ("8.4", 8.4)
     assert (shown["mean_hu"].text, shown["mean_hu"].value) == ("−10", -9.6)
     assert (shown["side"].text, shown["side"].numeric) == ("left", False)
-    unknown = {column.key: cell for column, cell in zip(NODE_COLUMNS, third.cells, strict=True)}
+    unknown = {column.key: cell for column, cell in zip(columns, third.cells, strict=True)}
     assert [unknown[key].text for key in ("side", "above_carina_mm")] == ["", ""]
 
 

@@ -80,7 +80,7 @@ def test_checkpoints_average_predicts_whole_cases(bench: Callable[[Path], Bench]
     path = place.output(AblationCell("f", 0)) / "finetune.pt"
     predicted, rules = predict_folder(path, place.data.test)
     checkpoint = load_checkpoint(path)
-    spec = bundle_spec(checkpoint, 0.5, 0.0)
+    spec = bundle_spec(checkpoint)
     network = SegmentationNet(spec.network).eval()
     network.load_state_dict(main_branch(checkpoint["average"]))
 

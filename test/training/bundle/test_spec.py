@@ -31,7 +31,7 @@ def test_spec_crops_as_the_data_were_cropped(prepared: Path, tmp_path: Path) -> 
     crop = CropSpec(margin_mm=20.0, region_margin_mm=12.0, use_region=False)
     recrop(prepared, crop)
     assert finetune(prepared, tmp_path, dataclasses.replace(SHORT, crop=crop))
-    assert bundle_spec(load_checkpoint(tmp_path / "finetune.pt"), 0.7, 0.8).crop == crop
+    assert bundle_spec(load_checkpoint(tmp_path / "finetune.pt")).crop == crop
 
 
 def test_data_cropped_otherwise_than_the_configuration_says_make_no_bundle(checkpoint: Path) -> None:
@@ -39,18 +39,17 @@ def test_data_cropped_otherwise_than_the_configuration_says_make_no_bundle(check
     content["facts"]["dataset"]["crop"]["margin_mm"] = 20.0
     sentence = "^The checkpoint's data set has crop.margin_mm 20.0 where its configuration has crop.margin_mm 10.0: "
     with pytest.raises(ValueError, match=sentence):
-        bundle_spec(content, 0.5, 0.0)
+        bundle_spec(content)
 
 
 def test_checkpoint_of_before_crops_were_written_down_has_the_crop_of_then(checkpoint: Path) -> None:
     content = load_checkpoint(checkpoint)
     del content["config"]["crop"], content["facts"]["dataset"]["crop"]
-    spec = bundle_spec(content, 0.7, 0.8)
+    spec = bundle_spec(content)
     assert spec.crop == CropSpec(margin_mm=10.0, region_margin_mm=15.0, use_region=True)
-    assert (spec.threshold, spec.peak_threshold) == (0.7, 0.8)
 
 
 def test_checkpoint_of_a_pre_training_makes_no_bundle(prepared: Path, tmp_path: Path) -> None:
     assert pretrain(prepared, tmp_path, SHORT)
     with pytest.raises(ValueError, match="^A checkpoint of pretrain was given: a bundle is made from one of finetune$"):
-        bundle_spec(load_checkpoint(tmp_path / "pretrain.pt"), 0.5, 0.0)
+        bundle_spec(load_checkpoint(tmp_path / "pretrain.pt"))

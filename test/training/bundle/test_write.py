@@ -24,7 +24,7 @@ def test_bundle_runs_on_both_backends_as_the_averaged_main_branch(checkpoint: Pa
     with torch.inference_mode():
         wanted = dual(patch, both=False)[0].numpy()
     for device in ("cpu", "cpu-torch"):
-        assert np.abs(load_model(bundle, device, threads=1).predict(patch.numpy()) - wanted).max() < 1e-3
+        assert np.abs(load_model(bundle, device, threads=1).networks[0].predict(patch.numpy()) - wanted).max() < 1e-3
 
 
 def test_specification_says_what_the_model_is(bundle: Path) -> None:
@@ -61,7 +61,7 @@ def test_networks_that_differ_are_refused_and_nothing_is_written(
 
     monkeypatch.setattr(module, "write_onnx", altered)
     with pytest.raises(ValueError, match=r"The ONNX network differs from the checkpoint by 0\.05.*nothing was written"):
-        export(checkpoint, tmp_path / "model")
+        export([checkpoint], tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lnq.image.volume import Volume
-from lnq.inference.backends import Model
+from lnq.inference.backends import Model, Network
 from lnq.inference.spec import CropSpec, ModelSpec, NetworkSpec, Normalisation, PostProcessing
 from training.data.sources.states import BACKGROUND, NODE, UNKNOWN
 from training.review.candidates import FLIPS, Limits, find_candidates, looks, worth
@@ -56,7 +56,7 @@ def model(shift: float = 2.8, one_sided: bool = False) -> Model:
             evidence[..., : evidence.shape[-1] // 2] -= 50
         return np.concatenate([np.zeros_like(evidence), evidence], axis=1)
 
-    return Model(spec, predict, "none", "cpu", Path())
+    return Model(spec, (Network(predict),), "none", "cpu", Path())
 
 
 def nothing(volume: Volume) -> Volume:
@@ -141,8 +141,8 @@ def test_a_mirrored_look_sees_the_ct_mirrored(number: int) -> None:
     patch = np.random.default_rng(0).normal(size=(2, 1, 6, 8, 10)).astype(np.float32)
     look = looks(model(one_sided=True), 4)[number]
     axes = FLIPS[number]
-    wanted = np.flip(model(one_sided=True).predict(np.flip(patch, axes)), axes)
-    np.testing.assert_array_equal(look.predict(patch), wanted)
+    wanted = np.flip(model(one_sided=True).networks[0].predict(np.flip(patch, axes)), axes)
+    np.testing.assert_array_equal(look.networks[0].predict(patch), wanted)
     assert look.spec.mirror == 0
     with pytest.raises(ValueError, match="Flips must be 1 to 4, not 5"):
         looks(model(), 5)
