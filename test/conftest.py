@@ -11,9 +11,7 @@ from helpers.pages import BROWSER, SOFTWARE_WEBGL, make_opener, skip_without_bro
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from lnq.files import file_sha256
 from lnq.image.volume import Volume, make_affine
-from lnq.inference.spec import ONNX_NAME, WEIGHTS_NAME, ModelSpec, NetworkSpec, Normalisation, PostProcessing
 
 SPACING_MM = (5.0, 5.0, 5.0)
 SIZE = (48, 56, 64)
@@ -61,36 +59,19 @@ def make_thorax() -> Callable[..., Volume]:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete bundle around an untrained network of two levels: fast, and its masks mean nothing."""
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import save_file
+    pytest.importorskip("torch")
+    from helpers.bundles import untrained, write_bundle
 
-    from lnq.inference.network import SegmentationNet
+    return write_bundle(tmp_path_factory.mktemp("bundle"), [untrained(0)])
 
-    bundle = tmp_path_factory.mktemp("bundle")
-    network = NetworkSpec(channels=(4, 8), kernels=((1, 3, 3), (3, 3, 3)), strides=((1, 2, 2),), dropout=(0.0, 0.0))
-    patch = (16, 32, 32)
-    torch.manual_seed(0)
-    net = SegmentationNet(network).eval()
-    save_file(net.state_dict(), bundle / WEIGHTS_NAME)
-    torch.onnx.export(
-        net,
-        (torch.zeros(2, 1, *patch),),
-        bundle / ONNX_NAME,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
-        verbose=False,
-    )
-    ModelSpec(
-        network=network,
-        patch=patch,
-        spacing_mm=(6.0, 5.0, 5.0),
-        normalisation=Normalisation("ct", clip_hu=(-160.0, 240.0), mean=40.0, std=100.0),
-        postprocess=PostProcessing(min_volume_mm3=5000.0),
-        sha256={name: file_sha256(bundle / name) for name in (WEIGHTS_NAME, ONNX_NAME)},
-    ).save(bundle)
-    return bundle
+
+@pytest.fixture(scope="session")
+def tiny_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of three such networks. The first is that of `tiny_bundle`."""
+    pytest.importorskip("torch")
+    from helpers.bundles import untrained, write_bundle
+
+    return write_bundle(tmp_path_factory.mktemp("ensemble"), [untrained(seed) for seed in range(3)])
 
 
 @pytest.fixture

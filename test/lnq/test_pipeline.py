@@ -198,3 +198,67 @@ def test_a_real_bundle_runs_through(thorax, tiny_bundle):
     result = segment(thorax, load_model(tiny_bundle, "cpu", threads=1))
     assert result.mask.shape == thorax.shape
     assert set(np.unique(result.mask.array)) <= {0, 1}
+
+
+def marks_above(level: float) -> Network:
+    """A network that marks what is brighter than 100 HU times `level`."""
+
+    def predict(patches: np.ndarray) -> np.ndarray:
+        evidence = (patches - level) * 100
+        return np.concatenate([np.zeros_like(evidence), evidence], axis=1)
+
+    return Network(predict)
+
+
+@pytest.fixture
+def two_networks(model) -> Model:
+    """Both mark what is brighter than 420 HU, the first also what is brighter than 280 HU."""
+    spec = replace(model.spec, threshold=0.4)
+    return replace(model, spec=spec, networks=(marks_above(2.8), marks_above(4.2)))
+
+
+@pytest.fixture
+def bright_and_faint(thorax) -> Volume:
+    """Two nodes, of 490 HU above and of 350 HU below."""
+    array = thorax.array.copy()
+    for centre, hu in zip(NODES_MM[1:], (490, 350), strict=True):
+        array[distance_mm(thorax, centre) <= RADIUS_MM] = hu
+    return thorax.with_array(array)
+
+
+def turned(volume: Volume) -> Volume:
+    """The same CT with its first axis to the patient's right and its last axis downwards."""
+    affine = volume.affine[:, [2, 1, 0, 3]].copy()
+    for axis, size in ((0, volume.shape[2]), (2, volume.shape[0])):
+        affine[:3, 3] += affine[:3, axis] * (size - 1)
+        affine[:3, axis] *= -1
+    return Volume(np.ascontiguousarray(volume.array.transpose(2, 1, 0)[::-1, :, ::-1]), affine)
+
+
+@pytest.mark.parametrize("turn", [lambda volume: volume, turned], ids=["axial", "turned"])
+def test_agreement_is_the_share_of_networks_that_mark_a_node(bright_and_faint, two_networks, turn):
+    result = segment(turn(bright_and_faint), two_networks)
+    assert [(node.agreement, node.side) for node in result.nodes] == [(1.0, "right"), (0.5, "left")]
+    for node, centre in zip(result.nodes, NODES_MM[1:], strict=True):
+        np.testing.assert_allclose(node.centroid_lps_mm, centre, atol=3)
+    assert result.inferred.output.max() <= 1 and len(result.inferred.members) == 2
+
+
+def test_agreement_is_that_of_the_networks_on_the_cts_own_grid(bright_and_faint, two_networks):
+    result = segment(bright_and_faint, two_networks)
+    alone = [infer(bright_and_faint, replace(two_networks, networks=(one,))) for one in two_networks.networks]
+    both = [result.ready.paste(one.probability).array >= 0.4 for one in alone]
+    for node in result.nodes:
+        own = result.labels.array == node.number
+        assert node.agreement == np.mean([marked[own].mean() >= 0.5 for marked in both])
+    mean = np.mean([one.output for one in alone], axis=0)
+    np.testing.assert_allclose(result.inferred.output, mean, atol=1e-6)
+
+
+def test_one_network_has_no_agreement(chest, model):
+    result = segment(chest, model)
+    assert result.inferred.members == () and {node.agreement for node in result.nodes} == {None}
+
+
+def test_an_ensemble_that_finds_nothing_says_so(thorax, two_networks):
+    assert segment(thorax, two_networks).nodes == []

@@ -109,6 +109,39 @@ def test_mirroring_changes_the_probability_and_does_the_case_again(tmp_path, tho
     assert "ct: an earlier run did it" in batch("--no-preview", "--probability", "--mirror", "0")[1]  # the bundle's
 
 
+def test_other_members_do_the_case_again(tmp_path, thorax, batch, tiny_bundle, tiny_ensemble):
+    write_volume(thorax, tmp_path / "in" / "ct.mha")
+    common = ("--no-preview", "--probability", "--model", str(tiny_ensemble))
+    for members in (None, 2, 1):
+        _, text, entries = batch(*common, *([] if members is None else ["--members", str(members)]))
+        assert "ct: done in" in text
+        assert entries["ct"]["versions"].get("members") == {None: "3", 2: "2", 1: None}[members]
+        found = read_volume(tmp_path / "out" / "ct" / "probability.mha").array
+        wanted = segment(thorax, load_model(tiny_ensemble, "cpu", members=members)).probability.array
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    single = segment(thorax, load_model(tiny_bundle, "cpu")).probability.array
+    np.testing.assert_allclose(found, single, atol=1e-6)
+    assert "ct: done in" in batch(*common)[1]
+    assert "ct: an earlier run did it" in batch(*common, "--members", "3")[1]
+
+
+def test_members_that_there_are_not_end_in_a_sentence(tmp_path, thorax, tiny_ensemble, capfd):
+    write_volume(thorax, tmp_path / "ct.mha")
+    given = [str(tmp_path / "ct.mha"), "-o", str(tmp_path / "out"), "--model", str(tiny_ensemble), "--members", "4"]
+    assert cli.main(["batch", *given]) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == "The number of members must be 1 to 3, not 4"
+
+
+def test_info_tells_the_members(tiny_bundle, tiny_ensemble, capfd):
+    for bundle, options, wanted in (
+        (tiny_bundle, [], "1"),
+        (tiny_ensemble, [], "3"),
+        (tiny_ensemble, ["--members", "2"], "3, the first 2 used"),
+    ):
+        assert cli.main(["info", "--model", str(bundle), *options]) == 0
+        assert f"members     {wanted}\n" in capfd.readouterr().out
+
+
 def test_a_bundle_that_mirrors_does_so_without_being_told(tmp_path, thorax, batch, tiny_bundle):
     write_volume(thorax, tmp_path / "in" / "ct.mha")
     shutil.copytree(tiny_bundle, tmp_path / "model")

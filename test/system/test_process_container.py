@@ -41,6 +41,19 @@ def test_container_takes_unrelated_names_and_keeps_geometry(tmp_path, thorax, ti
     assert sorted(r["inputs"][0]["filename"] for r in results) == sorted(names)
 
 
+def test_container_runs_an_ensemble_or_its_first_members(tmp_path, thorax, tiny_ensemble):
+    folder = tmp_path / "in" / "images" / "mediastinal-ct"
+    folder.mkdir(parents=True)
+    write_volume(thorax, folder / "ct.mha")
+    for members in (3, 2):
+        output = tmp_path / f"out-{members}"
+        places = ["--input", f"{tmp_path}/in", "--output", str(output), "--model", str(tiny_ensemble)]
+        assert cli.main([*places, "--members", str(members)]) == 0
+        (mask,) = (output / "images" / "mediastinal-lymph-node-segmentation").iterdir()
+        wanted = segment(thorax, load_model(tiny_ensemble, members=members)).mask.array
+        np.testing.assert_array_equal(read_volume(mask).array, wanted)
+
+
 def test_container_names_equal_stems_apart_and_reads_header_with_voxel_file(tmp_path, thorax, tiny_bundle):
     import SimpleITK as sitk
 

@@ -84,6 +84,23 @@ def test_thresholds_are_stored_with_the_mirroring_that_they_are_for(
     assert ModelSpec.load(bundle).mirror == 2
 
 
+def test_thresholds_of_an_ensemble_are_tuned_for_all_its_networks(
+    scored: Path, tmp_path: Path, tiny_ensemble: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, output = tmp_path / "model", tmp_path / "results"
+    shutil.copytree(tiny_ensemble, bundle)
+    common = [str(scored), "--model", str(bundle), "-o", str(output), "--device", "cpu"]
+    assert main([*common, "--tune-threshold"]) == 0
+    spec, before = ModelSpec.load(bundle), ModelSpec.load(tiny_ensemble)
+    assert 0.6 < spec.threshold <= 0.8 and spec.sha256 == before.sha256 and spec.format_version == 3
+    assert json.loads((output / "summary.json").read_text())["members"] == 3
+    assert ", 3 members" in capsys.readouterr().out.replace("\n", " ")
+    assert main([*common, "--members", "2"]) == 0
+    assert json.loads((output / "summary.json").read_text())["members"] == 2
+    assert main([*common, "--members", "4"]) == 2
+    assert capsys.readouterr().err.endswith("Error: The number of members must be 1 to 3, not 4\n")
+
+
 def test_scoring_uses_the_threshold_of_the_bundle_or_the_given_one(
     scored: Path, tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +208,8 @@ def test_empty_masks_are_said_to_be_treated_as_the_paper_does(
         (["--predictions", "y", "--tune-threshold"], "--predictions goes without these"),
         (["--predictions", "y", "--mirror", "0"], "--predictions goes without these"),
         (["--threshold", "0.4", "--tune-threshold"], "--threshold and --tune-threshold exclude each other"),
+        (["--predictions", "y", "--members", "1"], "--members is of a bundle's networks: it goes with --model alone"),
+        (["--members", "1", "--tune-threshold"], "--tune-threshold goes without --members"),
         (["--predictions", "nowhere"], "Error: nowhere is no folder"),
     ],
 )

@@ -42,3 +42,26 @@ def test_crop_travels_from_the_data_into_the_bundle(
     save_checkpoint(tmp_path / "other.pt", disagreeing)
     assert main([str(tmp_path / "other.pt"), "-o", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()
+
+
+def test_a_checkpoint_given_twice_is_refused_and_nothing_is_written(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoint), str(checkpoint), "-o", str(tmp_path / "model")]) == 2
+    error = capsys.readouterr().err
+    assert error == f"Error: Two members are the same network: {checkpoint} and {checkpoint}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_stopped_run_of_an_ensemble_is_named(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = tmp_path / "stopped.pt"
+    content = load_checkpoint(checkpoint) | {"complete": False, "step": 1}
+    content["average"] = {name: value + 1e-3 for name, value in content["average"].items()}
+    save_checkpoint(stopped, content)
+    assert main([str(checkpoint), str(stopped), "-o", str(tmp_path / "model")]) == 0
+    error = capsys.readouterr().err
+    assert error.count("is of a run stopped") == 1 and f"Warning: {stopped} is of a run stopped at step 1 of 2" in error
+    members = ModelSpec.load(tmp_path / "model").provenance["members"]
+    assert [member["complete"] for member in members] == [True, False]

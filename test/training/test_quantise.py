@@ -47,6 +47,22 @@ def test_an_8_bit_network_is_added_to_the_bundle(bundle: Path, cts: Path, tmp_pa
     assert {path.name for path in bundle.parent.iterdir()} == {"model", "cts", "patches.npy", "logits.npy"}
 
 
+def test_every_member_of_an_ensemble_gets_an_8_bit_network(tiny_ensemble: Path, cts: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    bundle = Path(shutil.copytree(tiny_ensemble, tmp_path / "model"))
+    options = ["--model", str(bundle), "--cts", "1", "--windows", "2"]
+    subprocess.run([sys.executable, "-m", "training.quantise", str(cts), *options], check=True, cwd=ROOT)
+    spec = ModelSpec.load(bundle)
+    added = {f"model-int8{number}.{end}" for number in ("", "-2", "-3") for end in ("xml", "bin")}
+    assert set(spec.sha256) - set(ModelSpec.load(tiny_ensemble).sha256) == added and spec.members == 3
+    code = "import sys; from lnq.inference.backends import load_model as load; from pathlib import Path; "
+    code += "print(*(len(load(Path(sys.argv[1]), 'cpu', 1, 'int8', members=n).networks) for n in (None, 2)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(bundle)], check=True, cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.stdout == "3 2\n"
+
+
 def test_folders_without_cts_are_said(tmp_path: Path, bundle: Path, capfd) -> None:
     (tmp_path / "none").mkdir()
     assert main([str(tmp_path / "none"), "--model", str(bundle)]) == 2

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from helpers.apart import predict_apart
+from helpers.bundles import constant, write_bundle
 from helpers.paths import ROOT
 
 from lnq.errors import BundleError
@@ -224,3 +225,67 @@ assert not [m for m in sys.modules if m.startswith("openvino_telemetry.")]
         environment.pop(name, None)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
     assert not (tmp_path / "intel").exists()
+
+
+def test_the_mean_of_constant_networks_is_that_of_their_probabilities(tmp_path):
+    bundle = write_bundle(tmp_path, [constant(0.25), constant(0.75), constant(0.875)])
+    image = np.random.default_rng(0).normal(size=(20, 40, 36)).astype(np.float32)
+    for device in ("cpu", "cpu-torch"):
+        model = load_model(bundle, device, threads=1)
+        found = model.probabilities(image)
+        assert found.mean.dtype == np.float32
+        np.testing.assert_allclose(found.mean, (0.25 + 0.75 + 0.875) / 3, rtol=1e-6)
+        assert [own.dtype for own in found.members] == [np.float16] * 3
+        for own, wanted in zip(found.members, (0.25, 0.75, 0.875), strict=True):
+            np.testing.assert_allclose(own.astype(float), wanted, rtol=1e-3)
+        assert found.warnings == ()
+        two = load_model(bundle, device, threads=1, members=2).probabilities(image)
+        np.testing.assert_allclose(two.mean, 0.5, rtol=1e-6)
+        assert len(two.members) == 2
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu-torch"])
+def test_the_first_member_alone_is_the_bundle_of_one_bit_for_bit(tiny_bundle, tiny_ensemble, device):
+    image = np.random.default_rng(0).normal(size=(20, 40, 36)).astype(np.float32)
+    single = load_model(tiny_bundle, device, threads=1).probabilities(image)
+    first = load_model(tiny_ensemble, device, threads=1, members=1).probabilities(image)
+    np.testing.assert_array_equal(first.mean, single.mean)
+    assert first.members == single.members == ()
+    assert np.abs(load_model(tiny_ensemble, device, threads=1).probabilities(image).mean - single.mean).max() > 1e-3
+
+
+def test_each_change_of_plan_is_told_once(tiny_ensemble):
+    model = load_model(tiny_ensemble, "cpu", threads=1)
+    plans = (["Slow."], ["Slow.", "Coarse."], [])
+    networks = tuple(
+        dataclasses.replace(network, own_sliding_window=lambda image, *_, told=told: (image.copy(), told))
+        for network, told in zip(model.networks, plans, strict=True)
+    )
+    found = dataclasses.replace(model, networks=networks).probabilities(np.ones((2, 2, 2), np.float32))
+    assert found.warnings == ("Slow.", "Coarse.") and (found.mean == 1).all()
+
+
+@pytest.mark.parametrize(("device", "name"), [("cpu", "model-2.onnx"), ("cpu-torch", "weights-2.safetensors")])
+def test_an_altered_second_member_is_refused_where_it_is_run(tiny_ensemble, tmp_path, device, name):
+    for file in tiny_ensemble.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match=f"{name} was altered: its SHA-256 is not the one in spec.json"):
+        load_model(tmp_path, device)
+    load_model(tmp_path, device, members=1)
+
+
+def test_members_that_there_are_not_are_refused(tiny_bundle, tiny_ensemble):
+    with pytest.raises(ValueError, match="^The number of members must be 1 to 3, not 4$"):
+        load_model(tiny_ensemble, "cpu", members=4)
+    with pytest.raises(ValueError, match="^The number of members must be 1 to 1, not 2$"):
+        load_model(tiny_bundle, "cpu", members=2)
+
+
+def test_8_bit_networks_are_run_where_every_member_has_one(tiny_ensemble, tmp_path):
+    spec = ModelSpec.load(tiny_ensemble)
+    some = dataclasses.replace(spec, sha256=spec.sha256 | {INT8_NAME: "0" * 64, INT8_WEIGHTS_NAME: "0" * 64})
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags: avx_vnni\n")
+    assert not backends._pays_in_8_bits(some, cpuinfo)
+    assert backends._pays_in_8_bits(some.first_members(1), cpuinfo)

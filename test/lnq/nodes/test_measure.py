@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lnq.image.volume import Volume, make_affine
-from lnq.nodes.measure import Landmarks, axes_mm, diameter_mm, measure_nodes
+from lnq.nodes.measure import Landmarks, agreement, axes_mm, diameter_mm, measure_nodes
 
 NOWHERE = Landmarks(None, None)
 
@@ -136,3 +136,11 @@ def test_an_empty_mask_has_no_nodes():
     nodes, numbers = measure_nodes(mask, mask.array, mask.array, NOWHERE)
     assert nodes == []
     assert not numbers.any()
+
+
+def test_networks_agree_on_a_node_of_which_they_mark_half():
+    numbers = np.array([[[1, 1, 0, 2, 2, 2]]], np.int16)
+    marks = ([1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 0, 0], [0, 0, 1, 0, 0, 0], [1, 0, 0, 1, 1, 1])
+    found = agreement(numbers, 2, (np.array([[mark]], bool) for mark in marks))
+    assert found == [3 / 4, 2 / 4]  # of node 1: both, one of two, none, one of two; of node 2: 2, 1, 0 and 3 of three
+    assert agreement(np.zeros((1, 2, 2), np.int16), 0, [np.ones((1, 2, 2), bool)] * 2) == []

@@ -40,6 +40,13 @@ def test_a_node_is_shown_rounded_and_sorted_by_its_value(node_rows):
     assert [unknown[key].text for key in ("side", "above_carina_mm")] == ["", ""]
 
 
+def test_agreement_is_shown_where_several_networks_were_run(node_rows):
+    assert "agreement" not in [column.key for column in node_lines(node_rows)[1]]
+    lines, columns = node_lines([dataclasses.replace(node_rows[0], agreement=0.667), *node_rows[1:]])
+    assert columns[-1].key == "agreement"
+    assert [line.cells[-1].text for line in lines] == ["0.67", "", ""]
+
+
 def test_sizes_are_those_of_recist(node_rows):
     axes = {9.9: "small", 10.0: "medium", 14.9: "medium", 15.0: "large"}
     for axis, size in axes.items():

@@ -10,6 +10,7 @@ from helpers.records import DONE_RECORD, changed, failed, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnq.inference.backends import load_model
 from lnq.results.case_record import CaseRecord, Findings, ResultOptions, TruthScores, Versions
 
 TEXT = st.text(max_size=8)
@@ -20,7 +21,7 @@ OPTIONS = st.builds(
 SCORES = st.none() | st.builds(TruthScores, FLOAT, st.none() | FLOAT, TEXT)
 STATE = st.tuples(st.integers(0), st.integers(0), st.integers(0))
 FINDINGS = st.builds(Findings, FLOAT, OPTIONS, st.integers(0), TEXT, STATE, SCORES)
-VERSIONS = st.builds(Versions, TEXT, TEXT, TEXT, TEXT, TEXT, st.none() | TEXT)
+VERSIONS = st.builds(Versions, TEXT, TEXT, TEXT, TEXT, TEXT, st.none() | TEXT, st.none() | TEXT)
 HEAD = (TEXT, TEXT, st.none() | TEXT, st.none() | TEXT)
 TAIL = (st.none() | TEXT, st.none() | TEXT, st.lists(TEXT, max_size=2).map(tuple), st.none() | VERSIONS)
 RECORDS = st.one_of(
@@ -46,6 +47,17 @@ def test_the_keys_of_each_kind_of_line_are_these():
     assert list(ended.plain()) == [*first, "seconds", "versions"]
     assert list(failed("a", "It is a scout.", "skipped", None).plain()) == first
     assert "mirror" not in DONE_RECORD.plain()["versions"]
+
+
+def test_versions_name_the_members_that_were_run(tiny_bundle, tiny_ensemble):
+    single, three, two, first = (
+        Versions.of(load_model(bundle, "cpu", threads=1, members=members))
+        for bundle, members in ((tiny_bundle, None), (tiny_ensemble, None), (tiny_ensemble, 2), (tiny_ensemble, 1))
+    )
+    assert (three.members, two.members, first.members, single.members) == ("3", "2", None, None)
+    assert "members" not in single.plain() and three.plain()["members"] == "3"
+    assert first.weights == single.weights
+    assert len({one.weights for one in (three, two, first)}) == len({one.model for one in (three, two, first)}) == 3
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,18 @@ def test_what_is_not_known_is_blank_and_null(tmp_path):
     assert (stored["side"], stored["above_carina_mm"]) == (None, None)
 
 
+def test_agreement_has_a_column_where_any_node_has_one(tmp_path):
+    agreed = dataclasses.replace(NODE, agreement=2 / 3)
+    write_case_table(tmp_path, rows_of("a", [agreed, NODE]))
+    with open(tmp_path / "nodes.csv", newline="") as file:
+        both = list(csv.DictReader(file))
+    assert list(both[0])[-2:] == ["above_carina_mm", "agreement"]
+    assert [row["agreement"] for row in both] == ["0.667", ""]
+    stored = json.loads((tmp_path / "nodes.json").read_text())
+    assert stored[0]["agreement"] == 0.667 and "agreement" not in stored[1]
+    assert read_case_table(tmp_path) == rows_of("a", [agreed, NODE])
+
+
 @pytest.mark.parametrize("nodes", [[], [NODE, NODE]])
 def test_a_cases_rows_come_back(tmp_path, nodes):
     write_case_table(tmp_path, rows_of("a", nodes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -50,6 +51,21 @@ def test_each_node_has_its_measurements_as_in_the_table(groups):
         {"volume_mm3": 56.2, "short_axis_mm": 4.0, "long_axis_mm": 5.5, "diameter_mm": 6.8, "mean_hu": -3.0,
          "mean_probability": 0.5},
     ]  # fmt: skip
+
+
+def test_agreement_is_measured_where_several_networks_were_run(series, groups, tmp_path):
+    name = CodedConcept("agreement", "99LNQ", "Share of networks that mark the node")
+    assert [group.get_measurements(name) for group in groups] == [[], []]
+    agreed = tuple(dataclasses.replace(node, agreement=2 / 3) for node in series.nodes)
+    found = report(series.write(write_sr, tmp_path / "agreed.dcm", nodes=agreed))
+    for group in found.get_volumetric_roi_measurement_groups():
+        (measurement,) = group.get_measurements(name)
+        assert (measurement.value, measurement.unit.value) == (0.667, "1")
+
+
+def test_a_report_with_agreement_keeps_the_standard(series, tmp_path, problems_of):
+    agreed = tuple(dataclasses.replace(node, agreement=1.0) for node in series.nodes)
+    assert problems_of(series.write(write_sr, tmp_path / "agreed.dcm", nodes=agreed)) == []
 
 
 def test_how_a_number_was_got_is_said(groups):

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.prepared_cases import fake_dataset
+from helpers.training_runs import SHORT
 from torch import nn
 
 from lnq.inference.backends import load_model
@@ -14,6 +18,7 @@ from training.bundle import write as module
 from training.bundle.write import check_agreement, export
 from training.config import TINY
 from training.engine.checkpoint import load_checkpoint
+from training.engine.finetuning import finetune
 from training.method.network import DualBranchNet
 
 
@@ -63,6 +68,51 @@ def test_networks_that_differ_are_refused_and_nothing_is_written(
     with pytest.raises(ValueError, match=r"The ONNX network differs from the checkpoint by 0\.05.*nothing was written"):
         export([checkpoint], tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of another seed."""
+    folder = tmp_path_factory.mktemp("other")
+    assert finetune(fake_dataset(folder / "data"), folder, dataclasses.replace(SHORT, seed=7))
+    return folder / "finetune.pt"
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, other: Path) -> Path:
+    output = tmp_path_factory.mktemp("ensemble") / "model"
+    export([checkpoint, other], output, threshold=0.7)
+    return output
+
+
+def test_several_checkpoints_make_a_bundle_of_several_networks(
+    checkpoint: Path, other: Path, bundle: Path, ensemble: Path, tmp_path: Path
+) -> None:
+    spec, single = ModelSpec.load(ensemble), ModelSpec.load(bundle)
+    assert (spec.members, spec.threshold, spec.format_version) == (2, 0.7, 3)
+    assert (spec.postprocess, spec.normalisation) == (single.postprocess, single.normalisation)
+    one, two = spec.provenance["members"]
+    assert {name: one[name] for name in single.provenance} == single.provenance
+    assert (one["seed"], two["seed"]) == (0, 7)
+    assert one["config_sha256"] != two["config_sha256"] and one["cases_sha256"] == two["cases_sha256"]
+    image = np.random.default_rng(0).normal(size=spec.patch).astype(np.float32)
+    export([other], tmp_path / "other")
+    alone = [load_model(folder, "cpu", 1, mirror=0).probabilities(image) for folder in (bundle, tmp_path / "other")]
+    for device in ("cpu", "cpu-torch"):
+        both = load_model(ensemble, device, 1).probabilities(image)
+        np.testing.assert_allclose(both.mean, (alone[0].mean + alone[1].mean) / 2, atol=1e-4)
+    assert (load_model(ensemble, "cpu", 1, members=1).probabilities(image).mean == alone[0].mean).all()
+
+
+def test_one_network_takes_the_place_of_several(checkpoint: Path, ensemble: Path, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(ensemble, tmp_path / "model"))
+    (output / "weights-old.safetensors").write_text("of somebody")
+    export([checkpoint], output)
+    names = ["model.onnx", "spec.json", "weights-old.safetensors", "weights.safetensors"]
+    assert sorted(path.name for path in output.iterdir()) == names
+    export([checkpoint], tmp_path / "fresh")
+    for name in ("model.onnx", "spec.json", "weights.safetensors"):
+        assert (output / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
 
 
 def test_weights_that_differ_from_the_checkpoint_are_refused(bundle: Path) -> None:

@@ -48,6 +48,15 @@ def test_bundle_that_is_damaged_or_of_another_network_is_no_start(
     assert "was altered: its SHA-256 is not the one in spec.json" in capsys.readouterr().err
 
 
+def test_a_bundle_of_several_networks_is_no_start(
+    tiny_ensemble: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--data", str(prepared), "-o", str(tmp_path / "run"), "--init", str(tiny_ensemble), "--preset", "tiny"]
+    assert finetune_main(command) == 2
+    sentence = f"The model bundle in {tiny_ensemble} holds 3 networks: one of a single is needed\n"
+    assert capsys.readouterr().err.endswith(sentence)
+
+
 def test_pretrained_weights_are_the_start(prepared: Path, tmp_path: Path) -> None:
     assert pretrain(prepared, tmp_path / "pre", SHORT)
     assert finetune(prepared, tmp_path / "fine", STILL, init=tmp_path / "pre" / "pretrain.pt")

@@ -153,3 +153,15 @@ def test_networks_must_see_cts_alike(chest: Volume) -> None:
     other = dataclasses.replace(other, spec=dataclasses.replace(other.spec, spacing_mm=(4.0, 3.0, 3.0)))
     with pytest.raises(ValueError, match="their spacing and crop must be the same"):
         find_candidates(chest, nothing(chest), [model(), other], 0.5, WIDE)
+
+
+def test_each_network_of_a_bundle_is_a_look(chest: Volume) -> None:
+    several = [model(2.8), model(3.6), model(4.3)]
+    ensemble = dataclasses.replace(several[0], networks=tuple(one.networks[0] for one in several))
+    seen = looks(ensemble, 2)
+    assert [len(look.networks) for look in seen] == [1] * 6
+    found, wanted = (
+        find_candidates(chest, nothing(chest), members, 0.2, WIDE)
+        for members in (seen, [look for one in several for look in looks(one, 2)])
+    )
+    assert found.candidates == wanted.candidates and len(found.candidates) == 3
