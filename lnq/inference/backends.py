@@ -5,7 +5,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -192,37 +192,60 @@ def _load_openvino(bundle: Path, spec: ModelSpec, threads: int, precision: str =
             f"The model bundle in {bundle} has no 8-bit network: leave out --precision int8, or add one with "
             "training.quantise"
         )
-    kinds = [ONNX_NAME] if precision == "f32" else [INT8_NAME, INT8_WEIGHTS_NAME]
-    networks = [_openvino_network(bundle, spec, kinds, member, threads) for member in range(1, spec.members + 1)]
-    return Model(spec, tuple(networks), "openvino", "cpu", bundle, precision)
+    kinds = (ONNX_NAME,) if precision == "f32" else (INT8_NAME, INT8_WEIGHTS_NAME)
+    runner = _OpenVino(bundle, spec, kinds, threads)
+    numbers = range(spec.members, 0, -1)
+    for number in numbers:  # All are checked before the first case, and the first one stays ready.
+        runner.make_ready(number)
+    networks = tuple(Network(functools.partial(runner.predict, number)) for number in reversed(numbers))
+    return Model(spec, networks, "openvino", "cpu", bundle, precision)
 
 
-def _openvino_network(bundle: Path, spec: ModelSpec, kinds: Sequence[str], member: int, threads: int) -> Network:
-    """A member's network from its files of these kinds."""
-    names = [member_file(kind, member) for kind in kinds]
-    files = [spec.verified_bytes(bundle, name) for name in names]
-    core = openvino_core()
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results, and is far slower on CPUs that lack it
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,  # all threads on one window
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    try:
-        network = core.read_model(*files)  # from memory: a network cannot name further files
-        network.reshape([1, spec.network.in_channels, *spec.patch])  # fixed sizes: less memory, faster kernels
-        request = core.compile_model(network, "CPU", settings).create_infer_request()
-    except RuntimeError as error:
-        raise BundleError(f"{bundle / names[0]} is not a network that OpenVINO can run") from error
+class _OpenVino:
+    """A bundle's networks, of which one is ready to run at a time: the paper's takes 0.75 GB.
 
-    def predict(patches: np.ndarray) -> np.ndarray:
+    `kinds`: of the files that a network is read from. Members count from 1.
+    """
+
+    def __init__(self, bundle: Path, spec: ModelSpec, kinds: tuple[str, ...], threads: int) -> None:
+        self._bundle = bundle
+        self._spec = spec
+        self._kinds = kinds
+        self._threads = threads
+        self.ready = 0  # the member that is ready to run; 0: none
+        self._request: Any = None
+
+    def make_ready(self, member: int) -> None:
+        """Read, check and compile a member's network, in the place of another's."""
+        if member == self.ready:
+            return
+        names = [member_file(kind, member) for kind in self._kinds]
+        files = [self._spec.verified_bytes(self._bundle, name) for name in names]
+        self.ready, self._request = 0, None  # frees the other's memory first
+        core = openvino_core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # bf16 changes results, and is far slower on CPUs that lack it
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": 1,  # all threads on one window
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            network = core.read_model(*files)  # from memory: a network cannot name further files
+            shape = [1, self._spec.network.in_channels, *self._spec.patch]
+            network.reshape(shape)  # fixed sizes: less memory, faster kernels
+            self._request = core.compile_model(network, "CPU", settings).create_infer_request()
+        except RuntimeError as error:
+            raise BundleError(f"{self._bundle / names[0]} is not a network that OpenVINO can run") from error
+        self.ready = member
+
+    def predict(self, member: int, patches: np.ndarray) -> np.ndarray:
+        """Float32 [B, 1, Z, Y, X] -> a member's logits float32 [B, 2, Z, Y, X]."""
+        self.make_ready(member)
         outputs = []
         for patch in patches:
-            request.infer([patch[None]])
-            outputs.append(request.get_output_tensor().data.copy())  # [1, C, Z, Y, X]
+            self._request.infer([patch[None]])
+            outputs.append(self._request.get_output_tensor().data.copy())  # [1, C, Z, Y, X]
         return np.concatenate(outputs)
-
-    return Network(predict)
 
 
 def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Model:
@@ -230,12 +253,14 @@ def _load_torch(bundle: Path, spec: ModelSpec, device: str, threads: int) -> Mod
 
     if device == "cpu":
         torch.set_num_threads(threads)
-    networks = [_torch_network(bundle, spec, member, device, threads) for member in range(1, spec.members + 1)]
+    on_cpu = functools.cache(lambda: load_model(bundle, "cpu", threads, members=spec.members))
+    numbers = range(1, spec.members + 1)
+    networks = [_torch_network(bundle, spec, number, device, on_cpu) for number in numbers]
     return Model(spec, tuple(networks), "torch", "cpu" if device == "cpu" else torch.cuda.get_device_name(), bundle)
 
 
-def _torch_network(bundle: Path, spec: ModelSpec, member: int, device: str, threads: int) -> Network:
-    """A member's network, which cuts and blends its windows on the device."""
+def _torch_network(bundle: Path, spec: ModelSpec, member: int, device: str, on_cpu: Callable[[], Model]) -> Network:
+    """A member's network, which cuts and blends its windows on the device. Members count from 1."""
     name = member_file(WEIGHTS_NAME, member)
     weights = spec.verified_bytes(bundle, name)
     import torch
@@ -257,12 +282,5 @@ def _torch_network(bundle: Path, spec: ModelSpec, member: int, device: str, thre
     # bfloat16 has single precision's range, but is fast only on GPUs that compute with it natively.
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     precisions = [torch.float16, *([torch.bfloat16] if native else []), torch.float32]
-
-    def on_cpu() -> Predict:
-        if find_spec("openvino") is None:
-            torch.set_num_threads(threads)
-            return DeviceWindows(network, "cpu").predict
-        return _openvino_network(bundle, spec, [ONNX_NAME], member, threads).predict
-
-    runner = DeviceWindows(network, device, precisions, on_cpu)
+    runner = DeviceWindows(network, device, precisions, lambda: on_cpu().networks[member - 1].predict)
     return Network(runner.predict, runner.sliding_window)

@@ -254,6 +254,18 @@ def test_the_first_member_alone_is_the_bundle_of_one_bit_for_bit(tiny_bundle, ti
     assert np.abs(load_model(tiny_ensemble, device, threads=1).probabilities(image).mean - single.mean).max() > 1e-3
 
 
+def test_one_network_is_ready_at_a_time(tiny_ensemble):
+    """Compiled networks take far more memory than their files."""
+    batch = patches(tiny_ensemble, 1)
+    first, _, third = load_model(tiny_ensemble, "cpu", threads=1).networks
+    runner = first.predict.func.__self__
+    assert runner.ready == 1
+    before = first.predict(batch)
+    assert np.abs(third.predict(batch) - before).max() > 1e-3
+    assert runner.ready == 3
+    np.testing.assert_array_equal(first.predict(batch), before)
+
+
 def test_each_change_of_plan_is_told_once(tiny_ensemble):
     model = load_model(tiny_ensemble, "cpu", threads=1)
     plans = (["Slow."], ["Slow.", "Coarse."], [])
