@@ -93,7 +93,7 @@ class Trial:
         if not (bundle / "spec.json").is_file():
             self.train(self.data.train, self.folder / "base", self.command.epochs)
             tune, rules = predict_folder(self.folder / "base" / "finetune.pt", self.data.tune)
-            export(self.folder / "base" / "finetune.pt", bundle, best_threshold(tune, rules))
+            export([self.folder / "base" / "finetune.pt"], bundle, best_threshold(tune, rules))
         return bundle
 
     def candidates(self) -> Path:
