@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
-from lnq.inference.spec import WEIGHTS_NAME, CropSpec, ModelSpec
+from lnq.inference.spec import WEIGHTS_NAME, CropSpec, ModelSpec, Normalisation
 from training.config import Config
 from training.data.dataset import FinetuneDataset
 from training.data.dataset_info import refuse_other_crop
@@ -46,15 +46,19 @@ def finetune(
     objective: Objective = DBDMP,
     selection: Selection = ALL_FOR_TRAINING,
     make_step: StepMaker = finetuning_step,
+    normalisation: Normalisation | None = None,
 ) -> bool:
     """Fine-tune on the prepared folder; returns whether the run is complete.
 
-    `make_step` makes the objective's step, or a wrapper that observes it, which takes every step as it comes. Raises
-    ValueError where no case has an annotated node, and what `read_training_set`, `load_start` and `train` raise.
+    `normalisation` stands in for that of the data set, which a few cases tell badly. `make_step` makes the objective's
+    step, or a wrapper that observes it, which takes every step as it comes. Raises ValueError where no case has an
+    annotated node, and what `read_training_set`, `load_start` and `train` raise.
     """
     if make_step is not finetuning_step:
         config = dataclasses.replace(config, graph=False)
     given = _read(data, config, selection)
+    if normalisation is not None:
+        given = dataclasses.replace(given, normalisation=normalisation)
     job = _job(Wanted(output, config, init, objective), given, make_step)
     dataset = FinetuneDataset(given.cases, config, given.normalisation)
     return train(job.run, job.network, dataset, job.step, job.look)

@@ -1,0 +1,211 @@
+"""Make a better bundle from a given one and a few own cases: prepare, fine-tune, choose thresholds, export, compare.
+
+    python -m training.improve CASES... --model model -o OUT
+
+CASES are sources as of `training.prepare`: wholly annotated, annotated in part, or reviewed. Some are held out. OUT
+gets the new bundle in `model`, and `improve.md`: what the given and the new bundle find in the held-out cases, and what
+that cannot tell. The same command, run again, goes on where it was stopped. The given bundle stays as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from lnq.files import write_text
+from lnq.inference.backends import load_model
+from lnq.inference.spec import SPEC_NAME, ModelSpec
+from lnq.pipeline import infer
+from training.bundle.write import export
+from training.command import run_command
+from training.config import COMPACT, Config, Losses, Stage
+from training.data.holding_out import hold_out
+from training.data.preparation import Preparation, prepare_cases
+from training.data.sources.find import find_cases
+from training.data.sources.raw_case import Annotation, RawCase
+from training.data.splits import SPLITS_NAME, make_splits, read_splits, write_splits
+from training.engine.finetuning import finetune
+from training.method.step import DBDMP
+from training.scoring.before_after import COLUMNS, HeldOutScore, read_instances_of, score_once, table
+from training.scoring.tune import THRESHOLDS, choose, mark
+
+FEW_CASES = 10  # wholly annotated ones to compare on: with fewer, a difference may be chance
+_STAGE = Stage(epochs=20, iterations=60, lr=0.01, momentum=0.9, ema=0.99)  # short, at a low rate: weights are trained
+_LOSSES = Losses(trust="certain")  # what nobody marked is unknown
+
+
+@dataclass(frozen=True)
+class Improve:
+    """Fine-tune a bundle on own cases, and compare both on cases that were held out."""
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]  # as of training.prepare
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets prepared cases, the run, the new bundle, improve.md
+    model: Path = Path("model")  # bundle to start from; it is not changed
+    annotation: Annotation = "auto"  # as of training.prepare
+    hold_out: float = 0.25  # share of the patients to compare on, unless the sources hold out cases themselves
+    finetune: Stage = _STAGE
+    losses: Losses = _LOSSES
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # of the comparison
+    processes: int = 1  # cases prepared side by side
+    seed: int = 0
+    threads: int = 0  # CPU threads of the training
+
+
+def improve(command: Improve, console: Console) -> bool:
+    """Do all steps that are not done yet; returns False where a signal stopped the training.
+
+    Raises ValueError where no case can be trained on, and where the bundle is an ensemble.
+    """
+    spec = ModelSpec.load(command.model)
+    if spec.members > 1:
+        raise ValueError(
+            f"{command.model} holds {spec.members} networks: improve one of them, then export them together"
+        )
+    cases = hold_out(find_cases(command.sources, command.annotation, console), command.hold_out)
+    prepared = command.output / "prepared"
+    cases = _keep_splits(prepared, cases)
+    wanted = Preparation(
+        command.sources, prepared, spec.spacing_mm, spec.crop, command.annotation, processes=command.processes
+    )
+    prepare_cases(wanted, console)
+    run = command.output / "run"
+    config = config_of(spec, command)
+    if not finetune(prepared, run, config, command.model, DBDMP, normalisation=spec.normalisation):
+        return False
+    bundle = command.output / "model"
+    if not (bundle / SPEC_NAME).is_file():
+        _export(run / "finetune.pt", bundle, spec, [c for c in cases if c.split == "validation"], command, console)
+    held_out = [case for case in cases if case.split == "test"]
+    before, after = (
+        _score(held_out, path, command, command.output / "scores" / name, console)
+        for name, path in (("before", command.model), ("after", bundle))
+    )
+    text = report(cases, before, after, ModelSpec.load(bundle))
+    write_text(command.output / "improve.md", text)
+    console.print(text, highlight=False, markup=False)
+    return True
+
+
+def config_of(spec: ModelSpec, command: Improve) -> Config:
+    """The configuration of fine-tuning: what the bundle fixes, and otherwise that of the preset compact."""
+    return dataclasses.replace(
+        COMPACT,
+        network=spec.network,
+        spacing_mm=spec.spacing_mm,
+        crop=spec.crop,
+        patch=spec.patch,
+        normalisation=cast(Literal["zscore", "ct"], spec.normalisation.kind),
+        finetune=command.finetune,
+        losses=command.losses,
+        seed=command.seed,
+        threads=command.threads,
+    )
+
+
+def _keep_splits(prepared: Path, cases: Sequence[RawCase]) -> list[RawCase]:
+    """Note where each case belongs, which preparing then keeps. What an earlier run noted stays."""
+    path = prepared / SPLITS_NAME
+    if not path.is_file():
+        prepared.mkdir(parents=True, exist_ok=True)
+        write_splits(path, make_splits([(case.name, case.patient, case.split) for case in cases], {}))
+    rows = read_splits(path)
+    new = [case.name for case in cases if case.name not in rows]
+    if new:
+        raise ValueError(f"{path} does not name {len(new)} of the cases, such as {new[0]}: give another output folder")
+    return [dataclasses.replace(case, split=rows[case.name].split) for case in cases]
+
+
+def _export(
+    checkpoint: Path, bundle: Path, given: ModelSpec, cases: Sequence[RawCase], command: Improve, console: Console
+) -> None:
+    """Write the new bundle, with thresholds chosen on cases with complete truth or else those of the given bundle.
+
+    The rules of post-processing are the given bundle's: a few cases tell little of the size and density of nodes.
+    """
+    part = bundle.with_name("model.part")
+    export([checkpoint], part, given.threshold, given.peak_threshold, given.window_step, given.mirror)
+    spec = dataclasses.replace(ModelSpec.load(part), postprocess=given.postprocess)
+    full = [case for case in cases if case.full]
+    if full:
+        spec.save(part)
+        model = load_model(part, command.device)
+        marked = []
+        for case in track(full, "Choosing thresholds", console=console):
+            ct, instances = read_instances_of(case)
+            marked.append(mark(infer(ct, model), instances, spec, THRESHOLDS))
+        best, _ = choose(marked, THRESHOLDS)
+        spec = dataclasses.replace(spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
+        by = {"by": "best mean Dice, then best F1 of nodes", "cases": [case.name for case in full]}
+        spec = dataclasses.replace(spec, provenance=spec.provenance | {"threshold": by})
+    spec.save(part)
+    part.rename(bundle)
+
+
+def _score(
+    cases: Sequence[RawCase], bundle: Path, command: Improve, folder: Path, console: Console
+) -> list[HeldOutScore]:
+    """Scores of a bundle on all cases that can be scored."""
+    model = load_model(bundle, command.device)
+    scores = []
+    for case in track(cases, f"Scoring {folder.name}", console=console):
+        try:
+            scores.append(score_once(case, model, folder))
+        except (ValueError, OSError, MemoryError) as error:
+            console.print(f"{case.name} is not compared: {error}", highlight=False)
+    return scores
+
+
+def report(
+    cases: Sequence[RawCase], before: Sequence[HeldOutScore], after: Sequence[HeldOutScore], spec: ModelSpec
+) -> str:
+    """The comparison as Markdown, with what it cannot know."""
+    trained = [case for case in cases if case.split == "train"]
+    full = sum(case.full for case in trained)
+    lines = ["# Before and after", "", f"Trained on {len(trained)} cases, {full} of them wholly annotated.", ""]
+    rows = table(before, after)
+    if rows:
+        lines += [f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *rows)] + [""]
+    lines += [f"- {sentence}" for sentence in unknowns(cases, after, spec)]
+    return "\n".join(lines) + "\n"
+
+
+def unknowns(cases: Sequence[RawCase], scored: Sequence[HeldOutScore], spec: ModelSpec) -> list[str]:
+    """What the comparison cannot know, in sentences."""
+    full = sum(one.full for one in scored)
+    said = []
+    if not scored:
+        said.append("No case was held out, or none could be scored: nobody knows whether the new bundle is better.")
+    elif not full:
+        said.append(
+            "No held-out case is wholly annotated: nobody knows the Dice, nor how many of the other marks are nodes."
+        )
+    elif full < FEW_CASES:
+        said.append(f"{full} wholly annotated held-out cases are few: the difference may be chance.")
+    if "threshold" in spec.provenance:
+        count = len(spec.provenance["threshold"]["cases"])
+        said.append(f"The thresholds were chosen on {count} other cases that training did not see.")
+    else:
+        said.append("No wholly annotated case was left to choose thresholds on: those of the given bundle stay.")
+    if len({case.patient for case in cases}) < len(cases):
+        said.append("All cases of a patient are on the same side.")
+    said.append("Cases of one source say nothing about CTs of other scanners, patients or hospitals.")
+    said.append("Not for clinical use.")
+    return said
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    command = tyro.cli(Improve, args=arguments, prog="python -m training.improve")
+    return run_command(lambda: improve(command, Console(stderr=True, soft_wrap=True)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
