@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from lnq.image.itk import read_volume
-from lnq.image.volume import Volume
 from lnq.nodes.metrics import dice
 from training.review.decisions import FORMAT, Decisions, Judgement, subject_of
-from training.review.outlines import Outlined, as_proposed, grown_from_candidate
-from training.review.write import NUMBERS, PROBABILITY
+from training.review.outlines import Outlined, as_proposed, grown_from_start
+from training.review.verdicts import FoundMaps
+from training.review.write import NUMBERS, PROBABILITY, read_found
 
 _LEVELS = 255  # steps of the review page's slider
 SLIDER = tuple(level / _LEVELS for level in (5, 13, 26, 51, 77, 102, 128, 153, 179, 204, 230, 242, 250))
@@ -24,14 +24,16 @@ _TIME = "2026-01-01T00:00:00Z"  # a fixed one: the same judgements are the same 
 def judge(folder: Path, truth: np.ndarray, chosen: Sequence[int]) -> Decisions:
     """Judge the chosen candidates in `folder`. `truth`: above 0 in all nodes, [Z, Y, X] on the CT's grid."""
     numbers, probability = read_volume(folder / NUMBERS), read_volume(folder / PROBABILITY)
-    judged = tuple(verdict_on(candidate, numbers.array, probability, truth) for candidate in chosen)
+    found = FoundMaps(numbers.array, probability, [tuple(start) for start in read_found(folder)["starts"]])
+    judged = tuple(verdict_on(candidate, found, truth) for candidate in chosen)
     return Decisions(FORMAT, folder.name, subject_of(folder), "simulated", _TIME, judged, (), None, None)
 
 
-def verdict_on(candidate: int, numbers: np.ndarray, probability: Volume, truth: np.ndarray) -> Judgement:
+def verdict_on(candidate: int, found: FoundMaps, truth: np.ndarray) -> Judgement:
     """The verdict on one candidate, with the threshold whose outline fits best."""
-    outlines: dict[float | None, Outlined] = {None: as_proposed(numbers, candidate)}
-    outlines |= {t: grown_from_candidate(numbers, probability, candidate, t) for t in SLIDER}
+    start = found.starts_mm[candidate - 1]
+    outlines: dict[float | None, Outlined] = {None: as_proposed(found.numbers, candidate)}
+    outlines |= {t: grown_from_start(found.probability, start, t) for t in SLIDER}
     fits = {t: _fit(outlined, truth) for t, outlined in outlines.items()}
     best = max(fits, key=lambda t: fits[t])
     is_node = fits[best] >= LEAST_DICE

@@ -22,7 +22,6 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 
 from benchmarks.machine import caption
 from benchmarks.output import markdown_table, write_csv
@@ -37,7 +36,7 @@ from training.ablation.rows import ROWS
 from training.ablation.score import best_threshold, predict_folder
 from training.ablation.sizes import SIZES, AblationSize
 from training.bundle.write import export
-from training.command import run_command
+from training.command import plain_console, run_command
 from training.config import Losses
 from training.data.preparation import Preparation, prepare_cases
 from training.engine.finetuning import finetune
@@ -111,7 +110,7 @@ class Trial:
             return self.data.train, {"judged": 0, "nodes": 0}
         table, counts = self.labels(arm)
         prepared, config = self.folder / f"prepared-{arm}", self.size.config
-        prepare_cases(Preparation((table,), prepared, config.spacing_mm, config.crop), Console(stderr=True))
+        prepare_cases(Preparation((table,), prepared, config.spacing_mm, config.crop), plain_console())
         return prepared, counts
 
     def labels(self, arm: str) -> tuple[Path, dict[str, int]]:
@@ -234,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> bool:
         size = dataclasses.replace(SIZES[command.size], train=command.cases)
         data = command.output / "data"
-        make_data(command.size, size, data, 1, Console(stderr=True))
+        make_data(command.size, size, data, 1, plain_console())
         scored: dict[tuple[int, str], dict[str, float]] = {}
         for seed in command.seeds:
             trial = Trial(command, size, prepared_folders(command.size, size, data), seed)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -27,6 +26,7 @@ from lnq.image.volume import Volume
 from lnq.inference.backends import Model, Network, load_model
 from lnq.inference.spec import MIRRORINGS, ModelSpec
 from lnq.pipeline import infer, mask_of
+from training.command import plain_console
 from training.scoring.scores import CaseResult, replace_missing_assd, score, summary
 from training.scoring.truths import find_truths, read_instances
 
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, BundleError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    for truth in track(truths, console=Console(stderr=True)):
+    for truth in track(truths, console=plain_console()):
         assert truth.ct is not None  # find_truths asks for one
         runs += run_settings(truth.case, read_volume(truth.ct), read_instances(truth.path), model, settings)
     table = [means_of(runs, setting) for setting in settings]
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown = Table(*table[0])
     for row in table:
         shown.add_row(*(f"{value:.4g}" for value in row.values()))
-    Console().print(shown)
+    plain_console(stderr=False).print(shown)
     return 0
 
 

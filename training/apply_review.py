@@ -24,19 +24,22 @@ from rich.progress import track
 
 from lnq.files import file_sha256, replace_atomically, write_text
 from lnq.image.itk import write_volume
+from lnq.image.volume import Volume
 from lnq.plain import to_plain
-from training.command import run_over_cases
-from training.data.sources.find import find_cases
+from lnq.text import in_cell
+from training.command import plain_console, run_over_cases
+from training.data.sources.find import find_cases, read_pair
 from training.data.sources.raw_case import Annotation, RawCase
 from training.data.sources.states import UNKNOWN
-from training.review.apply import review_case
+from training.review.apply import Reviewed, review_case
 from training.review.decisions import Decisions, decision_files, read_decisions, refuse_others
 from training.review.verdicts import Outcome, tally
 from training.review.write import read_found
 
 LABELS, PROVENANCE, IMAGES, SEGMENTATIONS = "labels", "provenance", "images", "dicom-seg"
 CASES_CSV, VOTES_CSV = "cases.csv", "votes.csv"
-_CASES_COLUMNS = ("case", "patient", "split", "image", "label", "annotation", "unknown")
+_CASES_COLUMNS = ("case", "patient", "split", "fold", "image", "label", "annotation", "unknown")
+_VOTES_COLUMNS = ("case", "what", "reader", "verdict", "outcome", "agreed")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class ApplyReview:
 
 
 def apply_review(command: ApplyReview, console: Console) -> bool:
-    """Write the new labels; returns whether every reviewed case could be written.
+    """Write the new labels; returns whether every case could be written.
 
     Raises ValueError where decisions are damaged or about something else, and where the output holds other labels.
     """
@@ -69,25 +72,26 @@ def apply_review(command: ApplyReview, console: Console) -> bool:
     rows, failed, rejected = [], 0, 0
     for case in track(cases, "Applying", console=console):
         outcome = outcomes.get(case.name)
-        if outcome is None:
-            rows.append(_unreviewed(case, command.output))
-        elif outcome.rejected:
+        if outcome is not None and outcome.rejected:
             rejected += 1
-            console.print(f"{case.name} was rejected: {outcome.rejected}", highlight=False)
-        else:
-            try:
+            console.print(f"{case.name} was rejected: {outcome.rejected}")
+            continue
+        try:
+            if outcome is None:
+                rows.append(_unreviewed(case, command.output))
+            else:
                 given = [d for _, d in decisions[case.name]]
                 rows.append(_write_case(case, command, given, outcome, made_from[case.name]))
-            except (ValueError, OSError, MemoryError) as error:
-                failed += 1
-                console.print(f"{case.name} is left out: {error}", highlight=False)
+        except (ValueError, OSError, MemoryError) as error:
+            failed += 1
+            console.print(f"{case.name} is left out: {error}")
     _write_csv(command.output / CASES_CSV, _CASES_COLUMNS, rows)
     _write_votes(command.output / VOTES_CSV, outcomes)
     split = sum(not vote.agreed for outcome in outcomes.values() for vote in outcome.votes)
+    unreviewed = sum(case.name not in outcomes for case in cases)
     console.print(
-        f"{len(decisions) - failed - rejected} reviewed cases are in {command.output}, {rejected} were rejected, "
-        f"{len(cases) - len(decisions)} were not reviewed, {failed} are left out; readers disagree on {split} nodes",
-        highlight=False,
+        f"{len(rows)} cases are in {command.output}, {unreviewed} of the sources were not reviewed, {rejected} were "
+        f"rejected, {failed} are left out; readers disagree on {split} nodes"
     )
     return not failed
 
@@ -101,11 +105,15 @@ def _read_all(command: ApplyReview, cases: set[str]) -> dict[str, list[tuple[Pat
             raise ValueError(f"{path} judges {decisions.case!r}, which is no case of the sources")
         refuse_others(decisions, path, command.candidates / decisions.case)
         of_case = found.setdefault(decisions.case, [])
-        twice = [other for other, earlier in of_case if earlier.reader == decisions.reader]
+        twice = [other for other, earlier in of_case if _same_reader(earlier, decisions)]
         if twice:
             raise ValueError(f"{twice[0]} and {path} are both by {decisions.reader}: keep one of them")
         of_case.append((path, decisions))
     return found
+
+
+def _same_reader(one: Decisions, other: Decisions) -> bool:
+    return one.reader.strip().casefold() == other.reader.strip().casefold()
 
 
 def _made_from(command: ApplyReview, given: Sequence[tuple[Path, Decisions]]) -> dict[str, Any]:
@@ -128,22 +136,37 @@ def _refuse_other_version(output: Path, name: str, made_from: dict[str, Any]) ->
 
 
 def _unreviewed(case: RawCase, output: Path) -> dict[str, Any]:
-    return _row(case, _image_of(case, output), case.label.resolve(), case.full, case.ignore)
+    """The line of a case that keeps its label. Raises ValueError where it cannot be used."""
+    if case.problem:
+        raise ValueError(case.problem)
+    image = _image_of(case, output)
+    if _is_copy(image, output) and not image.is_file():
+        _copy(read_pair(case)[0], image)
+    return _row(case, image, case.label.resolve(), case.full, case.ignore)
 
 
 def _row(case: RawCase, image: Path, label: Path, full: bool, unknown: int | None) -> dict[str, Any]:
-    annotation = "full" if full else "partial"
-    ignored = "" if full or unknown is None else unknown
-    return dict(
-        zip(_CASES_COLUMNS, (case.name, case.patient, case.split, image, label, annotation, ignored), strict=True)
-    )
+    values = (
+        case.name, case.patient, case.split, "" if case.fold is None else case.fold, image, label,
+        "full" if full else "partial", "" if unknown is None else unknown,
+    )  # fmt: skip
+    return dict(zip(_CASES_COLUMNS, values, strict=True))
 
 
 def _image_of(case: RawCase, output: Path) -> Path:
-    """What the table names as a case's CT: its file or folder, or a copy where a folder holds more than the series."""
-    if not case.slices or {path.name for path in case.image.iterdir()} == {path.name for path in case.slices}:
+    """What the table names as a case's CT: its file or folder, or a copy unless a folder holds just the series."""
+    if not case.slices or set(case.image.iterdir()) == set(case.slices):
         return case.image.resolve()
     return (output / IMAGES / f"{case.name}.nrrd").resolve()
+
+
+def _is_copy(image: Path, output: Path) -> bool:
+    return image.parent == (output / IMAGES).resolve()
+
+
+def _copy(ct: Volume, image: Path) -> None:
+    image.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(ct, image)
 
 
 def _write_case(
@@ -153,40 +176,47 @@ def _write_case(
     label, provenance = (
         command.output / part / f"{case.name}{end}" for part, end in ((LABELS, ".nrrd"), (PROVENANCE, ".json"))
     )
-    if not provenance.is_file():
+    image = _image_of(case, command.output)
+    seg = command.output / SEGMENTATIONS / f"{case.name}.dcm"
+    wants_seg = command.dicom_seg and bool(case.slices)
+    if not provenance.is_file() or (wants_seg and not seg.is_file()):
         reviewed = review_case(case, command.candidates / case.name, decisions, outcome, command.full_from_mm)
-        for part in (LABELS, PROVENANCE):
-            (command.output / part).mkdir(parents=True, exist_ok=True)
-        if command.dicom_seg and case.slices:
-            (command.output / SEGMENTATIONS).mkdir(exist_ok=True)
-            reviewed.write_dicom_seg(command.output / SEGMENTATIONS / f"{case.name}.dcm")
-        image = _image_of(case, command.output)
-        if image.parent == (command.output / IMAGES).resolve():
-            image.parent.mkdir(exist_ok=True)
-            write_volume(reviewed.ct, image)
+        for path in (label, provenance, *([seg] if wants_seg else [])):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if wants_seg:
+            reviewed.write_dicom_seg(seg)
+        if _is_copy(image, command.output):
+            _copy(reviewed.ct, image)
         write_volume(reviewed.label, label)
-        content = {
-            "made_from": made_from,
-            "source": case.provenance((0.0, 0.0, 0.0)),
-            "full": reviewed.full,
-            "voxels": reviewed.counts(),
-            "votes": to_plain(outcome.votes),
-            "complete_from_mm": outcome.complete_from_mm,
-        }
-        write_text(provenance, json.dumps(content, indent=1) + "\n")  # last: it marks a case that is done
+        _write_provenance(provenance, case, reviewed, outcome, made_from)  # last: it marks a case that is done
     full = bool(json.loads(provenance.read_text())["full"])
-    return _row(case, _image_of(case, command.output), label.resolve(), full, UNKNOWN)
+    return _row(case, image, label.resolve(), full, UNKNOWN)
+
+
+def _write_provenance(
+    path: Path, case: RawCase, reviewed: Reviewed, outcome: Outcome, made_from: dict[str, Any]
+) -> None:
+    content = {
+        "made_from": made_from,
+        "source": case.provenance((0.0, 0.0, 0.0)),
+        "full": reviewed.full,
+        "voxels": reviewed.counts(),
+        "votes": to_plain(outcome.votes),
+        "complete_from_mm": outcome.complete_from_mm,
+    }
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _write_votes(path: Path, outcomes: dict[str, Outcome]) -> None:
-    readers = sorted({reader for outcome in outcomes.values() for vote in outcome.votes for reader in vote.by_reader})
+    """A line for each verdict of a reader, in each case those that readers disagree on first."""
     rows = [
-        {"case": name, "what": vote.what, "outcome": vote.outcome, "agreed": "yes" if vote.agreed else "no"}
-        | vote.by_reader
+        (name, vote.what, reader, verdict, vote.outcome, "yes" if vote.agreed else "no")
         for name, outcome in sorted(outcomes.items())
         for vote in sorted(outcome.votes, key=lambda vote: vote.agreed)
+        for reader, verdict in sorted(vote.by_reader.items())
     ]
-    _write_csv(path, ("case", "what", "outcome", "agreed", *readers), rows)
+    cells = (map(in_cell, row) for row in rows)
+    _write_csv(path, _VOTES_COLUMNS, [dict(zip(_VOTES_COLUMNS, row, strict=True)) for row in cells])
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
@@ -200,7 +230,7 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status, which is 1 where a case was left out."""
     command = tyro.cli(ApplyReview, args=arguments, prog="python -m training.apply_review")
-    return run_over_cases(lambda: apply_review(command, Console(stderr=True, soft_wrap=True)))
+    return run_over_cases(lambda: apply_review(command, plain_console()))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from rich.console import Console
+
 from lnq.errors import BundleError, cause_of
 
 STOPPED = 143
 """Exit status of a run that a signal ended after its checkpoint, as the shell would give for SIGTERM."""
+
+
+def plain_console(quiet: bool = False, stderr: bool = True) -> Console:
+    """A console that prints what it is given as it is: names and reasons may hold what would be its markup."""
+    return Console(stderr=stderr, quiet=quiet, soft_wrap=True, markup=False, highlight=False)
 
 
 def run_command(work: Callable[[], bool]) -> int:

@@ -25,7 +25,7 @@ from rich.progress import track
 
 from lnq.files import write_text
 from lnq.plain import to_plain
-from training.command import run_over_cases
+from training.command import plain_console, run_over_cases
 from training.data.certain import CERTAIN, read_certain, refuse_missing
 from training.data.prepared import CaseInfo, PreparedCase
 from training.data.sources.find import check_label, find_cases, read_pair
@@ -80,12 +80,12 @@ def convert(command: Convert, console: Console) -> bool:
             failed += 1
             for path in _paths(case.name, command.output):  # of an earlier run: it would train on them
                 path.unlink(missing_ok=True)
-            console.print(f"{case.name} is left out: {error}", highlight=False)
+            console.print(f"{case.name} is left out: {error}")
     if not written:
         raise ValueError("No case could be converted")
     _describe(command.output, written)
     write_text(command.output / FOLDS, json.dumps(folds_of(written, _rows(command.prepared)), indent=1) + "\n")
-    console.print(f"{len(written)} cases are in {command.output}, {failed} are left out", highlight=False)
+    console.print(f"{len(written)} cases are in {command.output}, {failed} are left out")
     return not failed
 
 
@@ -198,7 +198,7 @@ def folds_of(cases: Sequence[RawCase], earlier: Mapping[str, SplitRow]) -> list[
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status, which is 1 where a case was left out."""
     command = tyro.cli(Convert, args=arguments, prog="python -m training.convert")
-    return run_over_cases(lambda: convert(command, Console(stderr=True, soft_wrap=True)))
+    return run_over_cases(lambda: convert(command, plain_console()))
 
 
 if __name__ == "__main__":

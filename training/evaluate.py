@@ -27,7 +27,7 @@ from rich.console import Console
 
 from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import ModelSpec
-from training.command import run_command
+from training.command import plain_console, run_command
 from training.scoring.challenge import ChallengeJob, mask_of_job, metrics, read_jobs, without_truth, write_metrics
 from training.scoring.evaluation import Scored, masks_of_folder, masks_of_model, score_all, tune_thresholds
 from training.scoring.plots import plot_scores
@@ -128,9 +128,9 @@ def evaluate(command: Evaluate, console: Console) -> Evaluation:
     scored = outcome.scored
     scored.failed = left_out | scored.failed
     for case, reason in scored.failed.items():
-        console.print(f"{case} is left out: {reason}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{case} is left out: {reason}")
     if jobs and scored.failed:
-        console.print("metrics.json is not written: the platform would fail this submission", soft_wrap=True)
+        console.print("metrics.json is not written: the platform would fail this submission")
     elif not scored.results:
         raise ValueError(f"No case could be scored, {len(scored.failed)} were left out")
     scored.results = replace_missing_assd(scored.results)
@@ -172,7 +172,7 @@ def write(command: Evaluate, outcome: Evaluation) -> None:
         write_metrics(command.output / "metrics.json", outcome.metrics)
     plot_scores(results, command.output / "scores.png", f"{command.scored}{at}")
     outcome.scored.worst.draw(command.output / "worst")
-    show(results, f"{command.scored}{at}", Console())
+    show(results, f"{command.scored}{at}", plain_console(stderr=False))
 
 
 def _keep_chosen(command: Evaluate, spec: ModelSpec, outcome: Evaluation) -> None:
@@ -192,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> bool:
         command = tyro.cli(Evaluate, args=arguments)
-        outcome = evaluate(command, Console(stderr=True))
+        outcome = evaluate(command, plain_console())
         if outcome.scored.results:
             write(command, outcome)
         failed.update(outcome.scored.failed)

@@ -25,7 +25,7 @@ from lnq.inference.backends import load_model
 from lnq.inference.spec import SPEC_NAME, ModelSpec
 from lnq.pipeline import infer
 from training.bundle.write import export
-from training.command import run_command
+from training.command import plain_console, run_command
 from training.config import COMPACT, Config, Losses, Stage
 from training.data.holding_out import hold_out
 from training.data.preparation import Preparation, prepare_cases
@@ -35,7 +35,7 @@ from training.data.splits import SPLITS_NAME, make_splits, read_splits, write_sp
 from training.engine.finetuning import finetune
 from training.method.step import DBDMP
 from training.scoring.before_after import COLUMNS, HeldOutScore, read_instances_of, score_once, table
-from training.scoring.tune import THRESHOLDS, choose, mark
+from training.scoring.tune import THRESHOLDS, Marked, choose, mark
 
 FEW_CASES = 10  # wholly annotated ones to compare on: with fewer, a difference may be chance
 _STAGE = Stage(epochs=20, iterations=60, lr=0.01, momentum=0.9, ema=0.99)  # short, at a low rate: weights are trained
@@ -69,9 +69,9 @@ def improve(command: Improve, console: Console) -> bool:
         raise ValueError(
             f"{command.model} holds {spec.members} networks: improve one of them, then export them together"
         )
-    cases = hold_out(find_cases(command.sources, command.annotation, console), command.hold_out)
     prepared = command.output / "prepared"
-    cases = _keep_splits(prepared, cases)
+    cases = hold_out(find_cases(command.sources, command.annotation, console), command.hold_out)
+    cases = _keep_splits(prepared, cases, console)
     wanted = Preparation(
         command.sources, prepared, spec.spacing_mm, spec.crop, command.annotation, processes=command.processes
     )
@@ -88,9 +88,10 @@ def improve(command: Improve, console: Console) -> bool:
         _score(held_out, path, command, command.output / "scores" / name, console)
         for name, path in (("before", command.model), ("after", bundle))
     )
-    text = report(cases, before, after, ModelSpec.load(bundle))
+    used = [case for case in cases if (prepared / case.name / "case.json").is_file()]
+    text = report(used, before, after, ModelSpec.load(bundle))
     write_text(command.output / "improve.md", text)
-    console.print(text, highlight=False, markup=False)
+    console.print(text)
     return True
 
 
@@ -110,7 +111,7 @@ def config_of(spec: ModelSpec, command: Improve) -> Config:
     )
 
 
-def _keep_splits(prepared: Path, cases: Sequence[RawCase]) -> list[RawCase]:
+def _keep_splits(prepared: Path, cases: Sequence[RawCase], console: Console) -> list[RawCase]:
     """Note where each case belongs, which preparing then keeps. What an earlier run noted stays."""
     path = prepared / SPLITS_NAME
     if not path.is_file():
@@ -120,7 +121,10 @@ def _keep_splits(prepared: Path, cases: Sequence[RawCase]) -> list[RawCase]:
     new = [case.name for case in cases if case.name not in rows]
     if new:
         raise ValueError(f"{path} does not name {len(new)} of the cases, such as {new[0]}: give another output folder")
-    return [dataclasses.replace(case, split=rows[case.name].split) for case in cases]
+    kept = [dataclasses.replace(case, split=rows[case.name].split) for case in cases]
+    if any(one.split != other.split for one, other in zip(kept, cases, strict=True)):
+        console.print(f"Cases are held out as {path} says")
+    return kept
 
 
 def _export(
@@ -139,14 +143,28 @@ def _export(
         model = load_model(part, command.device)
         marked = []
         for case in track(full, "Choosing thresholds", console=console):
-            ct, instances = read_instances_of(case)
-            marked.append(mark(infer(ct, model), instances, spec, THRESHOLDS))
-        best, _ = choose(marked, THRESHOLDS)
-        spec = dataclasses.replace(spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
-        by = {"by": "best mean Dice, then best F1 of nodes", "cases": [case.name for case in full]}
-        spec = dataclasses.replace(spec, provenance=spec.provenance | {"threshold": by})
+            try:
+                ct, instances = read_instances_of(case)
+                marked.append((case.name, mark(infer(ct, model), instances, spec, THRESHOLDS)))
+            except (ValueError, OSError, MemoryError) as error:
+                console.print(f"{case.name} is left out: {error}")
+        spec = _with_thresholds(spec, marked)
     spec.save(part)
     part.rename(bundle)
+
+
+def _with_thresholds(spec: ModelSpec, marked: Sequence[tuple[str, list[Marked]]]) -> ModelSpec:
+    """The specification with the thresholds that are best on cases, named beside what is marked in them."""
+    if not marked:
+        return spec
+    best, _ = choose([levels for _, levels in marked], THRESHOLDS)
+    by = {"by": "best mean Dice, then best F1 of nodes", "cases": [name for name, _ in marked]}
+    return dataclasses.replace(
+        spec,
+        threshold=best.threshold,
+        peak_threshold=best.peak_threshold,
+        provenance=spec.provenance | {"threshold": by},
+    )
 
 
 def _score(
@@ -159,7 +177,7 @@ def _score(
         try:
             scores.append(score_once(case, model, folder))
         except (ValueError, OSError, MemoryError) as error:
-            console.print(f"{case.name} is not compared: {error}", highlight=False)
+            console.print(f"{case.name} is not compared: {error}")
     return scores
 
 
@@ -173,16 +191,17 @@ def report(
     rows = table(before, after)
     if rows:
         lines += [f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *rows)] + [""]
-    lines += [f"- {sentence}" for sentence in unknowns(cases, after, spec)]
+    both = {one.case for one in before}
+    lines += [f"- {sentence}" for sentence in unknowns(cases, [one for one in after if one.case in both], spec)]
     return "\n".join(lines) + "\n"
 
 
 def unknowns(cases: Sequence[RawCase], scored: Sequence[HeldOutScore], spec: ModelSpec) -> list[str]:
-    """What the comparison cannot know, in sentences."""
+    """What the comparison cannot know, in sentences. `scored`: held-out cases that both bundles were scored on."""
     full = sum(one.full for one in scored)
     said = []
     if not scored:
-        said.append("No case was held out, or none could be scored: nobody knows whether the new bundle is better.")
+        said.append("No held-out case could be scored with both: nobody knows whether the new bundle is better.")
     elif not full:
         said.append(
             "No held-out case is wholly annotated: nobody knows the Dice, nor how many of the other marks are nodes."
@@ -204,7 +223,7 @@ def unknowns(cases: Sequence[RawCase], scored: Sequence[HeldOutScore], spec: Mod
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     command = tyro.cli(Improve, args=arguments, prog="python -m training.improve")
-    return run_command(lambda: improve(command, Console(stderr=True, soft_wrap=True)))
+    return run_command(lambda: improve(command, plain_console()))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
-from training.command import run_command
+from training.command import plain_console, run_command
 from training.config import COMPACT, ConfigArguments, parse
 from training.data.preparation import Preparation, prepare_cases
 from training.data.sources.raw_case import Annotation
@@ -53,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         folds=command.folds,
         processes=command.processes,
     )
-    console = Console(stderr=True, soft_wrap=True)
+    console = plain_console()
 
     def prepare_and_report() -> bool:
         complete = prepare_cases(wanted, console)

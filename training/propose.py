@@ -28,7 +28,7 @@ from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import WEIGHTS_NAME
 from lnq.plain import to_plain
 from lnq.results.case_record import Versions
-from training.command import run_over_cases
+from training.command import plain_console, run_over_cases
 from training.data.sources.find import check_label, find_cases, read_pair
 from training.data.sources.raw_case import Annotation, RawCase
 from training.data.sources.states import node_of, states_of
@@ -89,19 +89,17 @@ def propose(command: Propose, console: Console) -> bool:
                 lists.append(_of_case(case, command, members, threshold))
             except (ValueError, OSError, MemoryError) as error:
                 failed += 1
-                console.print(f"{case.name} is left out: {error}", highlight=False)
+                console.print(f"{case.name} is left out: {error}")
     if failed == len(cases):
         raise ValueError("No case could be looked at")
     rows = [row for content in lists for row in content["candidates"]]
     write_table(command.output / CANDIDATES_CSV, rows)
-    console.print(
-        f"{len(rows)} candidates in {len(lists)} cases are in {command.output}, {failed} are left out", highlight=False
-    )
+    console.print(f"{len(rows)} candidates in {len(lists)} cases are in {command.output}, {failed} are left out")
     if find_spec("jinja2"):
         write_worklist(command.output, lists)
-        console.print(f"Open {command.output / REVIEW_HTML} in a browser to judge them", highlight=False)
+        console.print(f"Open {command.output / REVIEW_HTML} in a browser to judge them")
     else:
-        console.print("jinja2 is not installed: there are no pages to judge them on", highlight=False)
+        console.print("jinja2 is not installed: there are no pages to judge them on")
     return not failed
 
 
@@ -117,7 +115,8 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
         "limits": to_plain(command.limits),
     }
     found = read_found(folder)
-    if found.get("made_from") != _as_read(made_from):
+    has_page = (folder / REVIEW_HTML).is_file() or not find_spec("jinja2")
+    if found.get("made_from") != _as_read(made_from) or not has_page:
         image, given = read_pair(case)
         check_label(node_of(given, case), case.label.name)
         state = image.with_array(states_of(case, image, given))
@@ -136,7 +135,7 @@ def _as_read(content: dict[str, Any]) -> Any:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status, which is 1 where a case was left out."""
     command = tyro.cli(Propose, args=arguments, prog="python -m training.propose")
-    return run_over_cases(lambda: propose(command, Console(stderr=True, soft_wrap=True)))
+    return run_over_cases(lambda: propose(command, plain_console()))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.progress import track
 
 from lnq.inference.spec import ModelSpec
 from training.bundle.eight_bit import draw_windows, find_cts, quantise
-from training.command import run_command
+from training.command import plain_console, run_command
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         spec = ModelSpec.load(command.model)
         generator = np.random.default_rng(command.seed)
         samples: list[np.ndarray] = []
-        for path in track(find_cts(command.sources, command.cts), "CTs", console=Console(stderr=True)):
+        for path in track(find_cts(command.sources, command.cts), "CTs", console=plain_console()):
             samples += draw_windows(path, spec, command.windows, generator)
         quantise(command.model, samples)
         print(

@@ -13,9 +13,10 @@ from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Landmarks, measure_nodes
 from lnq.plain import to_plain
-from training.review.candidates import Candidate, Found
+from training.review.candidates import Candidate, Found, starts_of
 from training.review.decisions import FORMAT, AddedNode, Decisions, Judgement, Rejection, digest_of_ct, subject_of
 from training.review.page import review_page
+from training.review.verdicts import FoundMaps
 from training.review.write import list_of, write_found
 
 TIME = "2026-01-02T03:04:05Z"
@@ -55,12 +56,17 @@ def write_candidates(
         renumber[node.number] = number
         candidates.append(Candidate(dataclasses.replace(node, number=number), node.mean_probability, 1.0, 0.5))
     box = tuple(slice(0, size) for size in reorient_to_lps(ct)[0].shape)
-    found = Found(candidates, ct.with_array(renumber[numbers]), ct.with_array(probability), box)
+    ranked, map_ = ct.with_array(renumber[numbers]), ct.with_array(probability)
+    found = Found(candidates, ranked, map_, box, starts_of(ranked, map_))
     made_from = {"weights": [WEIGHTS], "models": ["m"], "threshold": 0.5, "flips": 1}
     content = list_of(folder.name, found, made_from, digest_of_ct(ct))
     page = review_page(content, ct, state, found) if state is not None else None
     write_found(folder, content, found, page)
     return found
+
+
+def maps_of(found: Found) -> FoundMaps:
+    return FoundMaps(found.numbers.array, found.probability, found.starts_mm)
 
 
 def decide(

@@ -14,12 +14,13 @@ from helpers.raw_pairs import node_label, prepare_tiny, write_pair
 from helpers.reviews import decide, write_candidates, write_decisions
 from helpers.segmentations import PARTIAL, write_seg
 
-from lnq.image.itk import read_volume
+from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Volume
 from training import apply_review as module
 from training.apply_review import main
 from training.data.prepared import PreparedCase
 from training.data.sources.find import find_cases, read_pair
+from training.data.sources.states import node_of
 
 NAMES = [f"lnq2023-train-000{n}" for n in (1, 2, 3)]
 PLACES_MM = [(0.0, 30.0, 60.0), (-15.0, -40.0, 90.0)]
@@ -59,13 +60,15 @@ def test_a_new_version_of_the_labels_is_written_and_prepared(raw: Path, capsys) 
     assert main(command(raw)) == 0
     new = raw.parent / "new"
     assert bytes_below(raw) == before
-    assert "2 reviewed cases are in " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"3 cases are in {new}, 1 of the sources were not reviewed, 0 were rejected, 0 are left out" in said
     rows = table(new / "cases.csv")
     assert [row["case"] for row in rows] == NAMES
     assert [row["unknown"] for row in rows] == ["2", "2", ""]
     assert rows[2]["label"] == str(raw / f"{NAMES[2]}-seg.nrrd")
     assert table(new / "votes.csv")[0] == {
-        "case": NAMES[0], "what": "candidate 1", "outcome": "node", "agreed": "yes", "A. Reader": "node",
+        "case": NAMES[0], "what": "candidate 1", "reader": "A. Reader", "verdict": "node", "outcome": "node",
+        "agreed": "yes",
     }  # fmt: skip
     told = json.loads((new / "provenance" / f"{NAMES[0]}.json").read_text())
     said = told["made_from"]["decisions"]["A. Reader"]
@@ -145,9 +148,71 @@ def test_a_case_of_which_all_nodes_are_marked_becomes_full(raw: Path) -> None:
     write_decisions(path, decide(raw.parent / "found" / NAMES[1], {1: "no node"}, complete_from_mm=5.0))
     assert main(command(raw)) == 0
     row = table(raw.parent / "new" / "cases.csv")[1]
-    assert (row["annotation"], row["unknown"]) == ("full", "")
+    label = read_volume(Path(row["label"])).array
+    numbers = read_volume(raw.parent / "found" / NAMES[1] / "candidates.nii.gz").array
+    assert row["annotation"] == "partial" and (label[numbers == 2] == 2).all()  # nobody judged the second one
+    assert (label[(numbers != 2) & (label != 1)] == 0).all()
+    write_decisions(path, decide(raw.parent / "found" / NAMES[1], {1: "no node", 2: "no node"}, complete_from_mm=5.0))
+    assert main(command(raw, output="newer")) == 0
+    row = table(raw.parent / "newer" / "cases.csv")[1]
+    assert row["annotation"] == "full"
     label = read_volume(Path(row["label"])).array
     np.testing.assert_array_equal(label, node_label(read_volume(Path(row["image"]))))
+
+
+def test_names_and_reasons_are_written_as_they_are(raw: Path, capsys) -> None:
+    folder = raw.parent / "found" / NAMES[0]
+    said = raw.parent / "said"
+    write_decisions(said / f"{NAMES[0]}.decisions.json", decide(folder, {1: "node"}, reader="=HYPERLINK(1)"))
+    reasons = decide(raw.parent / "found" / NAMES[1], {}, rejected="[/] moved [artefact]")
+    write_decisions(said / f"{NAMES[1]}.decisions.json", reasons)
+    assert main(command(raw)) == 0
+    assert f"{NAMES[1]} was rejected: [/] moved [artefact] (A. Reader)" in capsys.readouterr().err
+    assert table(raw.parent / "new" / "votes.csv")[0]["reader"] == "'=HYPERLINK(1)"
+
+
+def test_unreviewed_cases_keep_what_their_source_says(thorax: Volume, tmp_path: Path) -> None:
+    label = node_label(thorax)
+    label[10:14, 20:40, 20:40] = 2
+    first = tmp_path / "Dataset501_Nodes"
+    for part in ("imagesTr", "labelsTr"):
+        (first / part).mkdir(parents=True)
+    content = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "node": 1, "ignore": 2},
+        "file_ending": ".nii.gz",
+    }
+    (first / "dataset.json").write_text(json.dumps(content))
+    (first / "splits_final.json").write_text(
+        json.dumps([{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}])
+    )
+    for name in "ab":
+        write_volume(thorax, first / "imagesTr" / f"{name}_0000.nii.gz")
+        write_volume(thorax.with_array(label), first / "labelsTr" / f"{name}.nii.gz")
+    write_candidates(tmp_path / "found" / "a", read_volume(first / "imagesTr" / "a_0000.nii.gz"), PLACES_MM)
+    write_decisions(tmp_path / "said" / "a.decisions.json", decide(tmp_path / "found" / "a", {1: "node"}))
+    for annotation in ("auto", "full"):
+        output = f"new-{annotation}"
+        assert main([*command(first, output=output), "--annotation", annotation]) == 0
+        before, after = find_cases([first], annotation), find_cases([tmp_path / output / "cases.csv"])
+        assert (after[1].full, after[1].ignore, after[1].fold) == (before[1].full, before[1].ignore, before[1].fold)
+        assert after[1].fold == 0
+        _, given = read_pair(after[1])
+        assert (node_of(given, after[1]).array > 0).sum() == (label == 1).sum()
+
+
+def test_cases_with_a_problem_stay_out(raw: Path, capsys) -> None:
+    (raw / f"{NAMES[2]}-info.json").write_text("{")
+    assert main(command(raw)) == 1
+    assert [row["case"] for row in table(raw.parent / "new" / "cases.csv")] == NAMES[:2]
+    assert f"{NAMES[2]} is left out: {NAMES[2]}-info.json is damaged" in capsys.readouterr().err
+
+
+def test_readers_of_one_name_are_one_reader(raw: Path, capsys) -> None:
+    decisions = decide(raw.parent / "found" / NAMES[0], {1: "no node"}, reader="a. reader ")
+    write_decisions(raw.parent / "said" / "again.decisions.json", decisions)
+    assert main(command(raw)) == 2
+    assert "keep one of them" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(raw: Path, capsys) -> None:
@@ -184,6 +249,9 @@ def test_nodes_of_a_dicom_series_are_written_as_dicom_seg(
     write_decisions(tmp_path / "said" / "a.decisions.json", decide(tmp_path / "found" / "P1", {1: "node"}))
     assert main(command(tmp_path / "raw", "--dicom-seg")) == 0
     new = tmp_path / "new"
+    (new / "dicom-seg" / "P1.dcm").unlink()
+    assert main(command(tmp_path / "raw")) == 0 and not (new / "dicom-seg" / "P1.dcm").exists()
+    assert main(command(tmp_path / "raw", "--dicom-seg")) == 0  # asked for later
     label = read_volume(new / "labels" / "P1.nrrd").array
     assert table(new / "cases.csv")[0]["image"] == str(series)
     (tmp_path / "again").mkdir()
@@ -208,3 +276,22 @@ def test_a_ct_beside_other_series_is_copied(thorax: Volume, tmp_path: Path, writ
     (row,) = table(tmp_path / "new" / "cases.csv")
     assert row["image"] == str(tmp_path / "new" / "images" / "P1.nrrd")
     np.testing.assert_array_equal(read_volume(Path(row["image"])).array, ct.array)
+
+
+def test_an_unreviewed_series_beside_others_is_copied_too(
+    thorax: Volume, tmp_path: Path, write_series: Callable[..., Path]
+) -> None:
+    for patient in ("P1", "P2"):
+        series = write_series(thorax, tmp_path / "raw" / patient, patient)
+        write_seg(series, node_label(thorax) > 0, tmp_path / f"{patient}.dcm", PARTIAL)
+    (tmp_path / "P2.dcm").rename(tmp_path / "raw" / "P2" / "seg.dcm")
+    (tmp_path / "raw" / "segs").mkdir()
+    (tmp_path / "P1.dcm").rename(tmp_path / "raw" / "segs" / "seg.dcm")
+    one, _ = find_cases([tmp_path / "raw"])
+    write_candidates(tmp_path / "found" / "P1", read_pair(one)[0], PLACES_MM)
+    write_decisions(tmp_path / "said" / "a.decisions.json", decide(tmp_path / "found" / "P1", {1: "node"}))
+    assert main(command(tmp_path / "raw")) == 0
+    for case in find_cases([tmp_path / "new" / "cases.csv"]):
+        ct, label = read_pair(case)
+        np.testing.assert_array_equal(ct.array, thorax.array)
+        assert (label.array == 1).any()

@@ -28,7 +28,7 @@ from training.ablation.rows import ALL_ROWS, ROWS
 from training.ablation.run import missing_cells, run_cells
 from training.ablation.sizes import SIZES
 from training.ablation.summary import SEEDS, SWEEP_SEEDS
-from training.command import run_command
+from training.command import plain_console, run_command
 from training.config import ConfigArguments
 
 PROGRAM = "python -m training.ablation"
@@ -89,24 +89,24 @@ def run(command: Ablation, console: Console) -> int:
     size = dataclasses.replace(SIZES[command.size], config=config)
     bench = Bench(command.size, size, prepared_folders(command.size, size, data), command.output / "runs")
     cells = missing_cells(wanted, bench, command.results)
-    console.print(f"{len(cells)} cells are to be run, {len(set(wanted)) - len(cells)} are there", highlight=False)
+    console.print(f"{len(cells)} cells are to be run, {len(set(wanted)) - len(cells)} are there")
     if cells:
         make_data(command.size, size, data, available_cpus(), console)
     if any(ALL_ROWS[cell.row].pretrained for cell in cells) and not run_pretraining(bench):
         return -1
     outcome = run_cells(cells, bench, command.results, command.parallel, console, command.together)
-    console.print(f"The report is {write_report(command.results)}", highlight=False)
+    console.print(f"The report is {write_report(command.results)}")
     if outcome.stopped:
-        console.print("Stopped; the same command goes on from there.", highlight=False)
+        console.print("Stopped; the same command goes on from there.")
     for title in outcome.failed:
-        console.print(f"{title} failed", highlight=False)
+        console.print(f"{title} failed")
     return -1 if outcome.stopped else len(outcome.failed)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status, which is 1 where cells failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    console = Console(stderr=True, soft_wrap=True)
+    console = plain_console()
     if arguments[:1] == ["report"]:
         report = tyro.cli(Report, args=arguments[1:], prog=f"{PROGRAM} report")
         return run_command(lambda: bool(write_report(report.results)))

@@ -50,7 +50,7 @@ def run_cells(
     for group in _groups(cells, together):
         if len(group) > 1:
             titles = "; ".join(cell.title for cell in group)
-            console.print(f"Training together: {titles}", highlight=False)
+            console.print(f"Training together: {titles}")
             if run_command(partial(train_cells_together, group, bench)) == STOPPED:
                 outcome.stopped = True
                 break
@@ -73,7 +73,7 @@ def _one_by_one(
 ) -> None:
     """Run cells in this process, until a signal stops one."""
     for number, cell in enumerate(cells, start=1):
-        console.print(f"AblationCell {number} of {len(cells)}: {cell.title}", highlight=False)
+        console.print(f"AblationCell {number} of {len(cells)}: {cell.title}")
         status = _finish(cell, bench, results, run_command(partial(run_cell, cell, bench)), outcome, console)
         if status == STOPPED:
             break
@@ -87,7 +87,6 @@ def _finish(cell: AblationCell, bench: Bench, results: Path, status: int, outcom
         half, best = percent(row.dice_half), percent(row.dice_best)
         console.print(
             f"{cell.title}: Dice {half} % at 0.5, {best} % at {row.threshold:.4g}; {row.train_minutes:.1f} minutes",
-            highlight=False,
         )
     elif status == STOPPED:
         outcome.stopped = True
@@ -110,7 +109,7 @@ def _side_by_side(
                 process = context.Process(target=_run_logged, args=(cell, bench))
                 process.start()
                 running[process.sentinel] = (cell, process)
-                console.print(f"Started {cell.title}; it writes to {bench.output(cell) / LOG_NAME}", highlight=False)
+                console.print(f"Started {cell.title}; it writes to {bench.output(cell) / LOG_NAME}")
             ended = connection.wait(list(running), timeout=1.0)
             for sentinel in [s for s in running if s in ended]:
                 cell, process = running.pop(sentinel)
@@ -119,7 +118,7 @@ def _side_by_side(
                 if status and stop.received:  # a process that was not training has no checkpoint to write
                     status = STOPPED
                 if _finish(cell, bench, results, status, outcome, console) not in (0, STOPPED):
-                    console.print(f"{cell.title} failed: see {bench.output(cell) / LOG_NAME}", highlight=False)
+                    console.print(f"{cell.title} failed: see {bench.output(cell) / LOG_NAME}")
             if stop.received and not told:
                 told = True
                 for _, process in running.values():

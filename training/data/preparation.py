@@ -66,7 +66,7 @@ def prepare_cases(wanted: Preparation, console: Console) -> bool:
         if reason:
             failed[name] = reason
             shutil.rmtree(wanted.output / name, ignore_errors=True)  # training would take a folder left here
-            console.print(f"{name} is left out: {reason}", highlight=False)
+            console.print(f"{name} is left out: {reason}")
     infos = [CaseInfo.read(item.folder) for item in work if item.case.name not in failed]
     write_splits(wanted.output / SPLITS_NAME, rows.values())
     clip_hu = _write_statistics(wanted, infos, rows, failed)
@@ -74,7 +74,7 @@ def prepare_cases(wanted: Preparation, console: Console) -> bool:
     found = side_by_side(_find_certain, folders, wanted.processes)
     for name, reason in track(found, "Background", len(folders), console=console):
         if reason:
-            console.print(f"{name} has no certain background: {reason}", highlight=False)
+            console.print(f"{name} has no certain background: {reason}")
     _report_certain(console, [folder for folder, _ in folders])
     _measure_again(work, failed, wanted.processes, console)
     _report(console, infos, rows, len(missing) - len(failed), len(failed))
@@ -121,7 +121,7 @@ def _measure_again(work: Sequence[Work], failed: Collection[str], processes: int
     stale = [item for item in work if item.case.name not in failed and not is_measured(item.folder)]
     for name, reason in track(side_by_side(_measure, stale, processes), "Measuring", len(stale), console=console):
         if reason:
-            console.print(f"{name} is not measured: {reason}", highlight=False)
+            console.print(f"{name} is not measured: {reason}")
 
 
 def _measure(item: Work) -> tuple[str, str]:
@@ -143,7 +143,6 @@ def _report_certain(console: Console, folders: Sequence[Path]) -> None:
         share, of_region = np.mean([(one.share, one.share_of_region) for one in found], axis=0)
         console.print(
             f"Certain background: {share:.0%} of the voxels of partial cases, {of_region:.0%} of those in the region",
-            highlight=False,
         )
 
 
@@ -155,10 +154,10 @@ def _report(console: Console, infos: Sequence[CaseInfo], rows: dict[str, SplitRo
         if not info.node_centres:
             notes.append("the annotation is too small for the prepared grid")
         for note in notes:
-            console.print(f"{info.case}: {note}", highlight=False)
+            console.print(f"{info.case}: {note}")
     count = Counter(rows[info.case].split for info in infos)
-    console.print(", ".join(f"{number} for {part}" for part, number in count.items()), highlight=False)
-    console.print(f"{len(infos)} cases are prepared ({now} of them now), {failed} are left out", highlight=False)
+    console.print(", ".join(f"{number} for {part}" for part, number in count.items()))
+    console.print(f"{len(infos)} cases are prepared ({now} of them now), {failed} are left out")
 
 
 def _refuse_strangers(output: Path, cases: Sequence[RawCase]) -> None:

@@ -53,12 +53,12 @@ def report_dataset(data: Path, console: Console) -> None:
     try:
         count = write_dataset_page(data)
     except ImportError:
-        console.print(f"{PAGE} is not written: it needs jinja2", highlight=False)
+        console.print(f"{PAGE} is not written: it needs jinja2")
     except ValueError as error:
-        console.print(f"{PAGE} is not written: {error}", highlight=False)
+        console.print(f"{PAGE} is not written: {error}")
     else:
         found = f"{count} things look" if count > 1 else "one thing looks" if count else "nothing looks"
-        console.print(f"{data / PAGE}: {found} wrong", highlight=False)
+        console.print(f"{data / PAGE}: {found} wrong")
 
 
 def write_dataset_page(data: Path) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +21,7 @@ from rich.progress import (
 )
 
 from lnq.files import replace_atomically, write_text
+from training.command import plain_console
 from training.engine.checkpoint import cannot_write
 from training.engine.machine import environment
 from training.engine.picture import Panel, draw_progress
@@ -36,7 +36,7 @@ class Display:
     """
 
     def __init__(self, name: str, total: int, done: int, shown: bool = True) -> None:
-        self.console = Console(stderr=True, quiet=not shown, soft_wrap=True)
+        self.console = plain_console(quiet=not shown)
         self.name = name
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -72,11 +72,11 @@ class Display:
     def epoch(self, row: dict[str, float], epochs: int) -> None:
         """Print a line for a finished epoch. `row` is its record."""
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
-        self.console.print(f"{self.name} {int(row['epoch']) + 1}/{epochs}  {numbers}", highlight=False)
+        self.console.print(f"{self.name} {int(row['epoch']) + 1}/{epochs}  {numbers}")
 
     def say(self, sentence: str) -> None:
         """Print a sentence on a line of its own."""
-        self.console.print(sentence, highlight=False)
+        self.console.print(sentence)
 
 
 class Record:

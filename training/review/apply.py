@@ -16,8 +16,8 @@ from training.data.sources.find import check_label, read_pair
 from training.data.sources.raw_case import RawCase
 from training.data.sources.states import BACKGROUND, NODE, UNKNOWN, node_of, states_of
 from training.review.decisions import Decisions, digest_of_ct, subject_of
-from training.review.verdicts import Outcome, three_states
-from training.review.write import NUMBERS, PROBABILITY
+from training.review.verdicts import FoundMaps, Outcome, three_states
+from training.review.write import NUMBERS, PROBABILITY, read_found
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,7 @@ class Reviewed:
     case: RawCase
     ct: Volume
     label: Volume  # uint8 of BACKGROUND, NODE and UNKNOWN
+    weights: tuple[str, ...]  # hashes of those that proposed
 
     @property
     def full(self) -> bool:
@@ -47,7 +48,8 @@ class Reviewed:
 
         mask = self.label.with_array((self.label.array == NODE).astype(np.uint8))
         nodes, numbers = measure_nodes(mask, self.ct.array, mask.array.astype(np.float32), Landmarks(None, None))
-        digest = hashlib.sha256(np.ascontiguousarray(self.label.array).data).hexdigest()
+        several = hashlib.sha256("".join(self.weights).encode()).hexdigest()
+        digest = self.weights[0] if len(self.weights) == 1 else several
         maker = Maker(f"review, {'full' if self.full else 'partial'} annotation", __version__, digest, "SEMIAUTOMATIC")
         slices = open_series(self.case.slices, self.case.image.name).slices
         write_seg(path, mask.with_array(numbers), nodes, slices, maker)
@@ -69,5 +71,7 @@ def review_case(
         raise ValueError(f"The maps in {folder} have another shape than {case.image.name}")
     before = states_of(case, ct, given)
     on_ct = ct.with_array(probability.array)  # a file rounds the geometry
-    label = three_states(before, decisions, outcome, numbers.array, on_ct, full_from_mm)
-    return Reviewed(case, ct, ct.with_array(label))
+    listed = read_found(folder)
+    starts = [(float(left), float(posterior), float(superior)) for left, posterior, superior in listed["starts"]]
+    label = three_states(before, decisions, outcome, FoundMaps(numbers.array, on_ct, starts), full_from_mm)
+    return Reviewed(case, ct, ct.with_array(label), tuple(listed["made_from"]["weights"]))

@@ -75,6 +75,7 @@ class Found:
     numbers: Volume
     probability: Volume
     region_box: Box
+    starts_mm: list[tuple[float, float, float]]  # of each, the centre (L, P, S) of its most probable voxel
 
 
 def looks(model: Model, flips: int) -> list[Model]:
@@ -134,7 +135,20 @@ def find_candidates(
         dataclasses.replace(candidate, node=dataclasses.replace(candidate.node, number=number))
         for number, candidate in enumerate(chosen, start=1)
     ]
-    return Found(ranked, ready.paste(renumber[numbers]), ready.paste(mean), ready.crop.region_box)
+    ranked_numbers, probability = ready.paste(renumber[numbers]), ready.paste(mean)
+    return Found(ranked, ranked_numbers, probability, ready.crop.region_box, starts_of(ranked_numbers, probability))
+
+
+def starts_of(numbers: Volume, probability: Volume) -> list[tuple[float, float, float]]:
+    """Where each numbered component is most probable: the centre (L, P, S) of that voxel in mm, to 0.001."""
+    starts = []
+    for number, box in enumerate(ndimage.find_objects(numbers.array), start=1):
+        inside = np.where(numbers.array[box] == number, probability.array[box], -1.0)
+        local = np.unravel_index(int(inside.argmax()), inside.shape)
+        index = [int(i) + side.start for i, side in zip(local, box, strict=True)]
+        left, posterior, superior = (numbers.affine[:3] @ [*index, 1.0]).round(3).tolist()
+        starts.append((left, posterior, superior))
+    return starts
 
 
 def _marked(inferred: Inferred, mean: np.ndarray, threshold: float, spec: ModelSpec) -> np.ndarray:

@@ -22,6 +22,7 @@ from training.review.write import read_found
 
 FORMAT = 1
 ENDING = ".decisions.json"
+_NAMES = "*.decisions*.json"  # a browser that saves a name again adds a number to it
 Verdict = Literal["node", "no node", "unsure"]
 RADIUS_MM = (1.0, 30.0)  # of a ball around a node that nothing outlines
 
@@ -95,7 +96,7 @@ def subject_of(folder: Path) -> ReviewSubject:
 
 def subject_of_list(content: Mapping[str, Any]) -> ReviewSubject:
     """What a list of candidates is about."""
-    listed = json.dumps([content["made_from"], content["candidates"]], sort_keys=True)
+    listed = json.dumps([content[name] for name in ("case", "ct", "made_from", "candidates", "starts")], sort_keys=True)
     digest = hashlib.sha256(listed.encode()).hexdigest()
     return ReviewSubject(content["ct"], tuple(content["made_from"]["weights"]), digest)
 
@@ -105,16 +106,16 @@ def read_decisions(path: Path) -> Decisions:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise ValueError(f"{path} is no decisions file, or it is damaged") from None
     if version != FORMAT:
         raise ValueError(f"{path} has format {version!r}, this program reads format {FORMAT}")
     try:
         decisions = from_plain(Decisions, content)
         check_types(decisions)
-    except (ValueError, TypeError, AttributeError) as error:
+        problem = _problem(decisions)
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    problem = _problem(decisions)
     if problem:
         raise ValueError(f"{path} is damaged: {problem}")
     return decisions
@@ -124,6 +125,8 @@ def _problem(decisions: Decisions) -> str:
     """What is wrong with the values of a decisions file, or ""."""
     if not decisions.reader.strip():
         return "it names no reader"
+    if not decisions.reader.isprintable():
+        return f"its reader's name {decisions.reader!r} cannot be written"
     every: list[Judgement | AddedNode] = [*decisions.judged, *decisions.added]
     times = [decisions.saved, *(one.time for one in every)]
     if decisions.rejected is not None:
@@ -182,7 +185,7 @@ def decision_files(given: Sequence[Path]) -> list[Path]:
     for path in given:
         if not path.exists():
             raise ValueError(f"{path} does not exist")
-        files |= set(path.rglob(f"*{ENDING}")) if path.is_dir() else {path}
+        files |= set(path.rglob(_NAMES)) if path.is_dir() else {path}
     if not files:
         raise ValueError(f"No file named *{ENDING} in {', '.join(map(str, given))}")
     return sorted(files)

@@ -12,8 +12,12 @@ import numpy as np
 from lnq.image.components import label
 from lnq.image.volume import Box, Volume, bounding_box
 
+Point = tuple[float, float, float]  # L, P, S in mm
+
 REACH_MM = 30.0
 """How far a node may grow from its point along each axis of the grid. At a low threshold it would fill the chest."""
+NEAR_MM = 3.0
+"""How far from a point the voxel may lie that a node grows from, along each axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +39,13 @@ def as_proposed(numbers: np.ndarray, candidate: int) -> Outlined:
     return Outlined(box, mask[box])
 
 
-def grown_from_candidate(numbers: np.ndarray, probability: Volume, candidate: int, threshold: float) -> Outlined:
-    """A candidate's outline at another threshold: grown from its most probable voxel."""
-    proposed = as_proposed(numbers, candidate)
-    if proposed.empty:
-        return proposed
-    inside = np.where(proposed.mask, probability.array[proposed.box], -1.0)
-    local = np.unravel_index(int(inside.argmax()), inside.shape)
-    start = tuple(int(i) + side.start for i, side in zip(local, proposed.box, strict=True))
-    return grown(probability, start, threshold)
+def grown_from_start(probability: Volume, start_mm: Point, threshold: float) -> Outlined:
+    """A candidate's outline at another threshold: grown from the voxel at a point, where it is most probable.
+
+    A threshold above that voxel's probability counts as that. Raises ValueError for a point outside the grid.
+    """
+    start = index_of(probability, start_mm)
+    return grown(probability, start, min(threshold, float(probability.array[start])))
 
 
 def grown(probability: Volume, start: tuple[int, ...], threshold: float) -> Outlined:
@@ -58,17 +60,23 @@ def grown(probability: Volume, start: tuple[int, ...], threshold: float) -> Outl
     return Outlined((z, y, x), (labels == here) & (here > 0))
 
 
-def grown_from_point(probability: Volume, lps_mm: tuple[float, float, float], threshold: float) -> Outlined:
-    """As `grown`, from the most probable of the voxels around a point. Raises ValueError outside the grid."""
+def grown_from_point(probability: Volume, lps_mm: Point, threshold: float) -> Outlined:
+    """As `grown_from_start`, from the most probable voxel within `NEAR_MM` of a point.
+
+    Pages show a coarser grid, whose voxels may lie beside the CT's. Empty where nothing is probable at all. Raises
+    ValueError for a point outside the grid.
+    """
     middle = index_of(probability, lps_mm)
-    z, y, x = (slice(max(0, i - 1), i + 2) for i in middle)
+    reach = [max(1, int(NEAR_MM / mm)) for mm in probability.spacing_mm]
+    z, y, x = (slice(max(0, i - r), i + r + 1) for i, r in zip(middle, reach, strict=True))
     near = probability.array[z, y, x]
     local = np.unravel_index(int(near.argmax()), near.shape)
     start = tuple(int(i) + side.start for i, side in zip(local, (z, y, x), strict=True))
-    return grown(probability, start, threshold)
+    highest = float(near.max())
+    return grown(probability, start, min(threshold, highest)) if highest > 0 else Outlined((z, y, x), near > 0)
 
 
-def ball(grid: Volume, lps_mm: tuple[float, float, float], radius_mm: float) -> Outlined:
+def ball(grid: Volume, lps_mm: Point, radius_mm: float) -> Outlined:
     """The voxels whose centres lie within a radius of a point, and at least the nearest one.
 
     Raises ValueError for a point outside the grid.
@@ -83,7 +91,7 @@ def ball(grid: Volume, lps_mm: tuple[float, float, float], radius_mm: float) -> 
     return Outlined((z, y, x), mask)
 
 
-def index_of(grid: Volume, lps_mm: tuple[float, float, float]) -> tuple[int, int, int]:
+def index_of(grid: Volume, lps_mm: Point) -> tuple[int, int, int]:
     """The voxel (z, y, x) that holds a point. Raises ValueError for a point outside the grid."""
     index = np.rint(np.linalg.inv(grid.affine)[:3] @ [*lps_mm, 1.0]).astype(int)
     if (index < 0).any() or (index >= grid.shape).any():

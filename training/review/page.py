@@ -56,7 +56,7 @@ _SHORTCUTS = (
     (("↑", "↓"), "slices, when the images have the focus"),
     (("+", "-"), "outline tighter or wider; a ball larger or smaller. Shift and the wheel do the same"),
     (("0",), "outline as proposed"),
-    (("a",), "add missed nodes by a click"),
+    (("a",), "add missed nodes by a click, or by Enter at the cross"),
     (("Delete",), "delete the chosen added node"),
     (("s",), "save"),
 )
@@ -99,6 +99,7 @@ def _context(content: Mapping[str, Any], scan: Scan, probability: Volume, annota
         "subject": to_plain(subject_of_list(content)),
         "threshold": content["made_from"]["threshold"],
         "candidates": candidates,
+        "starts": content["starts"],
         "marks": [mark for mark in marks if mark["number"] < _FIRST_ANNOTATED],
         "annotated": [mark for mark in marks if mark["number"] > _FIRST_ANNOTATED],
         "first_annotated": _FIRST_ANNOTATED,

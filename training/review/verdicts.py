@@ -13,7 +13,7 @@ import numpy as np
 from lnq.image.volume import Volume
 from training.data.sources.states import BACKGROUND, NODE, UNKNOWN
 from training.review.decisions import AddedNode, Decisions
-from training.review.outlines import Outlined, as_proposed, ball, grown_from_candidate, grown_from_point
+from training.review.outlines import Outlined, Point, as_proposed, ball, grown_from_point, grown_from_start
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class Outcome:
     complete_from_mm: float | None  # all readers state that all nodes of at least that short axis are marked
 
 
+@dataclass(frozen=True, eq=False)
+class FoundMaps:
+    """The candidates of a CT on its grid: their numbers [Z, Y, X], the probability, and where each is most probable."""
+
+    numbers: np.ndarray
+    probability: Volume
+    starts_mm: Sequence[Point]
+
+
 def tally(decisions: Sequence[Decisions], count: int) -> Outcome:
     """Count the votes on `count` candidates. `decisions` are those of one CT, one per reader."""
     votes = []
@@ -60,32 +69,28 @@ def _majority(verdicts: Sequence[str]) -> str:
 
 
 def three_states(
-    before: np.ndarray,
-    decisions: Sequence[Decisions],
-    outcome: Outcome,
-    numbers: np.ndarray,
-    probability: Volume,
-    full_from_mm: float,
+    before: np.ndarray, decisions: Sequence[Decisions], outcome: Outcome, found: FoundMaps, full_from_mm: float
 ) -> np.ndarray:
     """The new label, uint8 [Z, Y, X] of BACKGROUND, NODE and UNKNOWN, on the CT's grid.
 
-    `before` is the label so far, of the same values: its nodes stay. `numbers` hold the candidates' numbers. Where the
-    readers state that all nodes of at least `full_from_mm` or less are marked, all that is no node and not left open
-    becomes background. Raises ValueError where a decision is about nothing in the CT.
+    `before` is the label so far, of the same values: its nodes stay. Where the readers state that all nodes of at least
+    `full_from_mm` or less are marked, all that is no node becomes background, but for candidates that nobody settled.
+    Raises ValueError where a decision is about nothing in the CT.
     """
     state = before.copy()
     settled = {vote.what: vote.outcome for vote in outcome.votes}
+    outcomes = [settled.get(f"candidate {number}", "") for number in range(1, len(found.starts_mm) + 1)]
     if outcome.complete_from_mm is not None and outcome.complete_from_mm <= full_from_mm:
         state[state == UNKNOWN] = BACKGROUND
-    candidates = {int(what.split()[1]): to for what, to in settled.items() if what.startswith("candidate")}
+        outcomes = [to or "unknown" for to in outcomes]
     for wanted, value in (("unknown", UNKNOWN), ("no node", BACKGROUND)):
-        for number in (n for n, to in candidates.items() if to == wanted):
-            _paint(state, as_proposed(numbers, number), value)
-    for number in (n for n, to in candidates.items() if to == "node"):
-        for outlined in _outlines(number, decisions, numbers, probability):
+        for number in (n for n, to in enumerate(outcomes, start=1) if to == wanted):
+            _paint(state, as_proposed(found.numbers, number), value)
+    for number in (n for n, to in enumerate(outcomes, start=1) if to == "node"):
+        for outlined in _outlines(number, decisions, found):
             _paint(state, outlined, NODE)
     for one in (added for d in decisions for added in d.added):
-        _paint(state, outline_of(one, probability), NODE)
+        _paint(state, outline_of(one, found.probability), NODE)
     state[before == NODE] = NODE
     return state
 
@@ -102,11 +107,12 @@ def outline_of(added: AddedNode, probability: Volume) -> Outlined:
     return outlined
 
 
-def _outlines(number: int, decisions: Sequence[Decisions], numbers: np.ndarray, probability: Volume) -> list[Outlined]:
+def _outlines(number: int, decisions: Sequence[Decisions], found: FoundMaps) -> list[Outlined]:
     """A candidate's outlines by those readers who call it a node."""
     thresholds = {j.threshold for d in decisions for j in d.judged if j.candidate == number and j.verdict == "node"}
+    start = found.starts_mm[number - 1]
     return [
-        as_proposed(numbers, number) if t is None else grown_from_candidate(numbers, probability, number, t)
+        as_proposed(found.numbers, number) if t is None else grown_from_start(found.probability, start, t)
         for t in sorted(thresholds, key=lambda t: -1.0 if t is None else t)
     ]
 

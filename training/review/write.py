@@ -55,7 +55,7 @@ def list_of(case: str, found: Found, made_from: dict[str, Any], ct: str) -> dict
     """A CT's list of candidates as plain data. `made_from` tells what they depend on, `ct` is the CT's hash."""
     rows = [to_plain(row_of(case, candidate)) for candidate in found.candidates]
     content: dict[str, Any] = json.loads(
-        json.dumps({"case": case, "made_from": made_from, "ct": ct, "candidates": rows})
+        json.dumps({"case": case, "made_from": made_from, "ct": ct, "candidates": rows, "starts": found.starts_mm})
     )
     return content
 
@@ -66,7 +66,8 @@ def write_found(folder: Path, content: dict[str, Any], found: Found, page: bytes
     The folder appears complete or not at all.
     """
     part, before = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "before"))
-    shutil.rmtree(part, ignore_errors=True)
+    for left in (part, before):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         write_volume(found.numbers, part / NUMBERS)
@@ -83,8 +84,8 @@ def read_found(folder: Path) -> dict[str, Any]:
     """The content of a folder's list; empty where there is none, or where it is damaged."""
     try:
         content = json.loads((folder / CANDIDATES_JSON).read_text())
-        complete = isinstance(content, dict) and {"case", "made_from", "ct", "candidates"} <= content.keys()
-        return content if complete else {}
+        wanted = {"case", "made_from", "ct", "candidates", "starts"}
+        return content if isinstance(content, dict) and wanted <= content.keys() else {}
     except (OSError, ValueError):
         return {}
 

@@ -158,9 +158,9 @@ def show(results: Sequence[CaseResult], title: str, console: Console) -> None:
     console.print(sizes)
     for name, value in summary(results).items():
         if not (name == "mean_seconds" and math.isnan(value)):
-            console.print(f"{name}: {value:.4g}", highlight=False)
+            console.print(f"{name}: {value:.4g}")
     mark = "* " if any(r.assd_replaced for r in results) else ""
-    console.print(f"{mark}{EMPTY_RULE}", soft_wrap=True)
+    console.print(f"{mark}{EMPTY_RULE}")
 
 
 def write_results(output: Path, results: Sequence[CaseResult], facts: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ class CasePage {
     this.controls.onFollow = (position) => this.#follow(position);
     this.#wireControls();
     this.#wireTable();
-    wireKeys({ n: () => this.step(1), p: () => this.step(-1) });
+    wireKeys({ n: () => this.step(1), p: () => this.step(-1) }, ["n", "p"]);
     if (scan.nodes.length) this.select(scan.nodes[0].number);
     else viewer.moveTo(viewer.position);
   }

@@ -44,6 +44,26 @@ class Controls {
     byId("where").textContent = told ? `${where} \u00b7 ${told}` : where;
   }
 
+  /** The voxel under a mouse event on the stage; null beside the pictures. */
+  positionAt(event) {
+    const { left, top } = byId("stage").getBoundingClientRect();
+    const [x, y] = [event.clientX - left, event.clientY - top];
+    for (const tile of this.viewer.tiles()) {
+      const [tileX, tileY, width, height] = tile.area;
+      if (x < tileX || y < tileY || x >= tileX + width || y >= tileY + height) continue;
+      const { axis, across, down } = PLANES[tile.plane];
+      const toVoxel = (along, pixel) =>
+        (pixel - tile.toPixel(along, 0)) / (tile.toPixel(along, 1) - tile.toPixel(along, 0));
+      const position = [0, 0, 0];
+      position[axis] = tile.index;
+      position[across] = toVoxel(across, x);
+      position[down] = toVoxel(down, y);
+      const isInside = position.every((v, i) => v >= -0.5 && v < this.scan.shape[i] - 0.5);
+      return isInside ? this.scan.clamp(position) : null;
+    }
+    return null;
+  }
+
   #wire() {
     byId("slice").addEventListener("input", (event) => {
       const position = [...this.viewer.position];
@@ -73,6 +93,7 @@ class Controls {
   #wireKeys() {
     const steps = { ArrowUp: 1, ArrowDown: -1, PageUp: 5, PageDown: -5 }; // slices towards the head, front or right
     const onStage = (event) => {
+      if (event.key.length === 1) event.stopPropagation(); // NiiVue's own keys, of which no control would show anything
       if (!(event.key in steps)) return;
       event.preventDefault();
       event.stopPropagation();
@@ -82,16 +103,22 @@ class Controls {
   }
 }
 
-/** Have single keys do what `actions` say, but not while something is typed. */
-function wireKeys(actions) {
-  document.addEventListener("keydown", (event) => {
+/**
+ * Have single keys do what `actions` say, but not while something is typed. A key that is held down acts once, unless it
+ * is among `repeating`. A slider keeps its arrow keys.
+ */
+function wireKeys(actions, repeating = []) {
+  const onKey = (event) => {
     const isTyped = event.target.matches("input:not([type=range]):not([type=checkbox]), select, textarea");
-    if (isTyped || event.ctrlKey || event.metaKey || event.altKey) return;
+    const isOfSlider = event.target.matches("input[type=range]") && event.key.startsWith("Arrow");
+    if (isTyped || isOfSlider || event.ctrlKey || event.metaKey || event.altKey) return;
     const action = actions[event.key];
     if (!action) return;
     event.preventDefault();
-    action();
-  });
+    event.stopPropagation();
+    if (!event.repeat || repeating.includes(event.key)) action();
+  };
+  document.addEventListener("keydown", onKey, { capture: true }); // before the viewer's own keys
 }
 
 /** NiiVue where it came along and the browser can run it; else the simple viewer, and a line that says why. */

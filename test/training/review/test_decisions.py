@@ -73,6 +73,12 @@ def test_what_is_saved_is_read(folder: Path, tmp_path: Path) -> None:
         ),
         ({"added": [{"lps_mm": [0, 0], "threshold": 0.2, "radius_mm": None, "time": TIME}]}, "is damaged: lps_mm is"),
         ({"judged": 7}, "is damaged: judged is 7"),
+        ({"reader": "a\u0007"}, "is damaged: its reader's name 'a\\x07' cannot be written"),
+        ({"reader": "\ud800"}, "is damaged: its reader's name '\\ud800' cannot be written"),
+        (
+            {"added": [{"lps_mm": [10**400, 0, 0], "threshold": 0.2, "radius_mm": None, "time": TIME}]},
+            "is damaged: int too large to convert to float",
+        ),
         ({"subject": {"ct": 1}}, "is damaged: "),
     ],
 )
@@ -83,7 +89,7 @@ def test_a_damaged_file_is_refused(folder: Path, tmp_path: Path, changes: dict[s
     assert str(caught.value).startswith(f"{path} {reason}")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"case": "a"}', "\udcff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"case": "a"}', "\udcff", 100_000 * "["])
 def test_another_file_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
@@ -129,11 +135,11 @@ def test_a_cts_hash_depends_on_its_voxels_and_its_place(ct: Volume) -> None:
 
 
 def test_files_are_found_in_folders(tmp_path: Path) -> None:
-    for name in ("a/x.decisions.json", "b.decisions.json", "a/other.json"):
+    for name in ("a/x.decisions.json", "a/x.decisions (1).json", "b.decisions.json", "a/other.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     names = [path.name for path in decision_files([tmp_path, tmp_path / "a" / "other.json"])]
-    assert names == ["other.json", "x.decisions.json", "b.decisions.json"]
+    assert names == ["other.json", "x.decisions (1).json", "x.decisions.json", "b.decisions.json"]
     with pytest.raises(ValueError, match="gone does not exist"):
         decision_files([tmp_path / "gone"])
     (tmp_path / "empty").mkdir()

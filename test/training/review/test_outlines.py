@@ -14,8 +14,8 @@ from training.review.outlines import (
     REACH_MM,
     ball,
     grown,
-    grown_from_candidate,
     grown_from_point,
+    grown_from_start,
     index_of,
 )
 
@@ -69,13 +69,23 @@ def test_growing_takes_one_component_within_reach() -> None:
     assert grown(grid, (5, 5, 20), 0.5).empty
 
 
-def test_a_candidate_grows_from_its_most_probable_voxel() -> None:
+def test_a_candidate_grows_from_its_start() -> None:
     grid = Volume(np.zeros((1, 1, 9), np.float32), make_affine((1.0, 1.0, 1.0)))
     grid.array[0, 0] = [0.3, 0.6, 0.9, 0.6, 0.1, 0.6, 0.8, 0.6, 0.3]
-    numbers = np.array([[[0, 1, 1, 1, 0, 2, 2, 2, 0]]])
-    for candidate, threshold, wanted in ((1, 0.7, [2]), (1, 0.2, [0, 1, 2, 3]), (2, 0.2, [5, 6, 7, 8]), (3, 0.2, [])):
-        outlined = grown_from_candidate(numbers, grid, candidate, threshold)
+    for start, threshold, wanted in (
+        (2, 0.7, [2]), (2, 0.2, [0, 1, 2, 3]), (6, 0.2, [5, 6, 7, 8]), (6, 0.95, [6]), (2, 0.05, list(range(9))),
+    ):  # fmt: skip
+        outlined = grown_from_start(grid, (float(start), 0.0, 0.0), threshold)
         assert np.argwhere(whole(grid, outlined))[:, 2].tolist() == wanted
+
+
+def test_a_point_beside_a_node_finds_it_within_three_millimetres() -> None:
+    grid = Volume(np.zeros((1, 1, 30), np.float32), make_affine((1.0, 1.0, 0.5)))
+    grid.array[0, 0, 14:17] = [0.4, 0.8, 0.4]
+    for index in (15, 9, 8):  # 8 + 6 voxels reach the first one
+        outlined = grown_from_point(grid, (0.5 * index, 0.0, 0.0), 0.3)
+        assert np.argwhere(whole(grid, outlined))[:, 2].tolist() == [14, 15, 16]
+    assert grown_from_point(grid, (3.5, 0.0, 0.0), 0.3).empty
 
 
 def test_a_point_outside_is_refused(grid: Volume) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.reviews import TIME, decide, write_candidates
+from helpers.reviews import TIME, decide, maps_of, write_candidates
 
 from lnq.image.volume import Volume, make_affine
 from training.data.sources.states import BACKGROUND, NODE, UNKNOWN
@@ -37,7 +38,7 @@ def label(
 ) -> np.ndarray:
     before = np.full(found.numbers.shape, UNKNOWN, np.uint8) if before is None else before
     outcome = tally(decisions, len(found.candidates))
-    return three_states(before, decisions, outcome, found.numbers.array, found.probability, full_from_mm)
+    return three_states(before, decisions, outcome, maps_of(found), full_from_mm)
 
 
 def test_the_majority_of_the_sure_decides(folder: Path, found: Found) -> None:
@@ -84,8 +85,8 @@ def test_added_nodes_are_grown_or_balls(folder: Path, found: Found) -> None:
     position = found.numbers.affine[:3, :3] @ index + found.numbers.affine[:3, 3:]
     inside = np.linalg.norm(position - np.array([[-14.0], [14.0], [30.0]]), axis=0).reshape(state.shape) <= 4.0
     np.testing.assert_array_equal(state == NODE, inside | (found.numbers.array == 2))
-    with pytest.raises(ValueError, match=r"^Nothing grows at 26, 26, 0 mm \(L, P, S\) from a probability of 0.5$"):
-        label(found, [decide(folder, {}, added=(AddedNode((26.0, 26.0, 0.0), 0.5, None, TIME),))])
+    with pytest.raises(ValueError, match=r"^Nothing grows at 28, 28, 0 mm \(L, P, S\) from a probability of 0.5$"):
+        label(found, [decide(folder, {}, added=(AddedNode((28.0, 28.0, 0.0), 0.5, None, TIME),))])
 
 
 def test_a_statement_of_small_nodes_makes_the_rest_background(folder: Path, found: Found) -> None:
@@ -94,6 +95,18 @@ def test_a_statement_of_small_nodes_makes_the_rest_background(folder: Path, foun
     numbers = found.numbers.array
     assert (state[numbers == 3] == UNKNOWN).all() and (state[numbers == 0] == BACKGROUND).all()
     assert (label(found, [said], full_from_mm=4.9)[numbers == 0] == UNKNOWN).all()
+
+
+def test_a_candidate_that_nobody_judged_stays_unknown_whatever_is_stated(folder: Path, found: Found) -> None:
+    state = label(found, [decide(folder, {1: "node"}, complete_from_mm=5.0)])
+    numbers = found.numbers.array
+    assert (state[(numbers == 2) | (numbers == 3)] == UNKNOWN).all() and (state[numbers == 0] == BACKGROUND).all()
+
+
+def test_a_threshold_above_the_highest_probability_leaves_the_highest(folder: Path, found: Found) -> None:
+    fainter = dataclasses.replace(found, probability=found.probability.with_array(0.75 * found.probability.array))
+    state = label(fainter, [decide(folder, {1: "node"}, thresholds={1: 0.9})])
+    np.testing.assert_array_equal(np.unique(fainter.probability.array[state == NODE]), [0.75])
 
 
 def test_statements_count_where_all_readers_make_one(folder: Path, found: Found) -> None:

@@ -28,6 +28,7 @@ def found() -> Found:
         numbers,
         grid.with_array(np.full((3, 4, 5), 0.25, np.float32)),
         (slice(0, 3), slice(0, 4), slice(0, 5)),
+        [(5.0, 6.0, 7.0), (6.0, 6.0, 7.0)],
     )
 
 
@@ -54,6 +55,16 @@ def test_a_damaged_list_counts_as_none(tmp_path: Path, content: str) -> None:
     assert read_found(tmp_path) == {}
     (tmp_path / "candidates.json").write_text(content)
     assert read_found(tmp_path) == {}
+
+
+def test_what_a_killed_run_left_is_in_nobodys_way(tmp_path: Path, found: Found) -> None:
+    write_found(tmp_path / "a", list_of("a", found, {}, "0a"), found)
+    for end in ("part", "before"):
+        (tmp_path / f".a.{end}").mkdir()
+        (tmp_path / f".a.{end}" / "file").write_text("left")
+    write_found(tmp_path / "a", list_of("a", found, {"flips": 3}, "0a"), found)
+    assert read_found(tmp_path / "a")["made_from"] == {"flips": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_the_table_begins_with_the_most_worthwhile(tmp_path: Path, found: Found) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lnq.files import write_text
 from lnq.inference.spec import IntTriple, Triple
-from lnq.plain import from_plain, to_plain
+from lnq.plain import check_types, from_plain, to_plain
 
 NAME = "measures.json"
 VERSION = 1  # of what is measured and how: with another one, cases are measured again
@@ -89,7 +89,11 @@ def read_measures(folder: Path) -> CaseMeasures | None:
     """A prepared case's measurements; None where there are none, or of another version, or the file is damaged."""
     try:
         content = json.loads((folder / NAME).read_text())
-        return from_plain(CaseMeasures, content) if content["version"] == VERSION else None
+        if content["version"] != VERSION:
+            return None
+        measures = from_plain(CaseMeasures, content)
+        check_types(measures)
+        return measures
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

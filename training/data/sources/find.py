@@ -1,8 +1,8 @@
 """Find raw cases: the challenge's file pairs, nnU-Net's data sets, DICOM with DICOM SEG, or a table of files.
 
 A table is a CSV file with the columns `image`, `label` (files or DICOM folders, relative to the table) and `annotation`
-("partial" or "full"). Optional are the columns `case`, `patient`, `split` ("train", "validation", "test") and
-`unknown`: the value of a partial label's unknown voxels, where 0 is background and not just not annotated.
+("partial" or "full"). Optional are the columns `case`, `patient`, `split` ("train", "validation", "test"), `fold`
+(from 0) and `unknown`: the value of a partial label's unknown voxels, where 0 is background, not just not annotated.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from lnq.image.names import CT, LABEL, stem
+from training.command import plain_console
 from training.data.sources.nnunet import find_nnunet_cases, is_nnunet
 from training.data.sources.raw_case import Annotation, RawCase
 from training.data.splits import Split
@@ -43,7 +44,7 @@ def find_cases(
     """
     cases: list[RawCase] = []
     for source in sources:
-        cases += _cases_of(source, annotation, console or Console(quiet=True))
+        cases += _cases_of(source, annotation, console or plain_console(quiet=True))
     names = Counter(case.name for case in cases)
     cases = [
         dataclasses.replace(case, name=f"{case.image.parent.name}-{case.name}") if names[case.name] > 1 else case
@@ -137,9 +138,14 @@ def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
         unknown = row.get("unknown") or ""
         if unknown and not re.fullmatch(r"[1-9]\d*", unknown):
             raise ValueError(f"{table}, line {line}: unknown must be a whole number above 0, not {unknown!r}")
+        fold = row.get("fold") or ""
+        if fold and not (fold.isdecimal() and split == "train"):
+            raise ValueError(f"{table}, line {line}: a fold is a whole number from 0 on, of a case for training")
         full = (row["annotation"] if annotation == "auto" else annotation) == "full"
         case = _file_pair(name, image, label, full, row.get("patient") or name, split)  # type: ignore[arg-type]
-        cases.append(dataclasses.replace(case, ignore=int(unknown) if unknown else None))
+        cases.append(
+            dataclasses.replace(case, ignore=int(unknown) if unknown else None, fold=int(fold) if fold else None)
+        )
     return cases
 
 

@@ -62,12 +62,12 @@ def find_dicom_cases(folder: Path, annotation: Annotation, console: Console) -> 
     """
     index = _read_index(folder, console)
     for path in index.damaged:
-        console.print(f"{path} is damaged and left out", highlight=False)
+        console.print(f"{path} is damaged and left out")
     cases = [_case(path, header, index, annotation) for path, header in index.segmentations]
     series = Counter(case.uids["series_uid"] for case in cases if not case.problem)
     idle = len(index.slices.keys() - series.keys())
     if cases and idle:
-        console.print(f"{idle} CT series have no DICOM SEG object and are left out", highlight=False)
+        console.print(f"{idle} CT series have no DICOM SEG object and are left out")
     doubled = {uid for uid, count in series.items() if count > 1}
     for number, case in enumerate(cases):
         if not case.problem and case.uids["series_uid"] in doubled:

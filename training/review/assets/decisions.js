@@ -1,6 +1,7 @@
 "use strict";
 
 const VERDICTS = ["node", "no node", "unsure"];
+const RADII_MM = [1, 30];
 
 /** A reader's decisions on one CT, kept by the browser with every change, and the way back. */
 class DecisionBook {
@@ -29,7 +30,7 @@ class DecisionBook {
   }
 
   static empty() {
-    return { judged: {}, added: [], rejected: null, complete_from_mm: null };
+    return { reader: "", judged: {}, added: [], rejected: null, complete_from_mm: null };
   }
 
   /** Change the decisions in a way that can be undone. */
@@ -38,6 +39,17 @@ class DecisionBook {
     if (this.past.length > DecisionBook.MOST_STEPS_BACK) this.past.shift();
     edit(this.state);
     this.#keep(told);
+  }
+
+  /** Take the decisions as a reader's own. */
+  claim(reader) {
+    this.state.reader = reader;
+    this.#keep("");
+  }
+
+  /** Begin anew; that can be undone. */
+  clear() {
+    this.change((state) => Object.assign(state, DecisionBook.empty()), "All decisions are gone. Undo brings them back.");
   }
 
   undo() {
@@ -68,7 +80,8 @@ class DecisionBook {
   }
 
   #isState(kept) {
-    return typeof kept.judged === "object" && Array.isArray(kept.added) && "rejected" in kept;
+    const isObject = (value) => typeof value === "object" && value !== null;
+    return isObject(kept) && isObject(kept.judged) && Array.isArray(kept.added) && "rejected" in kept;
   }
 
   /** How many candidates are judged, and how many of these are nodes. */
@@ -110,12 +123,25 @@ class DecisionBook {
     const numbers = new Set(this.about.candidates.map((candidate) => candidate.number));
     const judged = {};
     for (const { candidate, verdict, threshold, time } of content.judged) {
-      if (!numbers.has(candidate) || !VERDICTS.includes(verdict)) throw new Error(`${name} is damaged.`);
+      const isPlain = threshold === null || threshold === undefined || DecisionBook.#isThreshold(threshold);
+      if (!numbers.has(candidate) || !VERDICTS.includes(verdict) || !isPlain) throw new Error(`${name} is damaged.`);
       judged[candidate] = { verdict, threshold: threshold ?? null, time };
     }
-    const isPoint = (one) => Array.isArray(one.lps_mm) && one.lps_mm.length === 3 && one.lps_mm.every(Number.isFinite);
-    if (!content.added.every(isPoint)) throw new Error(`${name} is damaged.`);
-    const { added, rejected = null, complete_from_mm = null } = content;
-    return { reader: content.reader, state: { judged, added, rejected, complete_from_mm } };
+    const { reader, added, rejected = null, complete_from_mm = null } = content;
+    const isWhole = added.every(DecisionBook.#isAdded) && (rejected === null || typeof rejected.reason === "string");
+    const isSize = complete_from_mm === null || complete_from_mm > 0;
+    if (!isWhole || !isSize) throw new Error(`${name} is damaged.`);
+    return { reader, state: { reader, judged, added, rejected, complete_from_mm } };
+  }
+
+  static #isAdded({ lps_mm, threshold, radius_mm }) {
+    const isPoint = Array.isArray(lps_mm) && lps_mm.length === 3 && lps_mm.every(Number.isFinite);
+    const isGrown = DecisionBook.#isThreshold(threshold) && radius_mm === null;
+    const isBall = threshold === null && radius_mm >= RADII_MM[0] && radius_mm <= RADII_MM[1];
+    return isPoint && (isGrown || isBall);
+  }
+
+  static #isThreshold(value) {
+    return typeof value === "number" && value > 0 && value <= 1;
   }
 }

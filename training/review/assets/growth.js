@@ -6,6 +6,7 @@
  */
 class Growth {
   static REACH_MM = 30; // along each axis
+  static NEAR_MM = 3; // likewise
 
   constructor(scan, levelsFile) {
     this.scan = scan;
@@ -21,25 +22,16 @@ class Growth {
     return this.#shape(first, last, (position) => this.scan.label(position) === number);
   }
 
-  /** The most probable voxel of a candidate. */
-  peak({ number, first, last }) {
-    return this.#highest(first, last, (position) => this.scan.label(position) === number);
-  }
-
-  /** The most probable of the voxels around a position. */
+  /** The most probable of the voxels near a position. */
   near(position) {
-    const first = this.scan.clamp(position.map((v) => v - 1));
-    const last = this.scan.clamp(position.map((v) => v + 1));
-    return this.#highest(first, last, () => true);
-  }
-
-  #highest(first, last, isWanted) {
-    let best = null;
+    const reach = this.scan.spacing_mm.map((mm) => Math.max(1, Math.floor(Growth.NEAR_MM / mm)));
+    const first = this.scan.clamp(position.map((v, axis) => v - reach[axis]));
+    const last = this.scan.clamp(position.map((v, axis) => v + reach[axis]));
+    let best = position;
     for (let z = first[0]; z <= last[0]; z++) {
       for (let y = first[1]; y <= last[1]; y++) {
         for (let x = first[2]; x <= last[2]; x++) {
-          const position = [z, y, x];
-          if (isWanted(position) && (!best || this.level(position) > this.level(best))) best = position;
+          if (this.level([z, y, x]) > this.level(best)) best = [z, y, x];
         }
       }
     }

@@ -1,7 +1,6 @@
 "use strict";
 
 const ADDED_RADIUS_MM = 5;
-const RADII_MM = [1, 30];
 const LEAST_LEVEL = 5; // 2 %: below, a network says nothing
 const MOST_ML = 40; // a larger grown shape is no node: a ball is offered instead
 const now = () => new Date().toISOString();
@@ -60,8 +59,8 @@ class ReviewPage {
   #start(key) {
     const added = this.#added(key);
     if (added) return this.growth.near(this.scan.voxelOf(added.lps_mm));
-    const mark = this.scan.marksByNumber.get(key);
-    return mark ? this.growth.peak(mark) : null;
+    const place = this.scan.starts[key - 1];
+    return place ? this.scan.voxelOf(place) : null;
   }
 
   /** Outline of a candidate or an added node; made once for each threshold or radius. Null where nothing grows. */
@@ -120,6 +119,7 @@ class ReviewPage {
   // ---- going from one to the next
 
   choose(key) {
+    this.preview = null;
     this.chosen = key;
     const shape = this.#outline(key);
     const added = this.#added(key);
@@ -179,10 +179,14 @@ class ReviewPage {
     const shape = this.growth.grown(start, level);
     const isGrown = shape !== null && shape.ml <= MOST_ML;
     const [threshold, radius_mm] = isGrown ? [level / 255, null] : [null, ADDED_RADIUS_MM];
-    const lps_mm = this.scan.placeOf(position).map((mm) => Math.round(100 * mm) / 100);
+    const lps_mm = this.scan.placeOf(isGrown ? start : position).map((mm) => Math.round(1000 * mm) / 1000);
     this.book.change((state) => state.added.push({ lps_mm, threshold, radius_mm, time: now() }));
     this.choose(`a${this.book.state.added.length - 1}`);
-    this.#say(isGrown ? "Added, as far as the networks see it. Move the slider, or make it a ball." : "Added as a ball: Shift and the wheel change its size.");
+    this.#say(
+      isGrown
+        ? "Added, as far as the networks see it. Move the slider, or make it a ball."
+        : "Added as a ball: Shift and the wheel change its size.",
+    );
   }
 
   remove() {
@@ -204,7 +208,8 @@ class ReviewPage {
     if (added.threshold === null && !canGrow) return this.#say("The networks see nothing here that could grow.");
     this.book.change(() => {
       const isBall = added.threshold === null;
-      Object.assign(this.#added(this.chosen), isBall ? { threshold: level / 255, radius_mm: null } : { threshold: null, radius_mm: ADDED_RADIUS_MM });
+      const [threshold, radius_mm] = isBall ? [level / 255, null] : [null, ADDED_RADIUS_MM];
+      Object.assign(this.#added(this.chosen), { threshold, radius_mm });
     });
   }
 
@@ -257,7 +262,7 @@ class ReviewPage {
     this.isAdding = isAdding;
     byId("add").setAttribute("aria-pressed", isAdding);
     byId("stage").classList.toggle("adding", isAdding);
-    if (isAdding) this.#say("Click on a missed node to add it.");
+    if (isAdding) this.#say("Click on a missed node to add it, or press Enter to add it at the cross.");
   }
 
   // ---- files
@@ -274,6 +279,12 @@ class ReviewPage {
   save() {
     const reader = this.#readerName();
     if (!reader) return;
+    const { reader: before } = this.book.state;
+    const question =
+      `These decisions are by ${before}. Save them as those of ${reader}? ` +
+      'To begin with none of them, cancel, and choose "Start anew".';
+    if (before && before !== reader && !window.confirm(question)) return;
+    this.book.claim(reader);
     const text = JSON.stringify(this.book.file(reader), null, 1) + "\n";
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
@@ -352,42 +363,46 @@ class ReviewPage {
 
   #showList() {
     const body = byId("list");
-    const rows = this.#keys.map((key) => {
-      const row = document.createElement("tr");
-      row.dataset.key = key;
-      const candidate = this.scan.candidates.find((one) => one.number === key);
-      const kind = this.#kind(key);
+    const keys = this.#keys;
+    if (keys.length !== body.rows.length) body.replaceChildren(...keys.map((key) => this.#makeRow(key)));
+    keys.forEach((key, index) => {
+      const row = body.rows[index];
       const verdict = this.#added(key) ? "added" : (this.#judgement(key)?.verdict ?? "");
       const other = this.other?.state.judged[key]?.verdict ?? "";
-      const cells = [this.#name(key), verdict, other, candidate?.short_axis_mm.toFixed(1) ?? "", candidate?.score.toFixed(2) ?? "",
-        candidate?.worth.toFixed(2) ?? "", candidate ? this.#shortPlace(candidate) : ""];
-      cells.forEach((text, index) => {
-        const cell = document.createElement("td");
-        if (index === 0) {
-          const button = document.createElement("button");
-          button.type = "button";
-          button.className = `jump ${kind}`;
-          button.textContent = text;
-          button.setAttribute("aria-label", `Show ${this.#added(key) ? "added node" : "candidate"} ${text}`);
-          cell.append(button);
-        } else {
-          cell.textContent = text;
-          if (index === 2) cell.className = "other";
-          else if (index > 2 && index < 6) cell.className = "number";
-        }
-        row.append(cell);
-      });
+      row.querySelector("button").className = `jump ${this.#kind(key)}`;
+      row.cells[1].textContent = verdict;
+      row.cells[2].textContent = other;
       row.classList.toggle("differs", other !== "" && verdict !== "" && other !== verdict);
-      row.addEventListener("click", () => this.choose(key));
-      return row;
     });
-    body.replaceChildren(...rows);
     byId("other-name").textContent = this.other?.reader ?? "";
     byId("table").classList.toggle("with-other", this.other !== null);
   }
 
+  #makeRow(key) {
+    const row = document.createElement("tr");
+    row.dataset.key = key;
+    const candidate = this.scan.candidates.find((one) => one.number === key);
+    const number = (value) => value?.toFixed(2) ?? "";
+    const facts = [candidate?.short_axis_mm.toFixed(1) ?? "", number(candidate?.score), number(candidate?.worth)];
+    const texts = ["", "", "", ...facts, candidate ? this.#shortPlace(candidate) : ""];
+    const kinds = ["", "", "other", "number", "number", "number", ""];
+    texts.forEach((text, index) => {
+      const cell = row.insertCell();
+      cell.className = kinds[index];
+      cell.textContent = text;
+    });
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = this.#name(key);
+    button.setAttribute("aria-label", `Show ${candidate ? "candidate" : "added node"} ${this.#name(key)}`);
+    row.cells[0].append(button);
+    row.addEventListener("click", () => this.choose(key));
+    return row;
+  }
+
   #place({ side, above_carina_mm }) {
-    const height = above_carina_mm === null ? "" : `${Math.abs(above_carina_mm).toFixed(0)} mm ${above_carina_mm < 0 ? "below" : "above"} carina`;
+    const where = above_carina_mm < 0 ? "below" : "above";
+    const height = above_carina_mm === null ? "" : `${Math.abs(above_carina_mm).toFixed(0)} mm ${where} carina`;
     return [side, height].filter(Boolean).join(", ");
   }
 
@@ -401,7 +416,8 @@ class ReviewPage {
     const key = this.chosen;
     const added = this.#added(key);
     const candidate = this.scan.candidates.find((one) => one.number === key);
-    const title = added ? `Added node ${Number(key.slice(1)) + 1}` : candidate ? `Candidate ${key} of ${this.scan.candidates.length}` : "Nothing is chosen";
+    const ofCandidate = candidate ? `Candidate ${key} of ${this.scan.candidates.length}` : "Nothing is chosen";
+    const title = added ? `Added node ${Number(key.slice(1)) + 1}` : ofCandidate;
     byId("title").textContent = title;
     byId("chosen").textContent = title;
     const shape = key === null ? null : this.#outline(key);
@@ -445,6 +461,7 @@ class ReviewPage {
     click("save", () => this.save());
     click("load", () => byId("file").click());
     click("compare", () => byId("other-file").click());
+    click("anew", () => this.book.clear());
     click("reject", () => this.#reject());
     byId("zoom").addEventListener("change", () => this.#look(this.viewer.position));
     for (const button of document.querySelectorAll("[data-view]")) {
@@ -475,7 +492,7 @@ class ReviewPage {
       z: () => this.book.undo(), a: () => this.setAdding(!this.isAdding), Delete: () => this.remove(),
       "+": () => this.nudge(1), "-": () => this.nudge(-1), 0: () => this.resetOutline(), s: () => this.save(),
       Escape: () => this.setAdding(false),
-    });
+    }, ["ArrowRight", "ArrowLeft", "+", "-"]);
   }
 
   #wireStage() {
@@ -484,8 +501,11 @@ class ReviewPage {
     stage.addEventListener("pointerdown", (event) => (down = [event.clientX, event.clientY]), { capture: true });
     stage.addEventListener("click", (event) => {
       const isDrag = !down || Math.hypot(event.clientX - down[0], event.clientY - down[1]) > 4;
-      if (!this.isAdding || isDrag || event.button !== 0) return;
-      setTimeout(() => this.add(this.viewer.position)); // when the viewer has moved its cross there
+      const position = this.isAdding && !isDrag && event.button === 0 ? this.controls.positionAt(event) : null;
+      if (position) this.add(position);
+    });
+    stage.addEventListener("keydown", (event) => {
+      if (this.isAdding && event.key === "Enter" && !event.repeat) this.add(this.viewer.position);
     });
     stage.addEventListener("wheel", (event) => {
       if (!event.shiftKey) return;
@@ -501,7 +521,9 @@ class ReviewPage {
       byId("complete").checked = false;
       return this.#say("Give a size in mm above 0.");
     }
-    this.book.change((state) => (state.complete_from_mm = byId("complete").checked ? size : null));
+    const open = byId("complete").checked ? this.scan.candidates.length - this.book.counts.judged : 0;
+    const told = open ? `${open} candidates are not judged: they stay unknown.` : "";
+    this.book.change((state) => (state.complete_from_mm = byId("complete").checked ? size : null), told);
   }
 
   #reject() {

@@ -125,10 +125,14 @@ def test_table_says_what_to_read(tmp_path: Path) -> None:
             "images/a.nii.gz,labels/a.nii.gz,partial,a,train,0",
             "line 2: unknown must be a whole number above 0, not '0'",
         ),
+        (
+            "images/a.nii.gz,labels/a.nii.gz,partial,a,test,,1",
+            "line 2: a fold is a whole number from 0 on, of a case for training",
+        ),
     ],
 )
 def test_table_with_an_error_is_refused(tmp_path: Path, line: str, sentence: str) -> None:
-    table = write_table(tmp_path, line, header="image,label,annotation,case,split,unknown")
+    table = write_table(tmp_path, line, header="image,label,annotation,case,split,unknown,fold")
     with pytest.raises(ValueError, match=f"cases.csv, {sentence}$"):
         find_cases([table])
 
