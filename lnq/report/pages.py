@@ -132,15 +132,8 @@ def _case_context(folder: Path, record: CaseRecord, rows: Sequence[NodeRow]) -> 
 def _scan_context(scan: Scan, rows: Sequence[NodeRow]) -> dict[str, Any]:
     """The template's values for the viewer, and a note about what it shows."""
     size = {row.number: size_of(row) for row in rows}
-    about = {
-        "shape": scan.levels.shape,
-        "spacing_mm": scan.levels.spacing_mm,
-        "affine": scan.levels.affine[:3].round(4).tolist(),
-        "window_hu": WINDOW_HU,
-        "hu_first": WINDOW_HU[0],
-        "hu_per_level": HU_PER_LEVEL,
-        "nodes": [{**mark, "size": size.get(mark["number"], "small")} for mark in scan.marks()],
-    }
+    marks = [{**mark, "size": size.get(mark["number"], "small")} for mark in scan.marks()]
+    about = scan.facts() | {"nodes": marks}
     low, high = WINDOW_HU
     note = f"A part of the CT, in steps of {HU_PER_LEVEL:g} HU from {number(low)} to {number(high)} HU"
     z, y, x = (f"{mm:.3g}" for mm in scan.levels.spacing_mm)

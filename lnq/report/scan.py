@@ -33,6 +33,17 @@ class Scan:
     def is_coarser(self) -> bool:
         return not np.allclose(self.levels.spacing_mm, self.ct_spacing_mm, rtol=1e-3)
 
+    def facts(self) -> dict[str, Any]:
+        """What the viewer must know of the grid and its grey levels, as plain data."""
+        return {
+            "shape": self.levels.shape,
+            "spacing_mm": self.levels.spacing_mm,
+            "affine": self.levels.affine[:3].round(4).tolist(),
+            "window_hu": WINDOW_HU,
+            "hu_first": WINDOW_HU[0],
+            "hu_per_level": HU_PER_LEVEL,
+        }
+
     def marks(self) -> list[dict[str, Any]]:
         """Each node's number, its box and a voxel of it, near the middle of its largest axial slice.
 

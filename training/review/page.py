@@ -19,8 +19,7 @@ from lnq.plain import to_plain
 from lnq.report.niivue import niivue_code
 from lnq.report.pages import VIEWER_SCRIPTS, WINDOWS_HU
 from lnq.report.render import render
-from lnq.report.scan import HU_PER_LEVEL, Scan, make_scan, nifti
-from lnq.results.preview import WINDOW_HU
+from lnq.report.scan import Scan, make_scan, nifti
 from training.data.sources.states import NODE
 from training.review.candidates import Found
 from training.review.decisions import subject_of_list
@@ -94,7 +93,7 @@ def review_page(content: Mapping[str, Any], ct: Volume, state: Volume, found: Fo
 def _context(content: Mapping[str, Any], scan: Scan, probability: Volume, annotated: int) -> dict[str, Any]:
     candidates = content["candidates"]
     marks = scan.marks()
-    about = {
+    about = scan.facts() | {
         "case": content["case"],
         "subject": to_plain(subject_of_list(content)),
         "threshold": content["made_from"]["threshold"],
@@ -103,12 +102,6 @@ def _context(content: Mapping[str, Any], scan: Scan, probability: Volume, annota
         "marks": [mark for mark in marks if mark["number"] < _FIRST_ANNOTATED],
         "annotated": [mark for mark in marks if mark["number"] > _FIRST_ANNOTATED],
         "first_annotated": _FIRST_ANNOTATED,
-        "shape": scan.levels.shape,
-        "spacing_mm": scan.levels.spacing_mm,
-        "affine": scan.levels.affine[:3].round(4).tolist(),
-        "window_hu": WINDOW_HU,
-        "hu_first": WINDOW_HU[0],
-        "hu_per_level": HU_PER_LEVEL,
         "nodes": [],
     }
     z, y, x = (f"{mm:.3g}" for mm in scan.levels.spacing_mm)

@@ -367,9 +367,12 @@ class ReviewPage {
     if (keys.length !== body.rows.length) body.replaceChildren(...keys.map((key) => this.#makeRow(key)));
     keys.forEach((key, index) => {
       const row = body.rows[index];
+      const kind = this.#kind(key);
       const verdict = this.#added(key) ? "added" : (this.#judgement(key)?.verdict ?? "");
       const other = this.other?.state.judged[key]?.verdict ?? "";
-      row.querySelector("button").className = `jump ${this.#kind(key)}`;
+      if (row.dataset.shown === `${kind} ${other}`) return; // what is written anew is laid out anew
+      row.dataset.shown = `${kind} ${other}`;
+      row.cells[0].firstChild.className = `jump ${kind}`;
       row.cells[1].textContent = verdict;
       row.cells[2].textContent = other;
       row.classList.toggle("differs", other !== "" && verdict !== "" && other !== verdict);
@@ -440,12 +443,14 @@ class ReviewPage {
       byId("outline-name").textContent = range.isBall ? `Radius ${range.value} mm`
         : isAsProposed ? "Outline as proposed" : `Outline from score ${(range.value / 255).toFixed(2)}`;
     }
-    for (const row of byId("list").children) {
-      const isChosen = row.dataset.key === String(key);
-      row.classList.toggle("chosen", isChosen);
-      row.querySelector("button").setAttribute("aria-pressed", isChosen);
-      if (isChosen) row.scrollIntoView({ block: "nearest" });
-    }
+    const before = byId("list").querySelector("tr.chosen");
+    const row = byId("list").rows[this.#keys.indexOf(key)];
+    if (before === row) return;
+    before?.classList.remove("chosen");
+    before?.cells[0].firstChild.setAttribute("aria-pressed", false);
+    row?.classList.add("chosen");
+    row?.cells[0].firstChild.setAttribute("aria-pressed", true);
+    row?.scrollIntoView({ block: "nearest" });
   }
 
   #wire() {
