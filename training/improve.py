@@ -191,9 +191,20 @@ def report(
     rows = table(before, after)
     if rows:
         lines += [f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *rows)] + [""]
+    if verdict := worse(before, after):
+        lines += [f"**{verdict}**", ""]
     both = {one.case for one in before}
     lines += [f"- {sentence}" for sentence in unknowns(cases, [one for one in after if one.case in both], spec)]
     return "\n".join(lines) + "\n"
+
+
+def worse(before: Sequence[HeldOutScore], after: Sequence[HeldOutScore]) -> str:
+    """A sentence where the new bundle has a lower mean Dice on the wholly annotated cases that both scored, or ""."""
+    dices = {one.case: one.dice for one in before if one.dice is not None}
+    pairs = [(dices[one.case], one.dice) for one in after if one.dice is not None and one.case in dices]
+    if not pairs or sum(new - old for old, new in pairs) >= 0:
+        return ""
+    return "The new bundle is worse than the given one on these cases: keep the given one."
 
 
 def unknowns(cases: Sequence[RawCase], scored: Sequence[HeldOutScore], spec: ModelSpec) -> list[str]:

@@ -13,7 +13,7 @@ from lnq.image.volume import Volume
 from lnq.inference.spec import ModelSpec
 from training import improve as module
 from training.data.splits import read_splits
-from training.improve import Improve, config_of, main, unknowns
+from training.improve import Improve, config_of, main, unknowns, worse
 from training.scoring.before_after import HeldOutScore
 
 SHORT = ["--finetune.epochs", "1", "--finetune.iterations", "2", "--device", "cpu", "--threads", "1"]
@@ -104,6 +104,18 @@ def test_the_bundle_settles_what_the_network_sees(bundle: Path) -> None:
         spec.network, spec.patch, spec.spacing_mm, spec.crop,
     )  # fmt: skip
     assert config.losses.trust == "certain" and config.seed == 3
+
+
+def test_a_worse_bundle_is_called_worse() -> None:
+    before = [HeldOutScore("a", True, 0.5, 3, 2, 4), HeldOutScore("b", False, None, 3, 2, 4)]
+    for dice, wanted in (
+        (0.4, "The new bundle is worse than the given one on these cases: keep the given one."),
+        (0.5, ""),
+    ):
+        assert (
+            worse(before, [HeldOutScore("a", True, dice, 3, 2, 4), HeldOutScore("b", False, None, 3, 0, 9)]) == wanted
+        )
+    assert worse(before, before[1:]) == ""
 
 
 def test_what_is_unknown_is_said(bundle: Path) -> None:
