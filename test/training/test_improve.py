@@ -107,14 +107,11 @@ def test_the_bundle_settles_what_the_network_sees(bundle: Path) -> None:
 
 
 def test_a_worse_bundle_is_called_worse() -> None:
-    before = [HeldOutScore("a", True, 0.5, 3, 2, 4), HeldOutScore("b", False, None, 3, 2, 4)]
-    for dice, wanted in (
-        (0.4, "The new bundle is worse than the given one on these cases: keep the given one."),
-        (0.5, ""),
-    ):
-        assert (
-            worse(before, [HeldOutScore("a", True, dice, 3, 2, 4), HeldOutScore("b", False, None, 3, 0, 9)]) == wanted
-        )
+    partial = HeldOutScore("b", False, None, 3, 2, 4)
+    before = [HeldOutScore("a", True, 0.5, 3, 2, 4), partial]
+    said = "The new bundle is worse than the given one on these cases: keep the given one."
+    for dice, wanted in ((0.4, said), (0.5, "")):
+        assert worse(before, [HeldOutScore("a", True, dice, 3, 2, 4), partial]) == wanted
     assert worse(before, before[1:]) == ""
 
 
