@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -53,11 +53,11 @@ class SimulatedReader:
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets phantoms, runs and labels
     results: Path | None = None  # gets simulated-reader.md and .csv; the output where none is given
-    size: str = "small"  # of the ablation: its phantoms and configuration
+    size: Literal["small", "full", "tiny"] = "small"  # of the ablation: its phantoms and configuration
     cases: int = 40  # phantoms to train on
     reviewed: int = 20  # of these
     clicks: int = 15  # at most, per reviewed case
-    row: str = "d"  # of the ablation: the losses, which trust certain background alone
+    row: Literal["b", "c", "d", "e", "f"] = "d"  # of the ablation: the losses, which trust certain background alone
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 25  # before the review
     epochs_after: int = 13  # with each kind of labels

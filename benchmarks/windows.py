@@ -20,10 +20,11 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.output import save_figure, write_csv
+from benchmarks.visits import counted
 from lnq.errors import BundleError
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
-from lnq.inference.backends import Model, Network, load_model
+from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import MIRRORINGS, ModelSpec
 from lnq.pipeline import infer, mask_of
 from training.command import plain_console
@@ -57,22 +58,12 @@ def run_settings(
     """Segment and score a CT with every setting."""
     runs = []
     for step, mirror in settings:
-        visited = 0
-
-        def counting(network: Network) -> Network:
-            def predict(patches: np.ndarray) -> np.ndarray:
-                nonlocal visited
-                visited += len(patches)
-                return network.predict(patches)
-
-            return Network(predict)
-
         spec = dataclasses.replace(model.spec, window_step=step, mirror=mirror)
-        networks = tuple(map(counting, model.networks))
-        inferred = infer(volume, dataclasses.replace(model, spec=spec, networks=networks))
+        counting, visited = counted(dataclasses.replace(model, spec=spec))
+        inferred = infer(volume, counting)
         seconds = inferred.seconds["network"]
         result = score(case, mask_of(inferred, spec), instances, seconds)
-        runs.append(SettingRun(case, (step, mirror), visited, seconds, result))
+        runs.append(SettingRun(case, (step, mirror), visited(), seconds, result))
     return runs
 
 

@@ -66,9 +66,8 @@ def apply_review(command: ApplyReview, console: Console) -> bool:
         name: tally([d for _, d in given], len(read_found(command.candidates / name)["candidates"]))
         for name, given in decisions.items()
     }
-    made_from = {name: _made_from(command, given) for name, given in decisions.items()}
-    for name in decisions:
-        _refuse_other_version(command.output, name, made_from[name])
+    made_from = {case.name: _made_from(command, case, decisions[case.name]) for case in cases if case.name in decisions}
+    _refuse_other_version(command.output, made_from)
     rows, failed, rejected = [], 0, 0
     for case in track(cases, "Applying", console=console):
         outcome = outcomes.get(case.name)
@@ -116,23 +115,34 @@ def _same_reader(one: Decisions, other: Decisions) -> bool:
     return one.reader.strip().casefold() == other.reader.strip().casefold()
 
 
-def _made_from(command: ApplyReview, given: Sequence[tuple[Path, Decisions]]) -> dict[str, Any]:
+def _made_from(command: ApplyReview, case: RawCase, given: Sequence[tuple[Path, Decisions]]) -> dict[str, Any]:
+    """What a label depends on. A case whose files are missing fails later, with that reason."""
     files = {d.reader: {"file": path.name, "sha256": file_sha256(path), "saved": d.saved} for path, d in given}
     subject = to_plain(given[0][1].subject)
-    return {"decisions": files, "subject": subject, "full_from_mm": command.full_from_mm}
-
-
-def _refuse_other_version(output: Path, name: str, made_from: dict[str, Any]) -> None:
-    """Raise ValueError where the output holds a label of the case that was made from something else."""
-    path = output / PROVENANCE / f"{name}.json"
     try:
-        before = json.loads(path.read_text())["made_from"]
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, TypeError, KeyError):
-        before = None
-    if before != made_from:
-        raise ValueError(f"{output} holds a label of {name} from other decisions: give a folder for a new version")
+        source = case.files()
+    except OSError:
+        source = {}
+    made_from = {"decisions": files, "subject": subject, "full_from_mm": command.full_from_mm, "source": source}
+    as_read: dict[str, Any] = json.loads(json.dumps(made_from))
+    return as_read
+
+
+def _refuse_other_version(output: Path, made_from: dict[str, dict[str, Any]]) -> None:
+    """Raise ValueError where the output holds labels that were made from something else, or of cases that are not here.
+
+    The table of cases would then forget what they were made for.
+    """
+    for path in sorted((output / PROVENANCE).glob("*.json")):
+        name = path.name.removesuffix(".json")
+        try:
+            before = json.loads(path.read_text())["made_from"]
+        except (OSError, ValueError, TypeError, KeyError):
+            before = None
+        if before is None or before != made_from.get(name):
+            raise ValueError(
+                f"{output} holds a label of {name} from other decisions or sources: give a folder for a new version"
+            )
 
 
 def _unreviewed(case: RawCase, output: Path) -> dict[str, Any]:
@@ -188,17 +198,14 @@ def _write_case(
         if _is_copy(image, command.output):
             _copy(reviewed.ct, image)
         write_volume(reviewed.label, label)
-        _write_provenance(provenance, case, reviewed, outcome, made_from)  # last: it marks a case that is done
+        _write_provenance(provenance, reviewed, outcome, made_from)  # last: it marks a case that is done
     full = bool(json.loads(provenance.read_text())["full"])
     return _row(case, image, label.resolve(), full, UNKNOWN)
 
 
-def _write_provenance(
-    path: Path, case: RawCase, reviewed: Reviewed, outcome: Outcome, made_from: dict[str, Any]
-) -> None:
+def _write_provenance(path: Path, reviewed: Reviewed, outcome: Outcome, made_from: dict[str, Any]) -> None:
     content = {
         "made_from": made_from,
-        "source": case.provenance((0.0, 0.0, 0.0)),
         "full": reviewed.full,
         "voxels": reviewed.counts(),
         "votes": to_plain(outcome.votes),

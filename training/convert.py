@@ -121,7 +121,7 @@ def _write_case(case: RawCase, command: Convert, done: dict[str, Any]) -> None:
     certain = None
     if command.prepared is not None and not case.full:
         certain = to_plain(read_certain(command.prepared / case.name))
-    made_from = json.loads(json.dumps(case.provenance((0.0, 0.0, 0.0)) | {"certain": certain}))
+    made_from = json.loads(json.dumps(case.files() | {"certain": certain}))
     if done.get(case.name) == made_from and image_path.is_file() and label_path.is_file():
         return
     image, given = read_pair(case)

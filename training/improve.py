@@ -32,6 +32,7 @@ from training.data.preparation import Preparation, prepare_cases
 from training.data.sources.find import find_cases
 from training.data.sources.raw_case import Annotation, RawCase
 from training.data.splits import SPLITS_NAME, make_splits, read_splits, write_splits
+from training.dataset_page.page import report_dataset
 from training.engine.finetuning import finetune
 from training.method.step import DBDMP
 from training.scoring.before_after import COLUMNS, HeldOutScore, read_instances_of, score_once, table
@@ -76,6 +77,7 @@ def improve(command: Improve, console: Console) -> bool:
         command.sources, prepared, spec.spacing_mm, spec.crop, command.annotation, processes=command.processes
     )
     prepare_cases(wanted, console)
+    report_dataset(prepared, console)
     run = command.output / "run"
     config = config_of(spec, command)
     if not finetune(prepared, run, config, command.model, DBDMP, normalisation=spec.normalisation):

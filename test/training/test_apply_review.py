@@ -73,7 +73,10 @@ def test_a_new_version_of_the_labels_is_written_and_prepared(raw: Path, capsys) 
     told = json.loads((new / "provenance" / f"{NAMES[0]}.json").read_text())
     said = told["made_from"]["decisions"]["A. Reader"]
     assert said["file"] == f"{NAMES[0]}.decisions.json" and len(said["sha256"]) == 64
-    assert told["made_from"]["subject"]["weights"] == ["ab" * 32] and told["source"]["label"] == f"{NAMES[0]}-seg.nrrd"
+    assert (
+        told["made_from"]["subject"]["weights"] == ["ab" * 32]
+        and told["made_from"]["source"]["label"] == f"{NAMES[0]}-seg.nrrd"
+    )
     prepare_tiny(new / "cases.csv", raw.parent / "prepared")
     case = PreparedCase(raw.parent / "prepared" / NAMES[0])
     assert case.info.told and len(case.info.node_centres) == 2  # the annotated and the accepted one
@@ -89,11 +92,36 @@ def test_labels_of_other_decisions_are_not_overwritten(raw: Path, capsys) -> Non
     path = raw.parent / "said" / f"{NAMES[1]}.decisions.json"
     write_decisions(path, decide(raw.parent / "found" / NAMES[1], {1: "node"}))
     assert main(command(raw)) == 2
-    assert f"new holds a label of {NAMES[1]} from other decisions: give a folder for a new version" in (
+    assert f"new holds a label of {NAMES[1]} from other decisions or sources: give a folder for a new version" in (
         capsys.readouterr().err
     )
     assert bytes_below(new) == before
     assert main(command(raw, output="newer")) == 0
+
+
+def test_a_table_does_not_forget_a_label_whose_decisions_are_missing(raw: Path, capsys) -> None:
+    assert main(command(raw)) == 0
+    before = bytes_below(raw.parent / "new")
+    (raw.parent / "said" / f"{NAMES[1]}.decisions.json").unlink()
+    assert main(command(raw)) == 2
+    assert f"new holds a label of {NAMES[1]} from other decisions or sources" in capsys.readouterr().err
+    assert bytes_below(raw.parent / "new") == before
+
+
+def test_a_label_is_not_kept_when_its_source_changed(raw: Path, thorax: Volume, capsys) -> None:
+    assert main(command(raw)) == 0
+    label = node_label(thorax, radius_mm=20.0)
+    write_volume(thorax.with_array(label), raw / f"{NAMES[0]}-seg.nrrd")
+    assert main(command(raw)) == 2
+    assert f"new holds a label of {NAMES[0]} from other decisions or sources" in capsys.readouterr().err
+
+
+def test_more_decisions_later_add_to_what_is_there(raw: Path) -> None:
+    assert main(command(raw)) == 0
+    decisions = decide(raw.parent / "found" / NAMES[2], {1: "node"})
+    write_decisions(raw.parent / "said" / "later.decisions.json", decisions)
+    assert main(command(raw)) == 0
+    assert [row["unknown"] for row in table(raw.parent / "new" / "cases.csv")] == ["2", "2", "2"]
 
 
 def test_a_later_version_builds_on_an_earlier_one(raw: Path) -> None:
@@ -110,22 +138,16 @@ def test_a_later_version_builds_on_an_earlier_one(raw: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[object] = []
+    write, calls = module._write_case, 0
 
-    def failing(*given: object) -> object:
-        calls.append(given)
-        if len(calls) == 2:
+    def stopped_at_the_second(*given: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
             raise KeyboardInterrupt
-        return module.review_case(*given)  # type: ignore[arg-type]
+        return write(*given)  # type: ignore[arg-type]
 
-    write = module._write_case
-    monkeypatch.setattr(module, "_write_case", lambda *given: (failing_once(), write(*given))[1])
-
-    def failing_once() -> None:
-        calls.append(0)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
+    monkeypatch.setattr(module, "_write_case", stopped_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         main(command(raw))
     new = raw.parent / "new"

@@ -39,6 +39,7 @@ def test_own_cases_make_a_new_bundle_and_a_comparison(raw: Path, bundle: Path, c
     arguments = [str(raw), "--model", str(bundle), "-o", str(out), "--hold-out", "0.5", *SHORT]
     assert main(arguments) == 0
     assert bytes_of(bundle) == given
+    assert (out / "prepared" / "dataset.html").is_file()
     splits = [row.split for row in read_splits(out / "prepared" / "splits.csv").values()]
     assert (splits.count("train"), splits.count("test"), splits.count("validation")) == (3, 3, 1)
     old, new = ModelSpec.load(bundle), ModelSpec.load(out / "model")

@@ -20,6 +20,7 @@ from lnq.report.niivue import niivue_code
 from lnq.report.pages import VIEWER_SCRIPTS, WINDOWS_HU
 from lnq.report.render import render
 from lnq.report.scan import Scan, make_scan, nifti
+from lnq.report.tables import Column
 from training.data.sources.states import NODE
 from training.review.candidates import Found
 from training.review.decisions import subject_of_list
@@ -27,6 +28,7 @@ from training.review.write import REVIEW_HTML
 
 MOST_BYTES = 15_000_000
 _ASSETS = Path(__file__).with_name("assets")
+_SCRIPTS = (*VIEWER_SCRIPTS, "growth.js", "decisions.js", "outlines.js", "candidate_list.js", "review.js")
 _MOST_VOXELS = 12_000_000  # 0.7 byte each
 _FIRST_ANNOTATED = 10_000  # numbers of annotated nodes, above those of candidates
 _PROBABILITY_LEVELS = 255
@@ -60,10 +62,10 @@ _SHORTCUTS = (
     (("s",), "save"),
 )
 _COLUMNS = (
-    ("Case", "Name", False),
-    ("Candidates", "What networks mark and no annotation touches", True),
-    ("Worth", "What judgements on all candidates teach, in bits", True),
-    ("Progress", "What this browser keeps of its review", False),
+    Column("case", "Case", numeric=False, large_first=False),
+    Column("candidates", "Candidates"),
+    Column("worth", "Worth", "bits"),
+    Column("progress", "Progress", numeric=False),
 )
 
 
@@ -75,15 +77,16 @@ def review_page(content: Mapping[str, Any], ct: Volume, state: Volume, found: Fo
     """
     numbers = found.numbers.array.astype(np.int16)
     annotated, count = label_components(state.array == NODE)
-    labels = ct.with_array(np.where(annotated > 0, annotated + _FIRST_ANNOTATED, numbers).astype(np.int16))
+    above = np.minimum(annotated + _FIRST_ANNOTATED, np.iinfo(np.int16).max)  # a label of noise has more pieces
+    labels = ct.with_array(np.where(annotated > 0, above, numbers).astype(np.int16))
     most_voxels, page = _MOST_VOXELS, b""
     while not page or (len(page) > MOST_BYTES and most_voxels > 1):
         scan = make_scan(ct, labels, found.region_box, most_voxels)
         page = render(
             "review.html",
             ("page.css", "case.css", "review.css"),
-            (*VIEWER_SCRIPTS, "growth.js", "decisions.js", "review.js"),
-            _context(content, scan, found.probability, count),
+            _SCRIPTS,
+            _context(content, scan, found.probability, count) | {"warnings": _warnings(ct)},
             _ASSETS,
         )
         most_voxels = int(0.8 * most_voxels)
@@ -124,6 +127,12 @@ def _context(content: Mapping[str, Any], scan: Scan, probability: Volume, annota
     }
 
 
+def _warnings(ct: Volume) -> list[str]:
+    """What a reader must know of the CT."""
+    unknown = () if ct.oriented else ("The file does not tell left from right: R and L may be swapped.",)
+    return [*ct.warnings, *unknown]
+
+
 def _levels_of(probability: Volume, grid: Volume) -> Volume:
     """255 times the probability, rounded down, on the page's grid: level k is reached where k / 255 is."""
     on_grid = resample_array_to(probability.array, probability, grid)
@@ -154,8 +163,8 @@ def write_worklist(output: Path, lists: Sequence[Mapping[str, Any]]) -> None:
     count = sum(case["candidates"] for case in cases)
     context = {
         "title": "Candidates to be judged",
-        "summary": f"{len(cases)} CTs with {count} candidates, those whose judgements teach most first. Training data, "
-        "no findings.",
+        "summary": f"{len(cases)} CTs with {count} candidates, those whose judgements teach most (worth) first. "
+        "Progress is what this browser keeps. Training data, no findings.",
         "columns": _COLUMNS,
         "cases": cases,
     }

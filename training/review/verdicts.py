@@ -20,7 +20,8 @@ from training.review.outlines import Outlined, Point, as_proposed, ball, grown_f
 class Vote:
     """What the readers say of a candidate or of a node that one of them added, and what becomes of it."""
 
-    what: str  # "candidate 3" or "added 1"
+    what: str  # "candidate 3", or "added 1 by" its reader
+    candidate: int | None  # its number; None for an added node
     by_reader: dict[str, str]
     outcome: str  # node, no node, or unknown
 
@@ -54,9 +55,10 @@ def tally(decisions: Sequence[Decisions], count: int) -> Outcome:
     for number in range(1, count + 1):
         said = {d.reader: j.verdict for d in decisions for j in d.judged if j.candidate == number}
         if said:
-            votes.append(Vote(f"candidate {number}", said, _majority(list(said.values()))))
+            votes.append(Vote(f"candidate {number}", number, said, _majority(list(said.values()))))
     for d in decisions:
-        votes += [Vote(f"added {i} by {d.reader}", {d.reader: "node"}, "node") for i, _ in enumerate(d.added, start=1)]
+        added = (f"added {i} by {d.reader}" for i, _ in enumerate(d.added, start=1))
+        votes += [Vote(what, None, {d.reader: "node"}, "node") for what in added]
     reasons = [f"{d.rejected.reason} ({d.reader})" for d in decisions if d.rejected is not None]
     sizes = [d.complete_from_mm for d in decisions]
     complete = max(filter(None, sizes)) if sizes and all(sizes) else None
@@ -78,8 +80,8 @@ def three_states(
     Raises ValueError where a decision is about nothing in the CT.
     """
     state = before.copy()
-    settled = {vote.what: vote.outcome for vote in outcome.votes}
-    outcomes = [settled.get(f"candidate {number}", "") for number in range(1, len(found.starts_mm) + 1)]
+    settled = {vote.candidate: vote.outcome for vote in outcome.votes}
+    outcomes = [settled.get(number, "") for number in range(1, len(found.starts_mm) + 1)]
     if outcome.complete_from_mm is not None and outcome.complete_from_mm <= full_from_mm:
         state[state == UNKNOWN] = BACKGROUND
         outcomes = [to or "unknown" for to in outcomes]

@@ -56,7 +56,7 @@ def score_raw(case: RawCase, model: Model) -> HeldOutScore:
 def score_once(case: RawCase, model: Model, folder: Path) -> HeldOutScore:
     """As `score_raw`, but a score that lies in `folder`, of the same files and model, is read."""
     path = folder / f"{case.name}.json"
-    made_from = {"case": case.provenance((0.0, 0.0, 0.0)), "model": to_plain(model.spec)}
+    made_from = {"case": case.files(), "model": to_plain(model.spec)}
     made_from = json.loads(json.dumps(made_from))
     try:
         content = json.loads(path.read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import json
 import re
@@ -71,6 +72,27 @@ def test_a_large_ct_is_shown_coarser(thorax: Volume, state: Volume, found: Found
     smaller = review_page(content, thorax, state, found)
     assert len(smaller) <= len(whole) - 20_000
     assert b"coarser than the CT; labels are made on the CT" in smaller and b"coarser than the CT" not in whole
+
+
+def test_a_reader_is_told_what_is_unusual_about_the_ct(
+    thorax: Volume, state: Volume, found: Found, tmp_path: Path
+) -> None:
+    content = read_found(tmp_path / "case")
+    assert b"Warnings" not in review_page(content, thorax, state, found)
+    odd = dataclasses.replace(thorax, warnings=("A slice is <missing>.",), oriented=False)
+    text = review_page(content, odd, state, found).decode()
+    assert "<li>A slice is &lt;missing&gt;.</li>" in text
+    assert "<li>The file does not tell left from right: R and L may be swapped.</li>" in text
+
+
+def test_a_label_of_noise_leaves_the_candidates_as_they_are(thorax: Volume, found: Found, tmp_path: Path) -> None:
+    label = np.full(thorax.shape, UNKNOWN, np.uint8)
+    label[::2, ::2, ::2] = NODE  # 21,504 pieces
+    label[found.numbers.array > 0] = UNKNOWN
+    text = review_page(read_found(tmp_path / "case"), thorax, thorax.with_array(label), found).decode()
+    about = json.loads(part(text, "about"))
+    assert [mark["number"] for mark in about["marks"]] == [1, 2]
+    assert array_of(text, "labels", "<i2", about["shape"]).min() == 0
 
 
 def test_the_worklist_begins_with_what_teaches_most(thorax: Volume, state: Volume, tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ class RawCase:
         """Whether the label tells background and unknown apart, in a case that is annotated in part."""
         return self.ignore is not None and not self.full
 
-    def provenance(self, spacing_mm: Triple) -> dict[str, Any]:
-        """Names, sizes and UIDs that tell whether a prepared case came from these files.
+    def files(self) -> dict[str, Any]:
+        """Names, sizes and UIDs that tell whether something was made from these files, and how they are annotated.
 
         Raises OSError where a file is missing.
         """
@@ -43,4 +43,8 @@ class RawCase:
         sizes |= {"label_bytes": self.label.stat().st_size}
         names = {"image": self.image.name, "label": self.label.name, "full": self.full}
         states = {"ignore": self.ignore} if self.ignore is not None else {}
-        return names | sizes | states | self.uids | {"spacing_mm": list(spacing_mm)}
+        return names | sizes | states | self.uids
+
+    def provenance(self, spacing_mm: Triple) -> dict[str, Any]:
+        """The files of a prepared case, and its spacing. Raises OSError where a file is missing."""
+        return self.files() | {"spacing_mm": list(spacing_mm)}

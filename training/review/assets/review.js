@@ -1,7 +1,6 @@
 "use strict";
 
 const ADDED_RADIUS_MM = 5;
-const LEAST_LEVEL = 5; // 2 %: below, a network says nothing
 const MOST_ML = 40; // a larger grown shape is no node: a ball is offered instead
 const now = () => new Date().toISOString();
 const styles = getComputedStyle(document.documentElement);
@@ -19,9 +18,8 @@ class ReviewPage {
     this.other = null; // another reader's { reader, state }
     this.chosen = null; // a candidate's number, or "a0" for the first added node
     this.isAdding = false;
-    this.preview = null; // { key, value } while the slider moves
-    this.moved = new Map(); // thresholds of candidates that are not judged yet
-    this.shapesOf = new Map(); // by key and what they depend on
+    this.outlines = new Outlines(scan, growth, this.book);
+    this.list = new CandidateList(this.outlines, (key) => this.choose(key));
     this.controls = new Controls(scan, viewer, () => this.#shapes());
     this.controls.onFollow = (position) => this.#tell(position);
     this.book.onChange = (told) => this.#changed(told);
@@ -35,76 +33,15 @@ class ReviewPage {
 
   // ---- what is shown
 
-  #judgement(number) {
-    return this.book.state.judged[number];
-  }
-
-  #added(key) {
-    return typeof key === "string" ? this.book.state.added[Number(key.slice(1))] : undefined;
-  }
-
-  /** The threshold that an outline follows, or null for a ball and for what was proposed. */
-  #threshold(key) {
-    const added = this.#added(key);
-    if (added?.threshold === null) return null;
-    if (this.preview?.key === key) return this.preview.value / 255;
-    return added ? added.threshold : (this.#judgement(key)?.threshold ?? this.moved.get(key) ?? null);
-  }
-
-  #radius(key) {
-    return this.preview?.key === key ? this.preview.value : this.#added(key).radius_mm;
-  }
-
-  /** Where growing starts. */
-  #start(key) {
-    const added = this.#added(key);
-    if (added) return this.growth.near(this.scan.voxelOf(added.lps_mm));
-    const place = this.scan.starts[key - 1];
-    return place ? this.scan.voxelOf(place) : null;
-  }
-
-  /** Outline of a candidate or an added node; made once for each threshold or radius. Null where nothing grows. */
-  #outline(key) {
-    const added = this.#added(key);
-    const threshold = this.#threshold(key);
-    const id = JSON.stringify([added ? added.lps_mm : key, threshold, added && threshold === null ? this.#radius(key) : 0]);
-    if (!this.shapesOf.has(id)) this.shapesOf.set(id, this.#makeOutline(key, added, threshold));
-    return this.shapesOf.get(id);
-  }
-
-  #makeOutline(key, added, threshold) {
-    if (threshold !== null) {
-      const start = this.#start(key);
-      return start && this.growth.grown(start, Math.round(255 * threshold));
-    }
-    if (added) return this.growth.ball(this.scan.voxelOf(added.lps_mm), this.#radius(key));
-    const mark = this.scan.marksByNumber.get(key);
-    return mark ? this.growth.proposed(mark) : null;
-  }
-
-  #kind(key) {
-    if (this.#added(key)) return "node";
-    return { node: "node", "no node": "no-node", unsure: "unsure" }[this.#judgement(key)?.verdict] ?? "open";
-  }
-
-  get #keys() {
-    const added = this.book.state.added.map((_, index) => `a${index}`);
-    return [...this.scan.candidates.map((candidate) => candidate.number), ...added];
-  }
-
-  #name(key) {
-    return typeof key === "string" ? `+${Number(key.slice(1)) + 1}` : String(key);
-  }
-
   #shapes() {
     const shapes = this.scan.annotated.map((mark) => ({
       text: "", colour: COLOURS.annotated, first: mark.first, last: mark.last,
       has: (position) => this.scan.label(position) === mark.number, isChosen: false,
     }));
-    for (const key of this.#keys) {
-      const shape = this.#outline(key);
+    for (const key of this.outlines.keys) {
+      const shape = this.outlines.shape(key);
       const isChosen = key === this.chosen;
-      if (shape) shapes.push({ ...shape, text: this.#name(key), colour: COLOURS[this.#kind(key)], isChosen });
+      if (shape) shapes.push({ ...shape, text: this.outlines.name(key), colour: COLOURS[this.outlines.kind(key)], isChosen });
     }
     return shapes;
   }
@@ -119,12 +56,9 @@ class ReviewPage {
   // ---- going from one to the next
 
   choose(key) {
-    this.preview = null;
+    this.outlines.preview = null;
     this.chosen = key;
-    const shape = this.#outline(key);
-    const added = this.#added(key);
-    const position = added ? this.scan.voxelOf(added.lps_mm) : this.scan.marksByNumber.get(key)?.voxel;
-    this.#look(position ?? shape?.first);
+    this.#look(this.outlines.place(key));
     this.#showChosen();
   }
 
@@ -136,7 +70,7 @@ class ReviewPage {
   }
 
   step(by) {
-    const keys = this.#keys;
+    const keys = this.outlines.keys;
     if (!keys.length) return;
     this.choose(keys[(keys.indexOf(this.chosen) + by + keys.length) % keys.length]);
   }
@@ -145,7 +79,7 @@ class ReviewPage {
   #nextOpen(after) {
     const numbers = this.scan.candidates.map((candidate) => candidate.number);
     const at = numbers.indexOf(after) + 1;
-    return [...numbers.slice(at), ...numbers.slice(0, at)].find((number) => !this.#judgement(number)) ?? null;
+    return [...numbers.slice(at), ...numbers.slice(0, at)].find((number) => !this.outlines.judgement(number)) ?? null;
   }
 
   // ---- decisions
@@ -153,11 +87,11 @@ class ReviewPage {
   judge(verdict) {
     const key = this.chosen;
     if (key === null) return;
-    if (this.#added(key)) {
+    if (this.outlines.added(key)) {
       if (verdict === "no node") this.remove();
       return;
     }
-    const threshold = this.#threshold(key);
+    const threshold = this.outlines.threshold(key);
     this.book.change((state) => {
       state.judged[key] = { verdict, threshold, time: now() };
     });
@@ -168,7 +102,7 @@ class ReviewPage {
 
   /** Take the verdict on the chosen candidate back. */
   unjudge() {
-    if (!this.#judgement(this.chosen)) return;
+    if (!this.outlines.judgement(this.chosen)) return;
     this.book.change((state) => delete state.judged[this.chosen]);
   }
 
@@ -190,70 +124,59 @@ class ReviewPage {
   }
 
   remove() {
-    if (!this.#added(this.chosen)) return;
+    if (!this.outlines.added(this.chosen)) return;
     const index = Number(this.chosen.slice(1));
     this.chosen = null;
     this.book.change((state) => state.added.splice(index, 1), "The added node was deleted.");
-    const next = this.#nextOpen(null) ?? this.#keys[0] ?? null;
+    const next = this.#nextOpen(null) ?? this.outlines.keys[0] ?? null;
     if (next !== null) this.choose(next);
   }
 
   /** Make an added node a ball, or grow it again. */
   reshape() {
-    const added = this.#added(this.chosen);
+    const added = this.outlines.added(this.chosen);
     if (!added) return;
-    const start = this.growth.near(this.scan.voxelOf(added.lps_mm));
+    const start = this.outlines.start(this.chosen);
     const level = Math.max(LEAST_LEVEL, Math.round(this.growth.level(start) / 2));
     const canGrow = this.growth.level(start) >= LEAST_LEVEL;
     if (added.threshold === null && !canGrow) return this.#say("The networks see nothing here that could grow.");
     this.book.change(() => {
       const isBall = added.threshold === null;
       const [threshold, radius_mm] = isBall ? [level / 255, null] : [null, ADDED_RADIUS_MM];
-      Object.assign(this.#added(this.chosen), { threshold, radius_mm });
+      Object.assign(this.outlines.added(this.chosen), { threshold, radius_mm });
     });
-  }
-
-  /** What the slider moves: a ball's radius in mm, or a level of the probability. Null where there is nothing. */
-  get #range() {
-    const key = this.chosen;
-    if (this.#added(key)?.threshold === null) {
-      return { isBall: true, min: RADII_MM[0], max: RADII_MM[1], step: 0.5, value: this.#radius(key) };
-    }
-    const start = key === null ? null : this.#start(key);
-    if (!start) return null;
-    const max = Math.max(LEAST_LEVEL, this.growth.level(start));
-    const value = Math.round(255 * (this.#threshold(key) ?? this.scan.threshold));
-    return { isBall: false, min: LEAST_LEVEL, max, step: 1, value: Math.min(max, Math.max(LEAST_LEVEL, value)) };
   }
 
   /** Set the outline's level or the ball's radius. While the slider moves (`isMoving`) nothing is decided yet. */
   setRange(value, isMoving = false) {
-    const range = this.#range;
+    const range = this.outlines.range(this.chosen);
     if (!range) return;
     const key = this.chosen;
     value = Math.min(range.max, Math.max(range.min, value));
-    this.preview = isMoving ? { key, value } : null;
+    this.outlines.preview = isMoving ? { key, value } : null;
     if (!isMoving) {
       const threshold = value / 255;
       const entry = range.isBall ? { radius_mm: value } : { threshold };
-      if (this.#added(key)) this.book.change(() => Object.assign(this.#added(key), entry));
-      else if (this.#judgement(key)) this.book.change((state) => (state.judged[key].threshold = threshold));
-      else this.moved.set(key, threshold); // becomes part of the verdict
+      if (this.outlines.added(key)) this.book.change(() => Object.assign(this.outlines.added(key), entry));
+      else if (this.outlines.judgement(key)) this.book.change((state) => (state.judged[key].threshold = threshold));
+      else this.outlines.moved.set(key, threshold); // becomes part of the verdict
     }
     this.#showChosen();
     this.controls.follow();
   }
 
   nudge(by) {
-    const range = this.#range;
-    if (range) this.setRange(range.value + by * (range.isBall ? 0.5 : Math.max(1, Math.round((range.max - range.min) / 40))));
+    const range = this.outlines.range(this.chosen);
+    if (!range) return;
+    const step = range.isBall ? range.step : Math.max(1, Math.round((range.max - range.min) / 40));
+    this.setRange(range.value + by * step);
   }
 
   /** Back to the outline as proposed. */
   resetOutline() {
-    if (this.#added(this.chosen)) return this.reshape();
-    this.moved.delete(this.chosen);
-    if (this.#judgement(this.chosen)) this.book.change((state) => (state.judged[this.chosen].threshold = null));
+    if (this.outlines.added(this.chosen)) return this.reshape();
+    this.outlines.moved.delete(this.chosen);
+    if (this.outlines.judgement(this.chosen)) this.book.change((state) => (state.judged[this.chosen].threshold = null));
     this.#showChosen();
     this.controls.follow();
   }
@@ -327,7 +250,7 @@ class ReviewPage {
   }
 
   #changed(told) {
-    if (this.#added(this.chosen) === undefined && typeof this.chosen === "string") this.chosen = null;
+    if (this.outlines.added(this.chosen) === undefined && typeof this.chosen === "string") this.chosen = null;
     this.#say(told);
     byId("kept").hidden = this.book.isKept;
     const { judged, nodes } = this.book.counts;
@@ -338,7 +261,7 @@ class ReviewPage {
     byId("counts").textContent =
       `${judged} of ${candidates.length} judged \u00b7 ${nodes} ${nodes === 1 ? "node" : "nodes"} \u00b7 ${added.length} added`;
     byId("undo").disabled = !this.book.past.length;
-    this.#showList();
+    this.list.update(this.other);
     this.#showChosen();
     byId("complete").checked = complete_from_mm !== null;
     if (complete_from_mm !== null) byId("complete-mm").value = complete_from_mm;
@@ -361,69 +284,22 @@ class ReviewPage {
       (split.length ? `; you differ on ${split.join(", ")}.` : ".");
   }
 
-  #showList() {
-    const body = byId("list");
-    const keys = this.#keys;
-    if (keys.length !== body.rows.length) body.replaceChildren(...keys.map((key) => this.#makeRow(key)));
-    keys.forEach((key, index) => {
-      const row = body.rows[index];
-      const kind = this.#kind(key);
-      const verdict = this.#added(key) ? "added" : (this.#judgement(key)?.verdict ?? "");
-      const other = this.other?.state.judged[key]?.verdict ?? "";
-      if (row.dataset.shown === `${kind} ${other}`) return; // what is written anew is laid out anew
-      row.dataset.shown = `${kind} ${other}`;
-      row.cells[0].firstChild.className = `jump ${kind}`;
-      row.cells[1].textContent = verdict;
-      row.cells[2].textContent = other;
-      row.classList.toggle("differs", other !== "" && verdict !== "" && other !== verdict);
-    });
-    byId("other-name").textContent = this.other?.reader ?? "";
-    byId("table").classList.toggle("with-other", this.other !== null);
-  }
-
-  #makeRow(key) {
-    const row = document.createElement("tr");
-    row.dataset.key = key;
-    const candidate = this.scan.candidates.find((one) => one.number === key);
-    const number = (value) => value?.toFixed(2) ?? "";
-    const facts = [candidate?.short_axis_mm.toFixed(1) ?? "", number(candidate?.score), number(candidate?.worth)];
-    const texts = ["", "", "", ...facts, candidate ? this.#shortPlace(candidate) : ""];
-    const kinds = ["", "", "other", "number", "number", "number", ""];
-    texts.forEach((text, index) => {
-      const cell = row.insertCell();
-      cell.className = kinds[index];
-      cell.textContent = text;
-    });
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = this.#name(key);
-    button.setAttribute("aria-label", `Show ${candidate ? "candidate" : "added node"} ${this.#name(key)}`);
-    row.cells[0].append(button);
-    row.addEventListener("click", () => this.choose(key));
-    return row;
-  }
-
   #place({ side, above_carina_mm }) {
     const where = above_carina_mm < 0 ? "below" : "above";
     const height = above_carina_mm === null ? "" : `${Math.abs(above_carina_mm).toFixed(0)} mm ${where} carina`;
     return [side, height].filter(Boolean).join(", ");
   }
 
-  #shortPlace({ side, above_carina_mm: height }) {
-    const signed = height === null ? "" : `${height < 0 ? "\u2212" : "+"}${Math.abs(height).toFixed(0)}`;
-    return [side, signed].filter(Boolean).join(", ");
-  }
-
   /** The chosen one's facts, buttons and slider, without making the list anew. */
   #showChosen() {
     const key = this.chosen;
-    const added = this.#added(key);
-    const candidate = this.scan.candidates.find((one) => one.number === key);
+    const added = this.outlines.added(key);
+    const candidate = this.outlines.candidate(key);
     const ofCandidate = candidate ? `Candidate ${key} of ${this.scan.candidates.length}` : "Nothing is chosen";
     const title = added ? `Added node ${Number(key.slice(1)) + 1}` : ofCandidate;
     byId("title").textContent = title;
     byId("chosen").textContent = title;
-    const shape = key === null ? null : this.#outline(key);
+    const shape = key === null ? null : this.outlines.shape(key);
     const parts = [];
     if (candidate) parts.push(`${candidate.short_axis_mm.toFixed(1)} \u00d7 ${candidate.long_axis_mm.toFixed(1)} mm as proposed`,
       `score ${candidate.score.toFixed(2)}`, `${Math.round(100 * candidate.agreement)} % of the looks agree`, this.#place(candidate));
@@ -431,26 +307,19 @@ class ReviewPage {
     byId("facts").textContent = parts.filter(Boolean).join(" \u00b7 ");
     for (const button of document.querySelectorAll("[data-verdict]")) {
       button.disabled = key === null || (added !== undefined && button.dataset.verdict !== "no node");
-      button.setAttribute("aria-pressed", button.dataset.verdict === (added ? "node" : this.#judgement(key)?.verdict));
+      button.setAttribute("aria-pressed", button.dataset.verdict === (added ? "node" : this.outlines.judgement(key)?.verdict));
     }
-    const range = this.#range;
+    const range = this.outlines.range(this.chosen);
     byId("outline").disabled = byId("reset").disabled = !range;
     byId("reset").textContent = !added ? "As proposed" : added.threshold === null ? "Grow it" : "Make it a ball";
     if (range) {
       Object.assign(byId("outline"), { min: range.min, max: range.max, step: range.step });
       byId("outline").value = range.value;
-      const isAsProposed = !added && this.#threshold(key) === null;
+      const isAsProposed = !added && this.outlines.threshold(key) === null;
       byId("outline-name").textContent = range.isBall ? `Radius ${range.value} mm`
         : isAsProposed ? "Outline as proposed" : `Outline from score ${(range.value / 255).toFixed(2)}`;
     }
-    const before = byId("list").querySelector("tr.chosen");
-    const row = byId("list").rows[this.#keys.indexOf(key)];
-    if (before === row) return;
-    before?.classList.remove("chosen");
-    before?.cells[0].firstChild.setAttribute("aria-pressed", false);
-    row?.classList.add("chosen");
-    row?.cells[0].firstChild.setAttribute("aria-pressed", true);
-    row?.scrollIntoView({ block: "nearest" });
+    this.list.mark(key);
   }
 
   #wire() {
