@@ -18,7 +18,6 @@ from lnq.inference.spec import ModelSpec, PostProcessing
 from training.config import Config
 from training.data.dataset_info import DatasetInfo, refuse_other_crop
 from training.engine.checkpoint import Checkpoint, load_checkpoint
-from training.engine.machine import environment
 from training.engine.run import read_config, read_facts
 
 _ALIKE = ("network", "patch", "spacing_mm", "normalisation", "crop", "postprocess")  # fields in which members agree
@@ -109,7 +108,7 @@ def bundle_spec(checkpoint: Checkpoint) -> ModelSpec:
             **info.provenance,
         },
         "averaged_weights": checkpoint["average"] is not None,
-        "environment": environment(),
+        "environment": checkpoint.get("environment"),  # that of the training; older checkpoints do not tell
     }
     return ModelSpec(
         network=config.network,

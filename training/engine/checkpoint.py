@@ -12,7 +12,8 @@ from lnq.files import replace_atomically
 FORMAT_VERSION = 2  # format 1 held the generators of one process only, and sums without counts
 
 Checkpoint = dict[str, Any]
-"""Keys: `format`, `stage`, `complete`, `step`, `config`, `facts`, `model`, `average` (None, or the averaged weights).
+"""Keys: `format`, `stage`, `complete`, `step`, `config`, `facts`, `environment`, `model`, `average` (None, or the
+averaged weights).
 Only resuming needs `optimizer`, `precision`, `rng` (a row per process), `sums` and `history`."""
 
 FREE_TO_CHANGE = (

@@ -17,6 +17,7 @@ from training.config import Config, Stage
 from training.data.dataset_info import DatasetInfo
 from training.engine.checkpoint import FORMAT_VERSION, Checkpoint, differences, load_checkpoint
 from training.engine.distributed import gather
+from training.engine.machine import environment
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def capture(run: TrainingRun, state: State, fabric: Fabric) -> Checkpoint:
         "step": state.step,
         "config": to_plain(run.config),
         "facts": to_plain(run.facts),
+        "environment": environment(),
         "model": state.network.state_dict(),
         "average": state.average,
         "optimizer": optimizer | {"param_groups": groups},
