@@ -22,11 +22,12 @@ BENCH_CASES ?= lnq2023-test-0004 lnq2023-test-0002
 DOCS := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
-.PHONY: help demo test lint docs unit setup package-check container-check lock weights score compare bench gpu clean
+.PHONY: help demo test lint docs unit coverage setup package-check container-check lock weights score compare bench gpu clean
 
 help:
 	@echo "make demo     segment the sample CT: mask and picture under demo-output/, Dice against its truth"
-	@echo "make test     lint, type check and tests, with coverage"
+	@echo "make test     lint, type check and tests"
+	@echo "make coverage  the tests, and which lines none of them runs"
 	@echo "make docs     build the documentation's site under site/; a broken link is an error"
 	@echo "make package-check  build the wheel, install it into empty environments and run it there"
 	@echo "make container-check  build and test the image, with podman where there is no Docker engine (root, Debian)"
@@ -56,8 +57,15 @@ docs: $(DEV)/.installed
 	$(DOCS)
 
 # Two processes share out the tests, module by module, and leave one thread to each library. One that crashes ends the run.
+PYTEST := OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n 2 --dist loadscope --max-worker-restart 0
+
 unit: $(DEV)/.installed
-	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n 2 --dist loadscope --max-worker-restart 0 --cov --cov-report=term
+	$(PYTEST)
+
+# The same tests and the part of the code that they run, in the commands that they start too. Counting takes half as
+# long again, so `make test` does without.
+coverage: $(DEV)/.installed
+	$(PYTEST) --cov --cov-report=term
 
 setup: $(DEV)/.installed
 

@@ -114,7 +114,7 @@ def test_continuous_integration_checks_every_push_and_pull_request():
     triggers = workflow("test")[True]  # YAML reads the key `on` so
     assert triggers.keys() == {"pull_request", "push"}
     runs = {step.get("run") for job in workflow("test")["jobs"].values() for step in job["steps"]}
-    assert {"make lint", "make unit", "make package-check"} <= runs
+    assert {"make lint", "make unit", "make coverage", "make package-check"} <= runs
     assert read(".ci/run").splitlines()[-1] == "exec make test"
 
 
