@@ -59,8 +59,8 @@ class SimulatedReader:
     clicks: int = 15  # at most, per reviewed case
     row: Literal["b", "c", "d", "e", "f"] = "d"  # of the ablation: the losses, which trust certain background alone
     seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int = 25  # before the review
-    epochs_after: int = 13  # with each kind of labels
+    epochs: int = 60  # before the review: as long as the ablation trains
+    epochs_after: int = 20  # with each kind of labels
     threads: int = 0
 
 
