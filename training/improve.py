@@ -34,12 +34,13 @@ from training.data.sources.raw_case import Annotation, RawCase
 from training.data.splits import SPLITS_NAME, make_splits, read_splits, write_splits
 from training.dataset_page.page import report_dataset
 from training.engine.finetuning import finetune
-from training.method.step import DBDMP
+from training.method.step import WITHOUT_PCE
 from training.scoring.before_after import COLUMNS, HeldOutScore, read_instances_of, score_once, table
 from training.scoring.tune import THRESHOLDS, Marked, choose, mark
 
 FEW_CASES = 10  # wholly annotated ones to compare on: with fewer, a difference may be chance
-_STAGE = Stage(epochs=20, iterations=60, lr=0.01, momentum=0.9, ema=0.99)  # short, at a low rate: weights are trained
+# Short, at a low rate, as the weights are trained already.
+_STAGE = Stage(epochs=20, iterations=60, lr=0.002, momentum=0.9, ema=0.99)
 _LOSSES = Losses(trust="certain")  # what nobody marked is unknown
 
 
@@ -80,7 +81,7 @@ def improve(command: Improve, console: Console) -> bool:
     report_dataset(prepared, console)
     run = command.output / "run"
     config = config_of(spec, command)
-    if not finetune(prepared, run, config, command.model, DBDMP, normalisation=spec.normalisation):
+    if not finetune(prepared, run, config, command.model, WITHOUT_PCE, normalisation=spec.normalisation):
         return False
     bundle = command.output / "model"
     if not (bundle / SPEC_NAME).is_file():

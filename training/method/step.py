@@ -81,6 +81,12 @@ class Objective:
 DBDMP = Objective("dbdmp", EQ_5, "consensus", trust_full=True)
 """The shipped method: row (f) of the paper's Table 1, or (g) when pre-trained, and Dice + CE on full cases."""
 
+WITHOUT_PCE = Objective("dbdmp_without_pce", ("sce", "tversky"), "consensus", trust_full=True)
+"""Row (d) of Table 1, and Dice + CE on full cases, for weights that find nodes already.
+
+With partial cross entropy such weights mark more and more, for nothing in it ever speaks of background.
+"""
+
 CROSS_ENTROPY = Objective("cross_entropy", ("ce",))
 """The paper's baseline: the main branch alone, which trusts every background voxel."""
 

@@ -1,0 +1,230 @@
+"""What bundles find of nodes that were inserted into real CTs, and what else they mark there.
+
+    python -m benchmarks.inserted data/inserted --models model runs/other/model -o OUT
+
+DIR is one of `phantom.insert`. Nobody knows the CT's own nodes, so a mark that touches no inserted node is only called
+another mark. Each CT is segmented once, and marked at the bundle's own threshold and at a row of others. Writes
+inserted.csv, with a row per bundle, case and threshold, and inserted.md. The same command, run again, goes on where it
+was stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.machine import caption
+from benchmarks.output import markdown_table, write_csv
+from lnq.files import file_sha256, write_text
+from lnq.image.names import case_of, stem
+from lnq.image.resample import reorient_to_lps
+from lnq.image.volume import Volume
+from lnq.inference.backends import Model, load_model
+from lnq.inference.spec import WEIGHTS_NAME
+from lnq.nodes.measure import Node, measure_nodes
+from lnq.nodes.metrics import dice, node_detection
+from lnq.pipeline import infer, landmarks_of, mark_nodes
+from lnq.plain import from_plain, to_plain
+from lnq.version import __version__
+from training.command import plain_console, run_command
+from training.scoring.evaluation import read_ct
+from training.scoring.truths import Truth, find_truths, read_instances
+
+SIZES_MM = (0.0, 8.0, 16.0, float("inf"))  # classes of short axis
+LARGE_MARK_MM = 10.0  # short axis from which a radiologist would look at another mark
+LOW_MM = -40.0  # above the carina: heart, diaphragm and oesophagus lie below, and seldom a node
+FEW_MARKS = 3.5  # other marks per CT at which bundles are compared
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A mark that touches no inserted node."""
+
+    short_axis_mm: float
+    above_carina_mm: float | None  # None where the carina was not found
+
+
+@dataclass(frozen=True)
+class InsertedScore:
+    """What one bundle marks in one case at one threshold."""
+
+    threshold: float
+    nodes_mm: tuple[float, ...]  # short axis of each inserted node
+    found: tuple[bool, ...]  # whether each was found
+    dice: float  # of the inserted nodes and the marks that touch one
+    others: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class InsertedCase:
+    """One bundle's scores in one case, at all thresholds."""
+
+    case: str
+    background: str  # the CT that nodes were inserted into
+    scores: tuple[InsertedScore, ...]
+
+
+@dataclass(frozen=True)
+class Inserted:
+    """Compare bundles on nodes that were inserted into real CTs."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]  # of phantom.insert
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets inserted.csv, inserted.md and a file per case
+    models: tuple[Path, ...] = (Path("model"),)  # bundles
+    thresholds: tuple[float, ...] = THRESHOLDS  # beside each bundle's own
+    only: tuple[str, ...] = ()  # names of the CTs to use, as their -info.json has them; by default all
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+def score_case(truth: Truth, model: Model, thresholds: Sequence[float]) -> tuple[InsertedScore, ...]:
+    """Scores of a bundle in a case at thresholds. Raises ValueError where the case cannot be read."""
+    instances = read_instances(truth.path)
+    volume, instances = reorient_to_lps(read_ct(truth, instances))[0], reorient_to_lps(instances)[0]
+    inferred = infer(volume, model)
+    landmarks = landmarks_of(inferred.ready)
+    scores = []
+    for threshold in thresholds:
+        reached, marked = mark_nodes(inferred, dataclasses.replace(model.spec, threshold=threshold))
+        chest = inferred.ready.cropped.crop(reached.box)
+        nodes, numbers = measure_nodes(chest.with_array(marked), chest.array, reached.probability, landmarks)
+        labels = inferred.ready.paste(numbers, reached.box)
+        scores.append(score_marks(threshold, nodes, labels, instances))
+    return tuple(scores)
+
+
+def score_marks(threshold: float, marks: Sequence[Node], labels: Volume, instances: Volume) -> InsertedScore:
+    """Score marks against inserted nodes: each one's number on the CT's own grid, in LPS axes."""
+    hit = np.unique(labels.array[instances.array > 0])
+    touching = np.isin(labels.array, hit[hit > 0])
+    nodes = node_detection(labels.array, instances.array, instances.spacing_mm)
+    return InsertedScore(
+        threshold,
+        tuple(node.short_axis_mm for node in nodes),
+        tuple(node.found for node in nodes),
+        dice(touching, instances.array),
+        tuple(Mark(one.short_axis_mm, one.above_carina_mm) for one in marks if one.number not in hit),
+    )
+
+
+def score_once(truth: Truth, model: Model, command: Inserted, folder: Path) -> InsertedCase:
+    """As `score_case`, but scores that lie in `folder`, of the same CT and weights, are read."""
+    assert truth.ct is not None  # find_truths has checked it
+    path = folder / f"{truth.case}.json"
+    thresholds = sorted({*command.thresholds, model.spec.threshold})
+    weights = [model.spec.sha256[name] for name in sorted(model.spec.sha256)]
+    made_from = {"ct": file_sha256(truth.ct), "weights": weights, "thresholds": thresholds}
+    if path.is_file() and (content := json.loads(path.read_text()))["made_from"] == made_from:
+        return from_plain(InsertedCase, content["case"])
+    case = InsertedCase(truth.case, background_of(truth.ct), score_case(truth, model, thresholds))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({"made_from": made_from, "case": to_plain(case)}) + "\n")
+    return case
+
+
+def background_of(ct: Path) -> str:
+    """The CT that a case's nodes were inserted into. Raises ValueError where the case does not tell."""
+    path = ct.with_name(f"{case_of(stem(ct))}-info.json")
+    try:
+        return str(json.loads(path.read_text())["background"])
+    except (OSError, ValueError, KeyError):
+        raise ValueError(f"{path} does not tell which CT nodes were inserted into") from None
+
+
+def row_of(name: str, scores: Sequence[InsertedScore]) -> tuple[str, ...]:
+    """A row of COLUMNS: a bundle's scores in all cases, at one threshold."""
+    sizes = np.array([mm for one in scores for mm in one.nodes_mm])
+    found = np.array([hit for one in scores for hit in one.found], bool)
+    counts = []
+    for low, high in pairwise(SIZES_MM):
+        inside = (sizes >= low) & (sizes < high)
+        counts.append(f"{100 * found[inside].mean():.0f} % of {inside.sum()}" if inside.any() else "")
+    marks = [mark for one in scores for mark in one.others]
+    kinds = (
+        len(marks),
+        sum(mark.short_axis_mm >= LARGE_MARK_MM for mark in marks),
+        sum(mark.above_carina_mm is not None and mark.above_carina_mm < LOW_MM for mark in marks),
+    )
+    mean_dice = float(np.mean([one.dice for one in scores]))
+    return (name, f"{scores[0].threshold:g}", *counts, f"{mean_dice:.2f}", *(f"{n / len(scores):.1f}" for n in kinds))
+
+
+COLUMNS = (
+    "bundle", "at threshold", "found below 8 mm", "8 to 16 mm", "16 mm and more", "Dice of inserted nodes",
+    "other marks per CT", "of 10 mm and more", "more than 40 mm below the carina",
+)  # fmt: skip
+
+
+def rows_of(name: str, cases: Sequence[InsertedCase], own: float) -> list[tuple[str, ...]]:
+    """A bundle's row at its own threshold, and at the lowest one with at most FEW_MARKS other marks per CT."""
+    by_threshold = {one[0].threshold: one for one in zip(*(case.scores for case in cases), strict=True)}
+    rows = [row_of(name, by_threshold[own])]
+    few = [t for t, one in by_threshold.items() if np.mean([len(score.others) for score in one]) <= FEW_MARKS]
+    if few:
+        rows.append(row_of(f"{name}, few other marks", by_threshold[min(few)]))
+    return rows
+
+
+def run(command: Inserted, console: Console) -> bool:
+    """Score all bundles in all cases, and write the tables. Raises ValueError where no case can be scored."""
+    truths = [
+        truth for truth in find_truths(command.folders)[0]
+        if truth.ct is not None and (not command.only or background_of(truth.ct) in command.only)
+    ]  # fmt: skip
+    if not truths:
+        raise ValueError(f"No case has nodes inserted into {' or '.join(command.only)}")
+    table, lines = [], []
+    for bundle in command.models:
+        model = load_model(bundle, command.device)
+        folder = command.output / "cases" / model.spec.sha256[WEIGHTS_NAME][:12]
+        cases = [score_once(truth, model, command, folder) for truth in track(truths, str(bundle), console=console)]
+        table += rows_of(str(bundle), cases, model.spec.threshold)
+        lines += [row for case in cases for row in _lines(str(bundle), case)]
+    write_csv(command.output / "inserted.csv", LINE, lines)
+    write_text(command.output / "inserted.md", "\n".join(report(table, truths)))
+    print("\n".join(markdown_table(COLUMNS, table)))
+    return True
+
+
+LINE = ("bundle", "case", "background", "threshold", "nodes", "found", "dice", "other_marks")
+
+
+def _lines(bundle: str, case: InsertedCase) -> list[tuple[object, ...]]:
+    return [
+        (bundle, case.case, case.background, one.threshold, len(one.found), sum(one.found), round(one.dice, 4),
+         len(one.others))
+        for one in case.scores
+    ]  # fmt: skip
+
+
+def report(rows: Sequence[Sequence[str]], truths: Sequence[Truth]) -> list[str]:
+    """The table in Markdown, and what it means."""
+    backgrounds = sorted({background_of(truth.ct) for truth in truths if truth.ct is not None})
+    return [
+        "# Nodes inserted into real CTs", "",
+        f"{len(truths)} cases, made from {', '.join(backgrounds)}. A node is found where a fifth of it is marked. Dice "
+        "is that of the inserted nodes and the marks that touch one. Nobody knows the CTs' own nodes, so another mark "
+        "may be one of them. Inserted nodes are synthetic: this says nothing about patients.", "",
+        *markdown_table(COLUMNS, rows), *caption("benchmarks.inserted", None, {"lnq": __version__}),
+    ]  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    command = tyro.cli(Inserted, args=arguments, prog="python -m benchmarks.inserted")
+    return run_command(lambda: run(command, plain_console()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import inserted
+from benchmarks.inserted import InsertedCase, InsertedScore, Mark, row_of, rows_of, score_marks
+from lnq.image.itk import write_volume
+from lnq.image.volume import Volume, make_affine
+from lnq.nodes.measure import Landmarks, measure_nodes
+
+
+def scored(threshold, found, others=(), sizes=(5.0, 9.0, 20.0)):
+    return InsertedScore(threshold, sizes, found, 0.5, tuple(others))
+
+
+def test_a_mark_counts_for_the_nodes_that_it_touches_and_else_as_another_one():
+    truth, marked = np.zeros((10, 20, 20), np.int32), np.zeros((10, 20, 20), np.uint8)
+    truth[4, 2:6, 2:6], truth[4, 2:6, 12:16] = 1, 2  # 16 voxels each
+    marked[4, 2:6, 2:8] = 1  # 24 voxels: all of the first, and 8 beside it
+    marked[4, 2:4, 12:13] = 1  # 2 voxels of the second: an eighth
+    marked[8, 10:16, 4:16] = 1  # 6 x 12 mm on its own, 4 slices above the others
+    volume = Volume(marked, make_affine((5.0, 1.0, 1.0)))
+    hu = np.zeros(marked.shape, np.float32)
+    nodes, numbers = measure_nodes(volume, hu, hu, Landmarks(0.0, (0.0, 0.0, 30.0)))
+    score = score_marks(0.4, nodes, volume.with_array(numbers), volume.with_array(truth))
+    assert score.nodes_mm == (4.0, 4.0) and score.found == (True, False)
+    assert score.dice == pytest.approx(2 * (16 + 2) / (32 + 24 + 2))
+    assert score.others == (Mark(6.0, 10.0),)  # 8 slices of 5 mm lie at 40 mm
+
+
+def test_a_row_counts_nodes_by_size_and_other_marks_by_size_and_place():
+    low, large = Mark(4.0, -40.1), Mark(10.0, -40.0)
+    unknown = Mark(9.9, None)
+    one = scored(0.4, (True, False, True), (low, large))
+    two = scored(0.4, (False, False, True), (unknown,))
+    assert row_of("model", (one, two)) == (
+        "model", "0.4", "50 % of 2", "0 % of 2", "100 % of 2", "0.50", "1.5", "0.5", "0.5",
+    )  # fmt: skip
+
+
+def test_a_bundle_is_also_shown_at_the_lowest_threshold_with_few_other_marks():
+    marks = (Mark(5.0, 0.0),) * 4
+    scores = (scored(0.1, (True,) * 3, marks), scored(0.2, (True, True, False), marks[1:]), scored(0.5, (False,) * 3))
+    rows = rows_of("m", [InsertedCase("a", "x", scores)], 0.5)
+    assert [row[:2] for row in rows] == [("m", "0.5"), ("m, few other marks", "0.2")]
+    assert [row[4] for row in rows] == ["0 % of 1", "0 % of 1"] and rows[1][3] == "100 % of 1"
+
+
+@pytest.fixture
+def folder(tmp_path, thorax):
+    """Two cases with an inserted node each, of two CTs."""
+    nodes = np.zeros(thorax.shape, np.int16)
+    nodes[20:26, 24:30, 28:34] = 1
+    for case in ("a", "b"):
+        write_volume(thorax, tmp_path / f"{case}-ct.mha")
+        write_volume(thorax.with_array(nodes), tmp_path / f"{case}-nodes.mha")
+        (tmp_path / f"{case}-info.json").write_text(json.dumps({"background": f"CT {case}"}))
+    return tmp_path
+
+
+def test_command_writes_tables_and_goes_on_where_it_was_stopped(folder, tiny_bundle, monkeypatch, capsys):
+    out = folder / "out"
+    arguments = [str(folder), "-o", str(out), "--models", str(tiny_bundle), "--thresholds", "0.3", "0.9"]
+    assert inserted.main([*arguments, "--only", "CT a"]) == 0
+    rows = list(csv.DictReader((out / "inserted.csv").read_text().splitlines()))
+    assert [(row["case"], row["background"], row["threshold"], row["nodes"]) for row in rows] == [
+        ("a", "CT a", threshold, "1") for threshold in ("0.3", "0.5", "0.9")
+    ]
+    run, infer = [], inserted.infer
+    monkeypatch.setattr(inserted, "infer", lambda volume, model: run.append(volume) or infer(volume, model))
+    assert inserted.main(arguments) == 0
+    assert len(run) == 1  # b alone
+    text = (out / "inserted.md").read_text()
+    assert "2 cases, made from CT a, CT b." in text and "Nobody knows the CTs' own nodes" in text
+    assert inserted.COLUMNS[-1] in capsys.readouterr().out
+
+
+def test_what_cannot_be_scored_is_said(folder, tiny_bundle, capsys):
+    arguments = [str(folder), "-o", str(folder / "out"), "--models", str(tiny_bundle)]
+    assert inserted.main([*arguments, "--only", "CT c"]) == 2
+    assert capsys.readouterr().err == "Error: No case has nodes inserted into CT c\n"
+    (folder / "b-info.json").unlink()
+    assert inserted.main(arguments) == 2
+    assert f"{folder}/b-info.json does not tell which CT nodes were inserted into" in capsys.readouterr().err
