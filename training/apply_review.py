@@ -152,13 +152,14 @@ def _unreviewed(case: RawCase, output: Path) -> dict[str, Any]:
     image = _image_of(case, output)
     if _is_copy(image, output) and not image.is_file():
         _copy(read_pair(case)[0], image)
-    return _row(case, image, case.label.resolve(), case.full, case.ignore)
+    return _row(case, image, None if case.label is None else case.label.resolve(), case.full, case.ignore)
 
 
-def _row(case: RawCase, image: Path, label: Path, full: bool, unknown: int | None) -> dict[str, Any]:
+def _row(case: RawCase, image: Path, label: Path | None, full: bool, unknown: int | None) -> dict[str, Any]:
+    annotation = "none" if label is None else "full" if full else "partial"
     values = (
-        case.name, case.patient, case.split, "" if case.fold is None else case.fold, image, label,
-        "full" if full else "partial", "" if unknown is None else unknown,
+        case.name, case.patient, case.split, "" if case.fold is None else case.fold, image, label or "",
+        annotation, "" if unknown is None else unknown,
     )  # fmt: skip
     return dict(zip(_CASES_COLUMNS, values, strict=True))
 

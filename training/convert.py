@@ -32,7 +32,7 @@ from training.data.sources.find import check_label, find_cases, read_pair
 from training.data.sources.nnunet import DESCRIPTION, FOLDS, IMAGES, LABELS
 from training.data.sources.raw_case import Annotation as HowAnnotated
 from training.data.sources.raw_case import RawCase
-from training.data.sources.states import BACKGROUND, NODE, UNKNOWN, node_of, states_of
+from training.data.sources.states import BACKGROUND, NODE, UNKNOWN, states_of
 from training.data.splits import SPLITS_NAME, SplitRow, make_splits, read_splits
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _write_case(case: RawCase, command: Convert, done: dict[str, Any]) -> None:
     if done.get(case.name) == made_from and image_path.is_file() and label_path.is_file():
         return
     image, given = read_pair(case)
-    check_label(node_of(given, case), case.label.name)
+    check_label(given, case)
     label = label_of(case, image, given, command.prepared)
     write_volume(image, image_path)
     write_volume(image.with_array(label), label_path)

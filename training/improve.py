@@ -72,7 +72,8 @@ def improve(command: Improve, console: Console) -> bool:
             f"{command.model} holds {spec.members} networks: improve one of them, then export them together"
         )
     prepared = command.output / "prepared"
-    cases = hold_out(find_cases(command.sources, command.annotation, console), command.hold_out)
+    found = find_cases(command.sources, command.annotation, console)
+    cases = hold_out([case for case in found if case.label is not None], command.hold_out)
     cases = _keep_splits(prepared, cases, console)
     wanted = Preparation(
         command.sources, prepared, spec.spacing_mm, spec.crop, command.annotation, processes=command.processes

@@ -29,9 +29,8 @@ from lnq.inference.spec import WEIGHTS_NAME
 from lnq.plain import to_plain
 from lnq.results.case_record import Versions
 from training.command import plain_console, run_over_cases
-from training.data.sources.find import check_label, find_cases, read_pair
+from training.data.sources.find import find_cases, read_states
 from training.data.sources.raw_case import Annotation, RawCase
-from training.data.sources.states import node_of, states_of
 from training.review.candidates import FLIPS, WIDE, Limits, find_candidates, looks
 from training.review.decisions import digest_of_ct
 from training.review.page import review_page, write_worklist
@@ -117,9 +116,7 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
     found = read_found(folder)
     has_page = (folder / REVIEW_HTML).is_file() or not find_spec("jinja2")
     if found.get("made_from") != _as_read(made_from) or not has_page:
-        image, given = read_pair(case)
-        check_label(node_of(given, case), case.label.name)
-        state = image.with_array(states_of(case, image, given))
+        image, state = read_states(case)
         candidates = find_candidates(image, state, members, threshold, command.limits)
         found = list_of(case.name, candidates, made_from, digest_of_ct(image))
         page = review_page(found, image, state, candidates) if find_spec("jinja2") else None

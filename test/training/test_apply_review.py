@@ -223,6 +223,27 @@ def test_unreviewed_cases_keep_what_their_source_says(thorax: Volume, tmp_path: 
         assert (node_of(given, after[1]).array > 0).sum() == (label == 1).sum()
 
 
+def test_reviewed_cts_that_nobody_annotated_can_be_trained_on(raw: Path, tmp_path: Path) -> None:
+    """One gets a node, one has candidates that are none, and one nobody looked at."""
+    lines = "".join(f"{name},{raw / name}-ct.nrrd,,none\n" for name in NAMES)
+    (tmp_path / "all.csv").write_text(f"case,image,label,annotation\n{lines}")
+    for name, verdict in zip(NAMES, ("node", "no node"), strict=False):
+        write_candidates(tmp_path / "found" / name, read_volume(raw / f"{name}-ct.nrrd"), PLACES_MM)
+        decided = decide(tmp_path / "found" / name, {1: verdict})
+        write_decisions(tmp_path / "said" / f"{name}.decisions.json", decided)
+    assert main(command(tmp_path / "all.csv")) == 0
+    rows = table(tmp_path / "new" / "cases.csv")
+    assert [(row["annotation"], bool(row["label"]), row["unknown"]) for row in rows] == [
+        ("partial", True, "2"), ("partial", True, "2"), ("none", False, ""),
+    ]  # fmt: skip
+    node, none = (read_volume(Path(row["label"])).array for row in rows[:2])
+    assert set(np.unique(node)) == {1, 2} and set(np.unique(none)) == {0, 2}
+    said = prepare_tiny(tmp_path / "new" / "cases.csv", tmp_path / "prepared")
+    assert f"{NAMES[2]} is left out: Nobody annotated it, so there is nothing to learn from" in said
+    assert any("2 cases are prepared (2 of them now), 1 are left out" in line for line in said)
+    assert (PreparedCase(tmp_path / "prepared" / NAMES[1]).whole("certain") > 0).any()
+
+
 def test_cases_with_a_problem_stay_out(raw: Path, capsys) -> None:
     (raw / f"{NAMES[2]}-info.json").write_text("{")
     assert main(command(raw)) == 1

@@ -64,6 +64,16 @@ def test_cases_that_are_done_are_kept_until_something_changes(
         assert looked == wanted
 
 
+def test_cts_that_nobody_annotated_are_looked_at(raw: Path, tiny_bundle: Path) -> None:
+    (raw.parent / "all.csv").write_text("image,label,annotation\nraw/lnq2023-train-0001-ct.nrrd,,none\n")
+    out = raw.parent / "out"
+    options = ["--models", str(tiny_bundle), "-o", str(out), "--threshold", "0.01", "--limits.least-mm", "0"]
+    assert main([str(raw.parent / "all.csv"), *options, "--device", "cpu"]) == 0
+    assert (out / "lnq2023-train-0001-ct" / "review.html").is_file()
+    content = json.loads((out / "lnq2023-train-0001-ct" / "candidates.json").read_text())
+    assert content["made_from"]["case"]["label"] == "" and content["case"] == "lnq2023-train-0001-ct"
+
+
 def test_an_interrupted_run_goes_on(raw: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
 

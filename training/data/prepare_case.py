@@ -38,17 +38,17 @@ def prepare_case(raw: RawCase, spacing_mm: Triple, crop: CropSpec, folder: Path)
 
     image, given = read_pair(raw)
     label = node_of(given, raw)
-    notes = [*image.warnings, *given.warnings, check_label(label, raw.label.name)]
+    notes = [*image.warnings, *given.warnings, check_label(given, raw)]
     prepared = prepare(image, spacing_mm, crop)
     if prepared.crop.lungs_found < 2:
         notes += prepared.crop.warnings
     inside = _inside(label, prepared.cropped)
     if inside == 0.0:
-        raise ValueError(f"{raw.label.name} lies outside the lungs' box of {raw.image.name}: a wrong pair?")
+        raise ValueError(f"{raw.label_name} lies outside the lungs' box of {raw.image.name}: a wrong pair?")
     node = resample_label_to(label, prepared.image).array
     hu = np.clip(np.round(prepared.image.array), AIR_HU, MAX_HU).astype(np.int16)
     if node.any() and np.median(hu[node > 0]) < AIR_OR_LUNG_HU:
-        raise ValueError(f"{raw.label.name} marks air or lung in {raw.image.name}: a wrong pair?")
+        raise ValueError(f"{raw.label_name} marks air or lung in {raw.image.name}: a wrong pair?")
     info = CaseInfo(
         case=raw.name,
         full=raw.full,
@@ -87,8 +87,10 @@ def _crop_facts(prepared: Prepared) -> dict[str, Any]:
 
 
 def _inside(label: Volume, crop: Volume) -> float:
-    """The fraction of the label's voxels whose centres lie in the crop."""
+    """The fraction of the label's voxels whose centres lie in the crop; 1 where it has none."""
     index = np.argwhere(label.array > 0)
+    if not len(index):
+        return 1.0
     position = label.affine[:3, :3] @ index.T + label.affine[:3, 3:]
     there = np.linalg.inv(crop.affine) @ np.vstack([position, np.ones(len(index))])
     limits = np.array(crop.shape)[:, None] - 0.5

@@ -12,9 +12,9 @@ import numpy as np
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Landmarks, measure_nodes
-from training.data.sources.find import check_label, read_pair
+from training.data.sources.find import read_states
 from training.data.sources.raw_case import RawCase
-from training.data.sources.states import BACKGROUND, NODE, UNKNOWN, node_of, states_of
+from training.data.sources.states import BACKGROUND, NODE, UNKNOWN
 from training.review.decisions import Decisions, digest_of_ct, subject_of
 from training.review.verdicts import FoundMaps, Outcome, three_states
 from training.review.write import NUMBERS, PROBABILITY, read_found
@@ -62,16 +62,14 @@ def review_case(
 
     Raises ValueError where the CT is another one than that of the candidates, or a decision fits nothing in it.
     """
-    ct, given = read_pair(case)
-    check_label(node_of(given, case), case.label.name)
+    ct, before = read_states(case)
     if digest_of_ct(ct) != subject_of(folder).ct:
         raise ValueError(f"{case.image.name} is another CT than the one that candidates were found in")
     numbers, probability = read_volume(folder / NUMBERS), read_volume(folder / PROBABILITY)
     if numbers.shape != ct.shape or probability.shape != ct.shape:
         raise ValueError(f"The maps in {folder} have another shape than {case.image.name}")
-    before = states_of(case, ct, given)
     on_ct = ct.with_array(probability.array)  # a file rounds the geometry
     listed = read_found(folder)
     starts = [(float(left), float(posterior), float(superior)) for left, posterior, superior in listed["starts"]]
-    label = three_states(before, decisions, outcome, FoundMaps(numbers.array, on_ct, starts), full_from_mm)
+    label = three_states(before.array, decisions, outcome, FoundMaps(numbers.array, on_ct, starts), full_from_mm)
     return Reviewed(case, ct, ct.with_array(label), tuple(listed["made_from"]["weights"]))

@@ -18,7 +18,7 @@ from lnq.pipeline import infer, mask_of
 from lnq.plain import from_plain, to_plain
 from training.data.sources.find import check_label, read_pair
 from training.data.sources.raw_case import RawCase
-from training.data.sources.states import NODE, node_of, states_of
+from training.data.sources.states import NODE, states_of
 from training.scoring.scores import score
 
 
@@ -40,7 +40,7 @@ def read_instances_of(case: RawCase) -> tuple[Volume, Volume]:
     Nodes that touch count as one.
     """
     ct, given = read_pair(case)
-    check_label(node_of(given, case), case.label.name)
+    check_label(given, case)
     return ct, ct.with_array(label_components(states_of(case, ct, given) == NODE)[0])
 
 

@@ -1,8 +1,9 @@
 """Find raw cases: the challenge's file pairs, nnU-Net's data sets, DICOM with DICOM SEG, or a table of files.
 
-A table is a CSV file with the columns `image`, `label` (files or DICOM folders, relative to the table) and `annotation`
-("partial" or "full"). Optional are the columns `case`, `patient`, `split` ("train", "validation", "test"), `fold`
-(from 0) and `unknown`: the value of a partial label's unknown voxels, where 0 is background, not just not annotated.
+A table is a CSV file with the columns `image`, `label` (files or DICOM folders, relative to the table) and
+`annotation`: "partial", "full", or "none" of a CT without a label, which can be reviewed. Optional are the columns
+`case`, `patient`, `split` ("train", "validation", "test"), `fold` (from 0) and `unknown`: the value of a partial
+label's unknown voxels, where 0 is background, not just not annotated.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lnq.image.names import CT, LABEL, stem
 from training.command import plain_console
 from training.data.sources.nnunet import find_nnunet_cases, is_nnunet
 from training.data.sources.raw_case import Annotation, RawCase
+from training.data.sources.states import node_of, states_of
 from training.data.splits import Split
 
 if TYPE_CHECKING:
@@ -109,8 +111,8 @@ def _facts(path: Path) -> tuple[dict[str, Any], str]:
     return facts, ""
 
 
-def _file_pair(name: str, image: Path, label: Path, full: bool, patient: str, split: Split) -> RawCase:
-    missing = next((path for path in (image, label) if not path.exists()), None)
+def _file_pair(name: str, image: Path, label: Path | None, full: bool, patient: str, split: Split) -> RawCase:
+    missing = next((path for path in (image, label) if path is not None and not path.exists()), None)
     return RawCase(name, image, label, full, patient, split, problem=f"{missing.name} is missing" if missing else "")
 
 
@@ -124,13 +126,15 @@ def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
         rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
     cases = []
     for line, row in enumerate(rows, start=2):
-        image, label = table.parent / row["image"], table.parent / row["label"]
+        image, label = table.parent / row["image"], table.parent / row["label"] if row["label"] else None
         name = row.get("case") or stem(image)
         split = row.get("split") or "train"
-        if not row["image"] or not row["label"]:
-            raise ValueError(f"{table}, line {line}: image or label is not given")
-        if row["annotation"] not in ("partial", "full"):
-            raise ValueError(f"{table}, line {line}: annotation must be partial or full, not {row['annotation']!r}")
+        if row["annotation"] not in ("partial", "full", "none"):
+            raise ValueError(
+                f"{table}, line {line}: annotation must be partial, full or none, not {row['annotation']!r}"
+            )
+        if not row["image"] or (label is None) != (row["annotation"] == "none"):
+            raise ValueError(f"{table}, line {line}: image or label is not given, or a label where annotation is none")
         if split not in get_args(Split):
             raise ValueError(f"{table}, line {line}: split must be one of {', '.join(get_args(Split))}, not {split!r}")
         if not re.fullmatch(r"[^./\\][^/\\]*", name):
@@ -141,7 +145,7 @@ def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
         fold = row.get("fold") or ""
         if fold and not (fold.isdecimal() and split == "train"):
             raise ValueError(f"{table}, line {line}: a fold is a whole number from 0 on, of a case for training")
-        full = (row["annotation"] if annotation == "auto" else annotation) == "full"
+        full = label is not None and (row["annotation"] if annotation == "auto" else annotation) == "full"
         case = _file_pair(name, image, label, full, row.get("patient") or name, split)  # type: ignore[arg-type]
         cases.append(
             dataclasses.replace(case, ignore=int(unknown) if unknown else None, fold=int(fold) if fold else None)
@@ -150,7 +154,7 @@ def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
 
 
 def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
-    """Read a case's CT in HU and its label, each on its own grid.
+    """Read a case's CT in HU and its label, each on its own grid. Of a CT that nobody annotated the label is empty.
 
     Raises ValueError (or ImageError, which is one) where one of them is damaged, missing or of the wrong kind.
     """
@@ -167,6 +171,8 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
         image = opened.volume
     else:
         image = read_ct(raw.image)
+    if raw.label is None:
+        return image, image.with_array(np.zeros(image.shape, np.uint8))
     if is_dicom_file(raw.label):
         from training.data.sources.read_dicom_seg import read_segmentation
 
@@ -174,15 +180,32 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
     return image, read_volume(raw.label)
 
 
-def check_label(label: Volume, name: str) -> str:
-    """What is unusual about a label, as a sentence, or "". Raises ValueError where it is empty or not a label."""
-    values = np.unique(label.array)
+def read_states(case: RawCase) -> tuple[Volume, Volume]:
+    """A case's CT in HU, and on its grid the label's three states, uint8. Raises what `read_pair` and `check_label` do.
+
+    Of a CT that nobody annotated all is unknown.
+    """
+    ct, given = read_pair(case)
+    if case.label is not None:
+        check_label(given, case)
+    return ct, ct.with_array(states_of(case, ct, given))
+
+
+def check_label(given: Volume, case: RawCase) -> str:
+    """What is unusual about a case's label, as a sentence, or "".
+
+    Raises ValueError where there is none, where it is not a label, and where it marks no node. Only a label that tells
+    background and unknown apart may mark none.
+    """
+    if case.label is None:
+        raise ValueError("Nobody annotated it, so there is nothing to learn from")
+    values, name = np.unique(node_of(given, case).array), case.label.name
     if not np.isfinite(values).all() or values[0] < 0 or (values != np.round(values)).any():
         raise ValueError(f"{name} is no label: its values go from {values[0]:g} to {values[-1]:g}")
     above = [f"{value:g}" for value in values if value > 0]
-    if not above:
+    if not above and not case.told:
         raise ValueError(f"{name} marks no voxel")
-    if above == ["1"]:
+    if not above or above == ["1"]:
         return ""
     shown = ", ".join(above[:_SHOWN_VALUES]) + (", ..." if len(above) > _SHOWN_VALUES else "")
     several = f"{len(above)} instances, of values {shown}" if len(above) > 1 else f"value {shown}"

@@ -19,7 +19,7 @@ class RawCase:
 
     name: str
     image: Path  # a file or a DICOM folder; with `slices`, the folder of the first one
-    label: Path  # an image file or a DICOM SEG object
+    label: Path | None  # an image file or a DICOM SEG object; None where nobody annotated the CT
     full: bool  # all of its nodes are annotated
     patient: str
     split: Split
@@ -34,14 +34,20 @@ class RawCase:
         """Whether the label tells background and unknown apart, in a case that is annotated in part."""
         return self.ignore is not None and not self.full
 
+    @property
+    def label_name(self) -> str:
+        """The label's file name, "" where there is no label."""
+        return "" if self.label is None else self.label.name
+
     def files(self) -> dict[str, Any]:
         """Names, sizes and UIDs that tell whether something was made from these files, and how they are annotated.
 
         Raises OSError where a file is missing.
         """
         sizes = {"image_bytes": self.image.stat().st_size} if not self.slices else {"slices": len(self.slices)}
-        sizes |= {"label_bytes": self.label.stat().st_size}
-        names = {"image": self.image.name, "label": self.label.name, "full": self.full}
+        names = {"image": self.image.name, "label": self.label_name, "full": self.full}
+        if self.label is not None:
+            sizes |= {"label_bytes": self.label.stat().st_size}
         states = {"ignore": self.ignore} if self.ignore is not None else {}
         return names | sizes | states | self.uids
 

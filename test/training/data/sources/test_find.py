@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from lnq.errors import ImageError
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume, make_affine
-from training.data.sources.find import check_label, find_cases, read_pair
+from training.data.sources.find import check_label, find_cases, read_pair, read_states
+from training.data.sources.raw_case import RawCase
+from training.data.sources.states import UNKNOWN
 
 
 def pair(folder: Path, name: str) -> None:
@@ -114,8 +117,9 @@ def test_table_says_what_to_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("images/a.nii.gz,labels/a.nii.gz,some", "line 2: annotation must be partial or full, not 'some'"),
-        ("images/a.nii.gz,,full", "line 2: image or label is not given"),
+        ("images/a.nii.gz,labels/a.nii.gz,some", "line 2: annotation must be partial, full or none, not 'some'"),
+        ("images/a.nii.gz,,full", "line 2: image or label is not given, or a label where annotation is none"),
+        ("a.nii.gz,a.nii.gz,none", "line 2: image or label is not given, or a label where annotation is none"),
         ("images/a.nii.gz,labels/a.nii.gz,full,../a", "line 2: a case becomes a folder's name, which '../a' cannot be"),
         (
             "images/a.nii.gz,labels/a.nii.gz,full,a,dev",
@@ -145,6 +149,17 @@ def test_table_names_the_value_of_unknown_voxels(tmp_path: Path) -> None:
     assert (three.ignore, three.told) == (7, True)
     assert (two.ignore, two.told) == (None, False)
     assert (full.ignore, full.told) == (7, False)
+
+
+def test_table_names_cts_that_nobody_annotated(tmp_path: Path, thorax: Volume) -> None:
+    write_volume(thorax, tmp_path / "a.mha")
+    (case,) = find_cases([write_table(tmp_path, "a.mha,,none", header="image,label,annotation")], "full")
+    assert case.label is None and not case.full and "label_bytes" not in case.files()
+    ct, states = read_states(case)
+    np.testing.assert_array_equal(ct.array, thorax.array)
+    assert (states.array == UNKNOWN).all()
+    with pytest.raises(ValueError, match="^Nobody annotated it, so there is nothing to learn from$"):
+        check_label(states, case)
 
 
 def test_table_without_a_column_is_refused(tmp_path: Path) -> None:
@@ -192,7 +207,7 @@ def test_image_that_is_no_ct_is_refused(thorax: Volume, tmp_path: Path) -> None:
 )
 def test_unusual_labels_are_named(values: list[int], note: str) -> None:
     array = np.array([[list(values)]], np.int16)
-    assert check_label(Volume(array, make_affine((1, 1, 1))), "seg") == note
+    assert check_label(Volume(array, make_affine((1, 1, 1))), raw_case()) == note
 
 
 @pytest.mark.parametrize(
@@ -206,7 +221,18 @@ def test_unusual_labels_are_named(values: list[int], note: str) -> None:
 )
 def test_what_is_no_label_is_refused(values: list[float], sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{sentence}$"):
-        check_label(Volume(np.array([[values]]), make_affine((1, 1, 1))), "seg")
+        check_label(Volume(np.array([[values]]), make_affine((1, 1, 1))), raw_case())
+
+
+def raw_case(ignore: int | None = None) -> RawCase:
+    return RawCase("a", Path("ct"), Path("seg"), False, "a", "train", ignore=ignore)
+
+
+def test_a_label_may_mark_no_node_where_it_tells_what_is_background() -> None:
+    label = Volume(np.array([[[0, 0, 2]]]), make_affine((1, 1, 1)))
+    assert check_label(label, raw_case(ignore=2)) == ""
+    with pytest.raises(ValueError, match="^seg marks no voxel$"):
+        check_label(label, dataclasses.replace(raw_case(ignore=2), full=True))
 
 
 def test_a_folder_given_twice_is_refused(tmp_path: Path) -> None:
