@@ -27,8 +27,10 @@ from lnq.image.itk import write_volume
 from lnq.image.volume import Volume
 from lnq.plain import to_plain
 from lnq.text import in_cell
+from lnq.version import __version__
 from training.command import plain_console, run_over_cases
 from training.data.sources.find import find_cases, read_pair
+from training.data.sources.patient_outlines import write_outlines
 from training.data.sources.raw_case import Annotation, RawCase
 from training.data.sources.states import UNKNOWN
 from training.review.apply import Reviewed, review_case
@@ -36,7 +38,7 @@ from training.review.decisions import Decisions, decision_files, read_decisions,
 from training.review.verdicts import Outcome, tally
 from training.review.write import read_found
 
-LABELS, PROVENANCE, IMAGES, SEGMENTATIONS = "labels", "provenance", "images", "dicom-seg"
+LABELS, PROVENANCE, IMAGES, SEGMENTATIONS, OUTLINES = "labels", "provenance", "images", "dicom-seg", "outlines"
 CASES_CSV, VOTES_CSV = "cases.csv", "votes.csv"
 _CASES_COLUMNS = ("case", "patient", "split", "fold", "image", "label", "annotation", "unknown")
 _VOTES_COLUMNS = ("case", "what", "reader", "verdict", "outcome", "agreed")
@@ -52,6 +54,7 @@ class ApplyReview:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets the labels and cases.csv
     full_from_mm: float = 5.0  # a case counts as full where readers state that all nodes of that size are marked
     dicom_seg: bool = False  # write the nodes of DICOM series as DICOM SEG too
+    outlines: bool = False  # write the labels as outlines in patient coordinates too
     annotation: Annotation = "auto"  # as of training.prepare
 
 
@@ -188,20 +191,35 @@ def _write_case(
         command.output / part / f"{case.name}{end}" for part, end in ((LABELS, ".nrrd"), (PROVENANCE, ".json"))
     )
     image = _image_of(case, command.output)
-    seg = command.output / SEGMENTATIONS / f"{case.name}.dcm"
-    wants_seg = command.dicom_seg and bool(case.slices)
-    if not provenance.is_file() or (wants_seg and not seg.is_file()):
+    seg = command.output / SEGMENTATIONS / f"{case.name}.dcm" if command.dicom_seg and case.slices else None
+    outlines = command.output / OUTLINES / f"{case.name}.json" if command.outlines else None
+    wanted = [path for path in (label, provenance, seg, outlines) if path is not None]
+    if not all(path.is_file() for path in wanted):
         reviewed = review_case(case, command.candidates / case.name, decisions, outcome, command.full_from_mm)
-        for path in (label, provenance, *([seg] if wants_seg else [])):
+        for path in wanted:
             path.parent.mkdir(parents=True, exist_ok=True)
-        if wants_seg:
+        if seg is not None:
             reviewed.write_dicom_seg(seg)
+        if outlines is not None:
+            write_outlines(outlines, reviewed.label, _facts(case, decisions, reviewed, outcome))
         if _is_copy(image, command.output):
             _copy(reviewed.ct, image)
         write_volume(reviewed.label, label)
         _write_provenance(provenance, reviewed, outcome, made_from)  # last: it marks a case that is done
     full = bool(json.loads(provenance.read_text())["full"])
     return _row(case, image, label.resolve(), full, UNKNOWN)
+
+
+def _facts(case: RawCase, decisions: Sequence[Decisions], reviewed: Reviewed, outcome: Outcome) -> dict[str, Any]:
+    """Where outlines come from, for a file that leaves this folder."""
+    return {
+        "case": case.name,
+        "readers": [{"reader": one.reader, "saved": one.saved} for one in decisions],
+        "complete_from_mm": outcome.complete_from_mm,
+        "weights": list(reviewed.weights),
+        "ct": decisions[0].subject.ct,
+        "made_with": f"lnq {__version__}",
+    }
 
 
 def _write_provenance(path: Path, reviewed: Reviewed, outcome: Outcome, made_from: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from training import apply_review as module
 from training.apply_review import main
 from training.data.prepared import PreparedCase
 from training.data.sources.find import find_cases, read_pair
+from training.data.sources.patient_outlines import read_outlines
 from training.data.sources.states import node_of
 
 NAMES = [f"lnq2023-train-000{n}" for n in (1, 2, 3)]
@@ -242,6 +243,19 @@ def test_reviewed_cts_that_nobody_annotated_can_be_trained_on(raw: Path, tmp_pat
     assert f"{NAMES[2]} is left out: Nobody annotated it, so there is nothing to learn from" in said
     assert any("2 cases are prepared (2 of them now), 1 are left out" in line for line in said)
     assert (PreparedCase(tmp_path / "prepared" / NAMES[1]).whole("certain") > 0).any()
+
+
+def test_labels_are_written_as_outlines_too(raw: Path) -> None:
+    assert main(command(raw)) == 0
+    new = raw.parent / "new"
+    assert not (new / "outlines").exists()
+    assert main(command(raw, "--outlines")) == 0  # asked for later
+    for name in NAMES[:2]:
+        label = read_volume(new / "labels" / f"{name}.nrrd")
+        path = new / "outlines" / f"{name}.json"
+        np.testing.assert_array_equal(read_outlines(path, label).array, label.array)
+        told = json.loads(path.read_text())
+        assert told["readers"][0]["reader"] == "A. Reader" and told["case"] == name and len(told["ct"]) == 64
 
 
 def test_cases_with_a_problem_stay_out(raw: Path, capsys) -> None:

@@ -24,7 +24,7 @@ from lnq.image.names import CT, LABEL, stem
 from training.command import plain_console
 from training.data.sources.nnunet import find_nnunet_cases, is_nnunet
 from training.data.sources.raw_case import Annotation, RawCase
-from training.data.sources.states import node_of, states_of
+from training.data.sources.states import UNKNOWN, node_of, states_of
 from training.data.splits import Split
 
 if TYPE_CHECKING:
@@ -147,10 +147,14 @@ def _read_table(table: Path, annotation: Annotation) -> list[RawCase]:
             raise ValueError(f"{table}, line {line}: a fold is a whole number from 0 on, of a case for training")
         full = label is not None and (row["annotation"] if annotation == "auto" else annotation) == "full"
         case = _file_pair(name, image, label, full, row.get("patient") or name, split)  # type: ignore[arg-type]
-        cases.append(
-            dataclasses.replace(case, ignore=int(unknown) if unknown else None, fold=int(fold) if fold else None)
-        )
+        ignore = UNKNOWN if label is not None and is_outlines(label) else int(unknown) if unknown else None
+        cases.append(dataclasses.replace(case, ignore=ignore, fold=int(fold) if fold else None))
     return cases
+
+
+def is_outlines(label: Path) -> bool:
+    """Whether a label is a file of outlines in patient coordinates, which has three states."""
+    return label.suffix == ".json"
 
 
 def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
@@ -173,6 +177,10 @@ def read_pair(raw: RawCase) -> tuple[Volume, Volume]:
         image = read_ct(raw.image)
     if raw.label is None:
         return image, image.with_array(np.zeros(image.shape, np.uint8))
+    if is_outlines(raw.label):
+        from training.data.sources.patient_outlines import read_outlines
+
+        return image, read_outlines(raw.label, image)
     if is_dicom_file(raw.label):
         from training.data.sources.read_dicom_seg import read_segmentation
 
