@@ -103,3 +103,15 @@ def test_what_fits_no_ct_is_refused(tmp_path: Path, changes: dict[str, object], 
     (tmp_path / "a.json").unlink()
     with pytest.raises(ValueError, match=r"^a.json cannot be read: No such file or directory$"):
         read_outlines(tmp_path / "a.json", ct)
+
+
+def test_labels_of_public_cts_say_who_judged_them_and_hold_no_voxel() -> None:
+    paths = sorted((Path(__file__).parents[4] / "training" / "reviewed").glob("*.json"))
+    assert len(paths) == 7
+    for path in paths:
+        content = json.loads(path.read_text())
+        assert (content["format"], content["case"]) == (FORMAT, path.stem)
+        assert [one["reader"] for one in content["readers"]] == ["project (no radiologist)"]
+        whole = content["complete_from_mm"] == 8
+        assert content["rest"] == ("background" if whole else "unknown")
+        assert {one["state"] for one in content["marks"]} <= {"node", "unknown" if whole else "background"}
