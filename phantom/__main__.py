@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from lnq.processes import side_by_side
+from phantom.annotate import Annotator
 from phantom.patient import PHASES
 from phantom.write import SPLITS, write_phantom
 
@@ -23,10 +24,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="mm (default: drawn by seed)")
     parser.add_argument("--phase", choices=PHASES, help="contrast phase (default: drawn by seed)")
     parser.add_argument("--full", action="store_true", help="-seg holds all nodes, not the partial annotation")
+    parser.add_argument("--annotated", type=float, default=0.2, help="part of the nodes that -seg holds (default 0.2)")
+    parser.add_argument("--off-voxels", type=int, default=0, help="borders of -seg are off by 1 to so many (default 0)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     args = parser.parse_args(argv)
     if args.count < 1 or args.workers < 1:
         parser.error(f"--count and --workers must be at least 1, not {args.count} and {args.workers}")
+    try:
+        Annotator(args.annotated, args.off_voxels)
+    except ValueError as error:
+        parser.error(str(error))
     if args.size is not None and (len(args.size) not in (1, 3) or min(args.size) < 1):
         parser.error(f"--size takes one or three positive numbers, not {args.size}")
     return args
@@ -36,7 +43,8 @@ def write_one(args: argparse.Namespace, index: int) -> None:
     """Write the files of phantom `index`, which counts from 0."""
     size = None if args.size is None else args.size[0] if len(args.size) == 1 else tuple(args.size)
     number, seed = args.first_number + index, args.first_seed + index
-    write_phantom(args.out, args.split, number, seed, args.spacing, size, args.phase, args.full)
+    annotator = Annotator(args.annotated, args.off_voxels)
+    write_phantom(args.out, args.split, number, seed, args.spacing, size, args.phase, args.full, annotator)
 
 
 def main(argv: list[str] | None = None) -> None:

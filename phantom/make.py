@@ -6,7 +6,7 @@ import numpy as np
 
 from lnq.image.volume import Volume, make_affine
 from phantom import physics
-from phantom.annotate import choose_partial
+from phantom.annotate import HURRIED, Annotator
 from phantom.patient import Patient, draw_patient
 from phantom.place import PlacedNode
 from phantom.render import render
@@ -64,12 +64,14 @@ def make_phantom(
     spacing_mm: tuple[float, float, float] | None = None,
     size: int | tuple[int, int, int] | None = None,
     phase: str | None = None,
+    annotator: Annotator = HURRIED,
 ) -> Phantom:
     """A synthetic chest CT with up to 25 lymph nodes. The same arguments give the same phantom.
 
     spacing_mm (z, y, x): None draws slices of 1 to 5 mm, and a field of view that `size` pixels cover.
     size: pixels of a side, or voxels z, y, x. None means 512, or at a given spacing what the field of view needs.
     phase: "none", "arterial" or "venous". None draws it.
+    annotator: makes the partial annotation. Another one leaves the CT and the truth as they are.
     Raises ValueError for a spacing that is not positive and for another phase.
     """
     streams = dict(
@@ -81,7 +83,7 @@ def make_phantom(
     hu, labels = render(scene, *axes, spacing[0])
     scanner = physics.draw_scanner(streams["scanner"], spacing[0])
     image = physics.to_image(hu, scanner, spacing[1:], streams["noise"])
-    labels, nodes = _describe(scene.nodes, labels, patient, float(np.prod(spacing)), streams["partial"])
+    labels, nodes = _describe(scene.nodes, labels, patient, float(np.prod(spacing)), streams["partial"], annotator)
     affine = make_affine(spacing, origin_mm=(float(axes[2][0]), float(axes[1][0]), float(axes[0][0])))
     info = PhantomInfo(
         seed=seed,
@@ -93,7 +95,7 @@ def make_phantom(
         noise_hu=scanner.noise_hu,
         nodes=nodes,
     )
-    partial = np.isin(labels, [node.label for node in nodes if node.annotated]).astype(np.uint8)
+    partial = annotator.outline(streams["partial"], labels, [node.label for node in nodes if node.annotated])
     return Phantom(Volume(image, affine), Volume(labels, affine), Volume(partial, affine), info)
 
 
@@ -130,16 +132,21 @@ def draw_grid(
 
 
 def _describe(
-    nodes: list[PlacedNode], labels: np.ndarray, patient: Patient, voxel_mm3: float, rng: np.random.Generator
+    nodes: list[PlacedNode],
+    labels: np.ndarray,
+    patient: Patient,
+    voxel_mm3: float,
+    rng: np.random.Generator,
+    annotator: Annotator,
 ) -> tuple[np.ndarray, tuple[PhantomNode, ...]]:
     """Labels numbered 1 to n without the nodes that fill no voxel, and a record of each node.
 
-    labels: uint16 [Z, Y, X], 1 + index into `nodes`. rng: draws which nodes are annotated.
+    labels: uint16 [Z, Y, X], 1 + index into `nodes`. rng: with it `annotator` draws which are annotated.
     """
     voxels = np.bincount(labels.ravel(), minlength=len(nodes) + 1)
     seen = [i for i in range(len(nodes)) if voxels[i + 1]]
     sizes = [round(nodes[i].shape.short_axis_mm, 2) for i in seen]
-    annotated = choose_partial(rng, sizes)
+    annotated = annotator.choose(rng, sizes)
     number = np.zeros(len(nodes) + 1, dtype=np.uint16)
     records = []
     for k, (i, size) in enumerate(zip(seen, sizes, strict=True)):

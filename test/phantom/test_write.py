@@ -8,6 +8,7 @@ import pytest
 from lnq.image.itk import read_volume
 from lnq.image.volume import Volume, make_affine
 from phantom import write
+from phantom.annotate import HURRIED
 
 GRID = ((8.0, 4.0, 4.0), (34, 96, 96))
 
@@ -33,7 +34,7 @@ def test_only_training_cases_are_annotated_in_part(tmp_path, drawn, venous, spli
     np.testing.assert_array_equal(ct, venous.ct.array)
     np.testing.assert_array_equal(nodes, venous.nodes.array)
     np.testing.assert_array_equal(label, venous.nodes.array > 0 if full else venous.partial.array)
-    assert drawn == [(40, *GRID, None)]
+    assert drawn == [(40, *GRID, None, HURRIED)]
 
 
 def test_facts_tell_how_to_make_the_phantom_again(tmp_path):
