@@ -16,10 +16,10 @@ from training.command import run_command
 from training.config import COMPACT, ConfigArguments, parse
 from training.data.splits import ALL_FOR_TRAINING, SelectionArguments
 from training.engine.finetuning import finetune
-from training.method.step import CROSS_ENTROPY, DBDMP, Objective
+from training.method.step import CROSS_ENTROPY, DBDMP, WITHOUT_PCE, Objective
 
-Method = Literal["dbdmp", "cross_entropy"]
-OBJECTIVES: dict[Method, Objective] = {"dbdmp": DBDMP, "cross_entropy": CROSS_ENTROPY}
+Method = Literal["dbdmp", "without_pce", "cross_entropy"]
+OBJECTIVES: dict[Method, Objective] = {"dbdmp": DBDMP, "without_pce": WITHOUT_PCE, "cross_entropy": CROSS_ENTROPY}
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class Finetune:
     data: Path  # folder that training.prepare wrote
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets finetune.pt, config.json, metrics and a picture
     init: Path | None = None  # start from a pretrain.pt (all but its heads) or a bundle's folder; else from chance
-    method: Method = "dbdmp"  # cross_entropy trains the main branch alone and trusts every background voxel
+    # without_pce: no partial cross entropy, for weights that find nodes already. cross_entropy trains the main branch
+    # alone and trusts every background voxel.
+    method: Method = "dbdmp"
     selection: SelectionArguments = ALL_FOR_TRAINING
     preset: str = "compact"  # paper, compact or tiny
     config: ConfigArguments = COMPACT
