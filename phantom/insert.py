@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ from lnq.image.itk import read_volume
 from lnq.image.names import extension_of
 from lnq.image.resample import reorient_to_lps
 from lnq.plain import to_plain
-from phantom.insertion import insert_nodes, study_background
+from phantom.insertion.background import study_background
+from phantom.insertion.collection import CREDIT, CollectedNode, read_collection
+from phantom.insertion.draw import PARAMETRIC
+from phantom.insertion.insert import insert_nodes
 from phantom.write import SPLITS, case_name, write_case
 
 
@@ -29,16 +33,28 @@ def find_backgrounds(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if (p.is_dir() and is_dicom_folder(p)) or extension_of(p.name))
 
 
-def write_cases(source: Path, out: Path, split: str, first_number: int, copies: int, count: int, seed: int) -> None:
+def write_cases(
+    source: Path,
+    out: Path,
+    split: str,
+    first_number: int,
+    copies: int,
+    count: int,
+    seed: int,
+    collection: Sequence[CollectedNode] = (),
+) -> None:
     """Write `copies` cases of one real CT, each with up to `count` other nodes.
 
-    Raises ImageError where the CT cannot be read or has no place for nodes.
+    Their shapes are those of `collection`, or parametric where it is empty. Raises ImageError where the CT cannot be
+    read or has no place for nodes.
     """
     volume = read_dicom_series(source).volume if source.is_dir() else read_volume(source)
     background = study_background(reorient_to_lps(volume)[0])
     for copy in range(copies):
-        ct, labels, nodes = insert_nodes(background, seed + copy, count)
+        ct, labels, nodes = insert_nodes(background, seed + copy, count, collection)
         facts = {"full": False, "background": source.name, "seed": seed + copy, "phase": background.phase}
+        if any(node.source != PARAMETRIC for node in nodes):
+            facts["credit"] = CREDIT
         label = labels.with_array((labels.array > 0).astype(np.uint8))
         write_case(out, case_name(split, first_number + copy), ct, label, labels, facts | {"nodes": to_plain(nodes)})
 
@@ -52,6 +68,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--copies", type=int, default=8, help="cases per CT")
     parser.add_argument("--nodes", type=int, default=16, help="nodes per case, at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shapes", type=Path, help="folder of real nodes' masks (default: parametric shapes)")
     parser.add_argument("--first-number", type=int, default=9001, help="number of the first case")
     parser.add_argument("--split", choices=SPLITS, default="train", help="part of the file names")
     return parser.parse_args(argv)
@@ -70,13 +87,18 @@ def main(argv: list[str] | None = None) -> int:
     if not sources:
         print(f"{options.folder} holds no CT to insert nodes into", file=sys.stderr)
         return 2
+    try:
+        collection = read_collection(options.shapes) if options.shapes else ()
+    except ImageError as error:
+        print(error, file=sys.stderr)
+        return 2
     options.output.mkdir(parents=True, exist_ok=True)
     failed = 0
     for index, source in enumerate(sources):
         first = options.first_number + index * options.copies
         try:
             seed = options.seed + index * options.copies
-            write_cases(source, options.output, options.split, first, options.copies, options.nodes, seed)
+            write_cases(source, options.output, options.split, first, options.copies, options.nodes, seed, collection)
             print(f"{source.name}: {options.copies} cases from {first:04d}", flush=True)
         except ImageError as error:
             failed += 1

@@ -8,6 +8,7 @@ Points are float arrays [..., 3] in mm, in the order z, y, x, relative to the no
     NodeShape.render(points, edge_mm=0.6) -> (occupancy, hu_offset)
                         occupancy float32 [...] 0..1 (0.5 on the surface), hu_offset float32 [...] to add to the HU
     NodeShape.reach_mm -> float                                  the shape lies inside this radius
+    Shape                                                        the protocol of all of these
     draw_node_hu(rng, phase) -> float                            HU of the node's tissue in a contrast phase
 
 A node in a CT is then `hu = (1 - occupancy) * background + occupancy * (node_hu + hu_offset)`, and its label
@@ -15,6 +16,7 @@ is `occupancy >= 0.5`.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +24,27 @@ KINDS = ("plain", "fatty_hilum", "necrotic")
 
 # Mean and spread of a node's HU per contrast phase. In the arterial phase nodes are not yet at their brightest.
 NODE_HU = {"none": (40.0, 6.0), "arterial": (74.0, 11.0), "venous": (88.0, 12.0)}
+
+
+class Shape(Protocol):
+    """A node's shape, whatever it is made of. Points are [..., 3], z, y, x in mm from its centre."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def short_axis_mm(self) -> float: ...
+
+    @property
+    def reach_mm(self) -> float: ...
+
+    def signed_distance(self, points: np.ndarray) -> np.ndarray:
+        """Distance to the surface in mm, float32 [...], negative inside."""
+        ...
+
+    def render(self, points: np.ndarray, edge_mm: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
+        """Occupancy, from 0 to 1, and HU offset, both float32 [...]."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +99,34 @@ class NodeShape:
         Across the surface, occupancy is a ramp from 0 to 1 of width edge_mm.
         """
         points = np.asarray(points, dtype=np.float32)
-        occupancy = np.clip(0.5 - self.signed_distance(points) / edge_mm, 0.0, 1.0)
-        offset = np.zeros_like(occupancy)
-        if self.inner is not None:
-            soft_edge_mm = max(1.0, 0.15 * self.short_axis_mm)
-            offset = self.inner_hu * np.clip(0.5 - self.inner.signed_distance(points) / soft_edge_mm, 0.0, 1.0)
-        return occupancy.astype(np.float32), offset.astype(np.float32)
+        return render_surface(self.signed_distance(points), edge_mm), render_inner(self, points)
+
+
+class WithInner(Protocol):
+    """A shape that may have hilar fat or necrosis inside."""
+
+    @property
+    def short_axis_mm(self) -> float: ...
+
+    @property
+    def inner(self) -> Ellipsoid | None: ...
+
+    @property
+    def inner_hu(self) -> float: ...
+
+
+def render_surface(distance: np.ndarray, edge_mm: float) -> np.ndarray:
+    """Occupancy, float32 [...], of a shape at signed distances in mm: a ramp of width edge_mm across the surface."""
+    return np.clip(0.5 - distance / edge_mm, 0.0, 1.0).astype(np.float32)
+
+
+def render_inner(shape: WithInner, points: np.ndarray) -> np.ndarray:
+    """The HU, float32 [...], that a shape's inner part adds at points [..., 3]. Its border is soft."""
+    if shape.inner is None:
+        return np.zeros(points.shape[:-1], np.float32)
+    soft_edge_mm = max(1.0, 0.15 * shape.short_axis_mm)
+    offset = shape.inner_hu * np.clip(0.5 - shape.inner.signed_distance(points) / soft_edge_mm, 0.0, 1.0)
+    return offset.astype(np.float32)
 
 
 def smooth_union(a: np.ndarray, b: np.ndarray, blend_mm: float) -> np.ndarray:
@@ -145,7 +190,7 @@ def draw_node(rng: np.random.Generator, short_axis_mm: float, kind: str | None =
     ratios = np.array([longest, 1.0 + rng.random() * (longest - 1.0), 1.0])
     if rng.random() < 0.5:  # half of the nodes lie along the body's axis, like the chains beside the trachea
         tilt = 0.35 * rng.normal(size=3)
-        rotation = _small_rotation(tilt)
+        rotation = rotation_of(tilt)
     else:
         rotation = random_rotation(rng)
     matrix = np.diag(1.0 / ratios) @ rotation
@@ -158,13 +203,14 @@ def draw_node(rng: np.random.Generator, short_axis_mm: float, kind: str | None =
     vectors = rng.normal(size=(count, 3))
     vectors *= (2 * np.pi / (short_axis_mm * rng.uniform(0.7, 1.4))) / np.linalg.norm(vectors, axis=1, keepdims=True)
     phases = rng.uniform(0, 2 * np.pi, count)
-    inner, inner_hu = _draw_inner(rng, kind, main)
+    inner, inner_hu = draw_inner(rng, kind, main)
     reach = 1.0 / np.linalg.svd(matrix, compute_uv=False)[-1]
     reach_mm = float(reach * (1.5 if lobes else 1.0) + count * wave_mm + 1.0)
     return NodeShape(kind, float(short_axis_mm), main, lobes, wave_mm, vectors, phases, inner, inner_hu, reach_mm)
 
 
-def _small_rotation(angles: np.ndarray) -> np.ndarray:
+def rotation_of(angles: np.ndarray) -> np.ndarray:
+    """The rotation [3, 3] of z, y, x by three angles in radians, the first of which turns about z."""
     a, b, c = angles
     rz = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     ry = np.array([[np.cos(b), 0, -np.sin(b)], [0, 1, 0], [np.sin(b), 0, np.cos(b)]])
@@ -184,7 +230,7 @@ def _draw_lobes(rng: np.random.Generator, main: Ellipsoid) -> tuple[Ellipsoid, .
     return tuple(lobes)
 
 
-def _draw_inner(rng: np.random.Generator, kind: str, main: Ellipsoid) -> tuple[Ellipsoid | None, float]:
+def draw_inner(rng: np.random.Generator, kind: str, main: Ellipsoid) -> tuple[Ellipsoid | None, float]:
     """The inner part and the HU it adds: eccentric fat of the hilum, or a central necrotic core. None where plain."""
     if kind == "plain":
         return None, 0.0

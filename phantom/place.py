@@ -7,24 +7,7 @@ from scipy import ndimage
 
 from phantom.nodes import NodeShape, draw_node, draw_node_hu, draw_short_axis_mm
 from phantom.patient import Patient
-
-# By name: centre and spread, both x, y, z in mm of the reference patient, and how often a node lies there.
-STATIONS = {
-    "2R": ((-16, -18, 52), (6, 7, 9), 0.8),
-    "4R": ((-20, -16, 18), (7, 8, 11), 2.0),
-    "2L": ((16, -10, 52), (5, 6, 8), 0.5),
-    "4L": ((17, 0, 12), (4, 7, 9), 0.9),
-    "3A": ((6, -64, 22), (15, 7, 18), 1.0),
-    "6": ((24, -40, 16), (8, 10, 10), 0.8),
-    "5": ((36, -22, 12), (6, 8, 7), 1.0),
-    "7": ((3, 11, -24), (10, 5, 10), 1.6),
-    "8": ((4, 22, -70), (12, 7, 26), 0.7),
-    "10R": ((-38, -2, -14), (7, 10, 9), 1.0),
-    "11R": ((-50, 10, -42), (7, 10, 14), 1.0),
-    "10L": ((40, 4, -14), (6, 9, 9), 0.8),
-    "11L": ((52, 10, -36), (6, 10, 14), 0.9),
-    "3P": ((8, 18, 40), (8, 4, 12), 0.3),
-}
+from phantom.stations import STATIONS
 
 
 @dataclass(frozen=True, eq=False)

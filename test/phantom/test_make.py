@@ -8,7 +8,7 @@ from scipy import ndimage
 from lnq.anatomy.crop import find_crop
 from lnq.inference.spec import CropSpec
 from phantom import make_phantom
-from phantom.place import STATIONS
+from phantom.stations import STATIONS
 
 SMALL = {"spacing_mm": (8.0, 4.0, 4.0), "size": (34, 96, 96)}
 

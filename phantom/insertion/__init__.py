@@ -1,0 +1,1 @@
+"""Synthetic lymph nodes inserted into real chest CTs, with each CT's own noise and sharpness."""
