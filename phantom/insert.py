@@ -1,5 +1,6 @@
 """`python -m phantom.insert DIR -o OUT`: insert synthetic nodes into real CTs, as cases of the challenge's names.
 
+Their shapes are those of real nodes with --shapes (phantom.insertion.collection describes the folder), else parametric.
 All inserted nodes are annotated, and the CT's own are not. Training on the cases is training on partial annotation.
 Testing on them tells whether inserted nodes are found.
 """

@@ -169,11 +169,14 @@ def central_minor_axis_mm(matrix: np.ndarray) -> float:
 
 
 def draw_kind(rng: np.random.Generator, short_axis_mm: float) -> str:
-    """Draw one of KINDS. Only nodes of 6 mm and more have a fatty hilum, and only those of 10 mm and more necrosis."""
+    """Draw one of KINDS.
+
+    Only nodes of 6 to 20 mm have a fatty hilum, which larger ones have lost, and only those of 10 mm and more necrosis.
+    """
     u = rng.random()
     if short_axis_mm >= 10.0 and u < 0.18:
         return "necrotic"
-    if short_axis_mm >= 6.0 and u > 0.78:
+    if 6.0 <= short_axis_mm <= 20.0 and u > 0.78:
         return "fatty_hilum"
     return "plain"
 

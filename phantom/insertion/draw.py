@@ -26,7 +26,7 @@ FLAT = 0.6  # least height as a part of the short axis; flatter masks were not d
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class GroupedNode:
     """One node of a group."""
 
     shape: Shape
@@ -38,7 +38,7 @@ class Member:
 class Group:
     """Nodes that are inserted together: one, or the members of a cluster."""
 
-    members: tuple[Member, ...]
+    members: tuple[GroupedNode, ...]
 
     @property
     def short_axis_mm(self) -> float:
@@ -136,21 +136,23 @@ def _together(
     centres = np.array([node.centre_mm for node in nodes])
     offsets = (centres - centres.mean(axis=0)) @ turned.T * scale
     shapes = [sample_shape(rng, node, scale, turned) for node in nodes]
-    return Group(tuple(Member(s, offset, node.name) for s, offset, node in zip(shapes, offsets, nodes, strict=True)))
+    return Group(
+        tuple(GroupedNode(s, offset, node.name) for s, offset, node in zip(shapes, offsets, nodes, strict=True))
+    )
 
 
 def _touching(rng: np.random.Generator, short_axis_mm: float, count: int) -> Group:
     """One to four parametric shapes, each of which touches one before it. The first is the largest."""
-    members = [Member(draw_node(rng, short_axis_mm), np.zeros(3), PARAMETRIC)]
+    members = [GroupedNode(draw_node(rng, short_axis_mm), np.zeros(3), PARAMETRIC)]
     for _ in range(count - 1):
         size = max(LEAST_MM, short_axis_mm * rng.uniform(0.5, 1.0))
         shape = draw_node(rng, min(size, short_axis_mm))
-        members.append(Member(shape, _beside(rng, members, shape), PARAMETRIC))
+        members.append(GroupedNode(shape, _beside(rng, members, shape), PARAMETRIC))
     middle = np.mean([m.offset_mm for m in members], axis=0)
-    return Group(tuple(Member(m.shape, m.offset_mm - middle, m.source) for m in members))
+    return Group(tuple(GroupedNode(m.shape, m.offset_mm - middle, m.source) for m in members))
 
 
-def _beside(rng: np.random.Generator, members: Sequence[Member], shape: Shape) -> np.ndarray:
+def _beside(rng: np.random.Generator, members: Sequence[GroupedNode], shape: Shape) -> np.ndarray:
     """An offset, z, y, x in mm, at which a shape touches a member and overlaps none: come near until it touches."""
     direction = rng.normal(size=3)
     direction /= np.linalg.norm(direction)

@@ -19,8 +19,9 @@ from phantom.insertion.tissue import NODE
 from phantom.nodes import draw_node_hu
 from phantom.stations import draw_station, spots_around
 
-SHAPES, STATIONS_TRIED = 4, 5  # so many shapes are tried for a node or cluster, each at so many stations
-SMALLER = 0.92  # each shape is smaller than that before by this factor
+SHAPES, STATIONS_TRIED = 7, 4  # so many shapes are tried for a node or cluster, each at so many stations
+FULL_SIZE = 4  # so many shapes have the wanted size; each one after them is smaller and a cluster has a node less
+SMALLER = 0.9
 WIDER = 0.3  # of the short axis: how much wider than small nodes large ones are spread around a station
 UNCONTRASTED_HU = (5.0, 10.0)  # spread, and most, of a node's HU around the CT's own soft tissue without contrast
 IN_CLUSTER_HU = 4.0  # spread of the nodes of one cluster
@@ -85,15 +86,17 @@ def _seat(
     group: Group,
     collection: Sequence[CollectedNode],
 ) -> Seated | None:
-    """A group where it fits, or one like it, each time a little smaller and with a node less. None where none fits."""
+    """A group where it fits, or one like it, at last smaller and with fewer nodes. None where none fits."""
     size_mm, most = group.short_axis_mm, len(group.members)
-    for smaller in range(1, SHAPES + 1):
+    for shape in range(SHAPES):
+        if shape > 0:
+            fewer = max(0, shape - FULL_SIZE + 1)
+            left = max(1, most - fewer)
+            group = draw_group(rng, size_mm * SMALLER**fewer, left > 1, collection)
+            group = Group(group.members[:left])
         seated = _seat_at_station(rng, background, classes, group)
         if seated is not None:
             return seated
-        most = max(1, most - 1)
-        group = draw_group(rng, size_mm * SMALLER**smaller, most > 1, collection)
-        group = Group(group.members[:most])
     return None
 
 

@@ -11,7 +11,7 @@ from phantom.insertion.draw import Group, points_within
 from phantom.insertion.push import Push
 from phantom.insertion.tissue import AIRWAY, BONE, DEEP, FAT, LUNG, NODE, SOFT, WALL
 
-TRIES = 80
+TRIES = 300
 _POINTS = 900  # at most, of a shape, which are looked at
 _STEP = 1 / 7  # of the short axis, between them
 CONTACT_MM = 2.5  # a vessel this near counts as touching

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from phantom.nodes import KINDS, Ellipsoid, NodeShape, draw_node, draw_node_hu, draw_short_axis_mm
+from phantom.nodes import KINDS, Ellipsoid, NodeShape, draw_kind, draw_node, draw_node_hu, draw_short_axis_mm
 
 
 def oval(z_mm: float, y_mm: float, x_mm: float) -> NodeShape:
@@ -91,3 +91,14 @@ def test_bad_kind_and_size_are_refused():
         draw_node(np.random.default_rng(0), 8.0, "round")
     with pytest.raises(ValueError, match="must be positive, not 0"):
         draw_node(np.random.default_rng(0), 0.0)
+
+
+def test_small_and_large_nodes_have_no_fatty_hilum_and_small_ones_no_necrosis():
+    def kinds(size_mm: float) -> set[str]:
+        rng = np.random.default_rng(0)
+        return {draw_kind(rng, size_mm) for _ in range(200)}
+
+    assert kinds(5.0) == {"plain"}
+    assert kinds(8.0) == {"plain", "fatty_hilum"}
+    assert kinds(15.0) == set(KINDS)
+    assert kinds(30.0) == {"plain", "necrotic"}

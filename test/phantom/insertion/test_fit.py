@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phantom.insertion.draw import Group, Member
+from phantom.insertion.draw import Group, GroupedNode
 from phantom.insertion.fit import box_around, fit_group
 from phantom.nodes import Ellipsoid, NodeShape, draw_node
 
@@ -18,7 +18,7 @@ def ball(radius_mm: float) -> NodeShape:
 
 
 def alone(shape: NodeShape) -> Group:
-    return Group((Member(shape, np.zeros(3), "parametric"),))
+    return Group((GroupedNode(shape, np.zeros(3), "parametric"),))
 
 
 def test_a_node_averages_through_the_slice():
@@ -44,7 +44,7 @@ def test_a_ball_has_its_volume_and_place_whatever_the_blur(sigma_mm):
 
 def test_nodes_that_touch_have_no_gap_and_each_its_own_voxels():
     """Two balls of 6 and 4 mm radius whose surfaces meet 1 mm to the right of the middle."""
-    members = (Member(ball(6.0), np.array([0, 0, -5.0]), "a"), Member(ball(4.0), np.array([0, 0, 5.0]), "b"))
+    members = (GroupedNode(ball(6.0), np.array([0, 0, -5.0]), "a"), GroupedNode(ball(4.0), np.array([0, 0, 5.0]), "b"))
     spacing = (1.0, 0.5, 0.5)
     fitted = fit_group(Group(members), np.array([20.0, 40.0, 40.0]), (40, 80, 80), spacing, 0.6)
     middle = [20 - fitted.box[0].start, 40 - fitted.box[1].start]

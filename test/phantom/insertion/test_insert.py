@@ -40,10 +40,15 @@ def test_nodes_are_labelled_and_described(background, collection, inserted):
 
 
 def test_nodes_are_as_large_as_they_say(background, inserted):
+    """Pixels have 1.6 mm and slices 4 mm, so that small nodes are a few voxels."""
     _, labels, nodes = inserted
+    measured = 0
     for node, box in zip(nodes, ndimage.find_objects(labels.array), strict=True):
-        short_mm, _ = axes_mm(labels.array[box] == node.label, background.ct.spacing_mm)
-        assert short_mm == pytest.approx(node.short_axis_mm, rel=0.35, abs=2.5)  # pixels of 1.6 mm
+        if node.short_axis_mm >= 9.0:
+            short_mm, _ = axes_mm(labels.array[box] == node.label, background.ct.spacing_mm)
+            assert short_mm == pytest.approx(node.short_axis_mm, rel=0.3)
+            measured += 1
+    assert measured >= 2
 
 
 def test_nodes_have_soft_tissues_hu(background, inserted):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phantom.insertion.collection import read_collection
-from phantom.insertion.draw import Group, Member, draw_group
+from phantom.insertion.draw import Group, GroupedNode, draw_group
 from phantom.insertion.push import LIMIT, Push, displacement_mm, push_of, pushed
 from phantom.insertion.sampled import sample_shape
 from phantom.insertion.tissue import AIRWAY, FAT
@@ -22,7 +22,7 @@ def ball(shapes) -> Group:
     """A ball of 24 mm."""
     node = read_collection(shapes)[2]
     shape = sample_shape(np.random.default_rng(0), node, 24.0 / node.short_axis_mm, np.eye(3), kind="plain")
-    return Group((Member(shape, np.zeros(3), node.name),))
+    return Group((GroupedNode(shape, np.zeros(3), node.name),))
 
 
 @given(st.floats(4, 60))
