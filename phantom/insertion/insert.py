@@ -19,7 +19,8 @@ from phantom.insertion.tissue import NODE
 from phantom.nodes import draw_node_hu
 from phantom.stations import draw_station, spots_around
 
-SHAPES, STATIONS_TRIED = 7, 4  # so many shapes are tried for a node or cluster, each at so many stations
+SHAPES = 7  # that are tried for a node or cluster
+LOYAL, OTHERS = 3, 4  # so many shapes at the drawn station alone, lest roomy ones win; the rest at so many others too
 FULL_SIZE = 4  # so many shapes have the wanted size; each one after them is smaller and a cluster has a node less
 SMALLER = 0.9
 WIDER = 0.3  # of the short axis: how much wider than small nodes large ones are spread around a station
@@ -88,27 +89,29 @@ def _seat(
 ) -> Seated | None:
     """A group where it fits, or one like it, at last smaller and with fewer nodes. None where none fits."""
     size_mm, most = group.short_axis_mm, len(group.members)
+    wanted = _draw_station(rng, background)
     for shape in range(SHAPES):
         if shape > 0:
             fewer = max(0, shape - FULL_SIZE + 1)
             left = max(1, most - fewer)
             group = draw_group(rng, size_mm * SMALLER**fewer, left > 1, collection)
             group = Group(group.members[:left])
-        seated = _seat_at_station(rng, background, classes, group)
+        others = [_draw_station(rng, background) for _ in range(OTHERS)] if shape >= LOYAL else []
+        seated = _seat_at_one(rng, background, classes, group, [wanted, *others])
         if seated is not None:
             return seated
     return None
 
 
-def _seat_at_station(
-    rng: np.random.Generator, background: Background, classes: np.ndarray, group: Group
+def _seat_at_one(
+    rng: np.random.Generator, background: Background, classes: np.ndarray, group: Group, stations: Sequence[str]
 ) -> Seated | None:
-    """The group where it fits, at one of some stations."""
+    """The group where it fits, at the first such one of some stations."""
     spacing = background.ct.spacing_mm
     push = push_of(group.short_axis_mm)
     probes = make_probes(rng, group, push, spacing)
-    for _ in range(STATIONS_TRIED):
-        station, spots = _draw_spots(rng, background, group.short_axis_mm)
+    for station in stations:
+        spots = _draw_spots(rng, background, station, group.short_axis_mm)
         centre = find_seat(rng, probes, classes, spots)
         if centre is not None:
             fitted = fit_group(group, centre, classes.shape, spacing, background.edge_sigma_mm)
@@ -125,13 +128,17 @@ def _shows(fitted: FittedGroup, group: Group, voxel_mm3: float) -> bool:
     )
 
 
-def _draw_spots(rng: np.random.Generator, background: Background, size_mm: float) -> tuple[str, np.ndarray]:
-    """A station and spots of it, indices z, y, x [S, 3]. Without a carina the spots lie in any mediastinal fat."""
+def _draw_station(rng: np.random.Generator, background: Background) -> str:
+    return UNKNOWN if background.carina is None else draw_station(rng)
+
+
+def _draw_spots(rng: np.random.Generator, background: Background, station: str, size_mm: float) -> np.ndarray:
+    """Spots of a station, indices z, y, x [S, 3]. Without a carina they lie in any mediastinal fat."""
     if background.carina is None:
-        return UNKNOWN, rng.choice(background.candidates, TRIES).astype(float)
-    station = draw_station(rng)
+        return rng.choice(background.candidates, TRIES).astype(float)
     spots_mm = spots_around(rng, station, background.lungs_mm, TRIES, WIDER * size_mm)
-    return station, background.carina + spots_mm / background.ct.spacing_mm
+    spots: np.ndarray = background.carina + spots_mm / background.ct.spacing_mm
+    return spots
 
 
 def _make_room(ct: np.ndarray, classes: np.ndarray, seated: Seated, background: Background) -> None:
@@ -151,14 +158,14 @@ def _fill(rng: np.random.Generator, ct: np.ndarray, seated: Seated, background: 
     fitted = seated.fitted
     size = fitted.occupancy.shape
     hu = draw_texture(rng, background.ct.array, background.sites, size, seated.centre, background.ct.spacing_mm)
-    common = _draw_hu(rng, background)
-    of_each = common + rng.normal(0, IN_CLUSTER_HU, len(seated.group.members))
+    count = len(seated.group.members)
+    of_each = _draw_hu(rng, background) + rng.normal(0, IN_CLUSTER_HU if count > 1 else 0.0, count)
     hu += of_each.astype(np.float32)[fitted.owner] + fitted.offset_hu
     ct[fitted.box] += fitted.occupancy * (hu - ct[fitted.box])
 
 
 def _draw_hu(rng: np.random.Generator, background: Background) -> float:
-    """The HU of node tissue. Without contrast medium it is near that of muscle and blood in the same CT."""
+    """The HU of node tissue. Without contrast medium it is near that of blood and heart in the same CT."""
     if background.phase != "none":
         return draw_node_hu(rng, background.phase)
     spread, most = UNCONTRASTED_HU
