@@ -25,9 +25,9 @@ MOST_OUT = 0.02  # part of a node on bone or out of bounds
 SIZES_MM = (8.0, 12.0, 25.0)
 MOST_LUNG = (0.03, 0.10, 0.30)
 MOST_SOFT = (0.30, 0.40, 0.60)
-MOST_DEEP = (0.02, 0.06, 0.25)
+MOST_DEEP = (0.02, 0.05, 0.18)
 MOST_SOFT_CORE = (0.25, 0.25, 0.40)
-MOST_DEEP_CORE = (0.01, 0.02, 0.08)
+MOST_DEEP_CORE = (0.01, 0.02, 0.04)
 
 
 @dataclass(frozen=True, eq=False)
