@@ -1,8 +1,9 @@
 """`python -m phantom.insert DIR -o OUT`: insert synthetic nodes into real CTs, as cases of the challenge's names.
 
 Their shapes are those of real nodes with --shapes (phantom.insertion.collection describes the folder), else parametric.
-All inserted nodes are annotated, and the CT's own are not. Training on the cases is training on partial annotation.
-Testing on them tells whether inserted nodes are found.
+All inserted nodes are annotated, and the CT's own are not: what else the CT holds is unknown. With --labels it is what
+a label of three states says (0 background, 1 node, 2 unknown), as `training.convert` writes it. Testing on the cases
+tells whether inserted nodes are found.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +19,18 @@ import numpy as np
 from lnq.dicom.read import is_dicom_folder, read_dicom_series
 from lnq.errors import ImageError
 from lnq.image.itk import read_volume
-from lnq.image.names import extension_of
+from lnq.image.names import EXTENSIONS, extension_of, stem
 from lnq.image.resample import reorient_to_lps
+from lnq.image.volume import Volume
 from lnq.plain import to_plain
 from phantom.insertion.background import study_background
 from phantom.insertion.collection import CREDIT, CollectedNode, read_collection
 from phantom.insertion.draw import PARAMETRIC
 from phantom.insertion.insert import insert_nodes
 from phantom.write import SPLITS, case_name, write_case
+
+BACKGROUND, NODE, UNKNOWN = 0, 1, 2
+"""Values of a label of three states."""
 
 
 def find_backgrounds(folder: Path) -> list[Path]:
@@ -34,30 +40,57 @@ def find_backgrounds(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if (p.is_dir() and is_dicom_folder(p)) or extension_of(p.name))
 
 
-def write_cases(
-    source: Path,
-    out: Path,
-    split: str,
-    first_number: int,
-    copies: int,
-    count: int,
-    seed: int,
-    collection: Sequence[CollectedNode] = (),
-) -> None:
-    """Write `copies` cases of one real CT, each with up to `count` other nodes.
+@dataclass(frozen=True)
+class CasesWanted:
+    """The cases to be made of each CT."""
 
-    Their shapes are those of `collection`, or parametric where it is empty. Raises ImageError where the CT cannot be
-    read or has no place for nodes.
+    out: Path
+    split: str  # one of SPLITS
+    copies: int
+    count: int  # of nodes in a case, at most
+    collection: Sequence[CollectedNode] = ()  # whose shapes nodes have; parametric where it is empty
+    labels: Path | None = None  # folder with a label of three states per CT, of its name
+
+
+def write_cases(source: Path, wanted: CasesWanted, first_number: int, seed: int) -> None:
+    """Write the cases of one CT, each with other nodes.
+
+    Raises ImageError where the CT or its label cannot be read, or where there is no place for nodes.
     """
     volume = read_dicom_series(source).volume if source.is_dir() else read_volume(source)
     background = study_background(reorient_to_lps(volume)[0])
-    for copy in range(copies):
-        ct, labels, nodes = insert_nodes(background, seed + copy, count, collection)
-        facts = {"full": False, "background": source.name, "seed": seed + copy, "phase": background.phase}
+    states = read_states(source, background.ct, wanted.labels)
+    for copy in range(wanted.copies):
+        ct, labels, nodes = insert_nodes(background, seed + copy, wanted.count, wanted.collection)
+        label = np.where(labels.array > 0, NODE, states).astype(np.uint8)
+        facts = {"full": UNKNOWN not in label and wanted.labels is not None, "background": source.name}
+        if wanted.labels is not None:
+            facts["unknown"] = UNKNOWN
+        facts |= {"seed": seed + copy, "phase": background.phase}
         if any(node.source != PARAMETRIC for node in nodes):
             facts["credit"] = CREDIT
-        label = labels.with_array((labels.array > 0).astype(np.uint8))
-        write_case(out, case_name(split, first_number + copy), ct, label, labels, facts | {"nodes": to_plain(nodes)})
+        name = case_name(wanted.split, first_number + copy)
+        write_case(wanted.out, name, ct, labels.with_array(label), labels, facts | {"nodes": to_plain(nodes)})
+
+
+def read_states(source: Path, ct: Volume, folder: Path | None) -> np.ndarray:
+    """What the CT's own label says, on the grid of `ct`: 0 wherever there is no folder of labels.
+
+    Raises ImageError where the folder has no label of the CT, or one on another grid or with other values.
+    """
+    if folder is None:
+        return np.zeros(ct.shape, np.uint8)
+    name = stem(source)
+    candidates = (folder / f"{name}{extension}" for extension in EXTENSIONS)
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise ImageError(f"{folder} has no label named {name}")
+    label = reorient_to_lps(read_volume(path))[0]
+    if label.shape != ct.shape or not np.allclose(label.affine, ct.affine, atol=1e-2):
+        raise ImageError(f"{path.name} lies on another grid than its CT")
+    if not np.isin(label.array, (BACKGROUND, NODE, UNKNOWN)).all():
+        raise ImageError(f"{path.name} has other values than 0 background, 1 node and 2 unknown")
+    return label.array
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -70,6 +103,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=16, help="nodes per case, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shapes", type=Path, help="folder of real nodes' masks (default: parametric shapes)")
+    parser.add_argument("--labels", type=Path, help="folder of labels of the CTs' names (default: all is unknown)")
     parser.add_argument("--first-number", type=int, default=9001, help="number of the first case")
     parser.add_argument("--split", choices=SPLITS, default="train", help="part of the file names")
     return parser.parse_args(argv)
@@ -94,13 +128,13 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
+    wanted = CasesWanted(options.output, options.split, options.copies, options.nodes, collection, options.labels)
     failed = 0
     for index, source in enumerate(sources):
-        first = options.first_number + index * options.copies
+        before = index * options.copies
         try:
-            seed = options.seed + index * options.copies
-            write_cases(source, options.output, options.split, first, options.copies, options.nodes, seed, collection)
-            print(f"{source.name}: {options.copies} cases from {first:04d}", flush=True)
+            write_cases(source, wanted, options.first_number + before, options.seed + before)
+            print(f"{source.name}: {options.copies} cases from {options.first_number + before:04d}", flush=True)
         except ImageError as error:
             failed += 1
             print(f"{source.name} is left out: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Volume, make_affine
 from phantom import insert
 from phantom.insertion.collection import COLUMNS, CREDIT
+from training.data.sources.find import find_cases, read_states
 
 
 @pytest.fixture
@@ -54,6 +55,51 @@ def test_real_shapes_are_named_and_credited(tmp_path, without_contrast, shapes):
     assert {node["source"] for node in parametric["nodes"]} == {"parametric"}
     assert "credit" not in parametric
     assert real["nodes"][0].keys() == {"label", "short_axis_mm", "centre", "station", "kind", "source", "cluster"}
+
+
+def test_what_a_label_says_of_the_ct_stays(tmp_path, without_contrast):
+    """A label with the CT's head down: rows of background, a node, and a part that is unknown."""
+    ct = without_contrast.ct
+    states = np.zeros(ct.shape, np.uint8)
+    states[:5], states[5:7, 10:14, 10:14] = 2, 1
+    down = np.array([[-1, 0, 0, ct.shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])  # of index z, y, x
+    for folder in ("in", "labels"):
+        (tmp_path / folder).mkdir()
+    write_volume(ct, tmp_path / "in" / "chest.nii.gz")
+    write_volume(Volume(states[::-1].copy(), ct.affine @ down), tmp_path / "labels" / "chest.nrrd")
+    arguments = [str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--copies", "1", "--nodes", "2"]
+    assert insert.main([*arguments, "--labels", str(tmp_path / "labels")]) == 0
+    base = tmp_path / "out" / "lnq2023-train-9001"
+    seg, nodes = (read_volume(base.with_name(f"{base.name}-{part}.nrrd")).array for part in ("seg", "nodes"))
+    assert nodes.max() > 0
+    np.testing.assert_array_equal(seg, np.where(nodes > 0, 1, states))
+    assert info_of(tmp_path / "out")["unknown"] == 2 and info_of(tmp_path / "out")["full"] is False
+    (case,) = find_cases([tmp_path / "out"])
+    np.testing.assert_array_equal(read_states(case)[1].array, seg)
+    states[:5] = 0
+    write_volume(ct.with_array(states), tmp_path / "labels" / "chest.nrrd")
+    assert insert.main([*arguments, "--labels", str(tmp_path / "labels")]) == 0
+    assert info_of(tmp_path / "out")["full"] is True
+
+
+def test_labels_that_do_not_fit_leave_the_ct_out(tmp_path, without_contrast, capsys):
+    ct = without_contrast.ct
+    for folder in ("in", "labels"):
+        (tmp_path / folder).mkdir()
+    write_volume(ct, tmp_path / "in" / "chest.nii.gz")
+    arguments = [str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--labels", str(tmp_path / "labels")]
+    assert insert.main(arguments) == 1
+    assert capsys.readouterr().err == f"chest.nii.gz is left out: {tmp_path}/labels has no label named chest\n"
+    label = tmp_path / "labels" / "chest.mha"
+    moved = ct.affine.copy()
+    moved[0, 3] += 0.5
+    write_volume(Volume(np.zeros(ct.shape, np.uint8), moved), label)
+    assert insert.main(arguments) == 1
+    assert capsys.readouterr().err == "chest.nii.gz is left out: chest.mha lies on another grid than its CT\n"
+    write_volume(ct.with_array(np.full(ct.shape, 3, np.uint8)), label)
+    assert insert.main(arguments) == 1
+    sentence = "chest.mha has other values than 0 background, 1 node and 2 unknown"
+    assert capsys.readouterr().err == f"chest.nii.gz is left out: {sentence}\n"
 
 
 def test_a_folder_without_shapes_is_refused(tmp_path, capsys):

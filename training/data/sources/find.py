@@ -79,8 +79,8 @@ def _cases_of(source: Path, annotation: Annotation, console: Console) -> list[Ra
 def _challenge_pairs(folder: Path, annotation: Annotation) -> list[RawCase]:
     """Pairs of `<case>-ct.nrrd` and `<case>-seg.nrrd`. Those named val or test are held out, by default as full.
 
-    A file `<case>-info.json`, as `phantom` writes it, may say more: `full`, and `background`, the real CT that nodes
-    were inserted into. The background is taken as the patient.
+    A file `<case>-info.json`, as `phantom` writes it, may say more: `full`, `unknown`, the value of unknown voxels, and
+    `background`, the real CT that nodes were inserted into. The background is taken as the patient.
     """
     files = [path.name for end in (_IMAGE_END, _LABEL_END) for path in folder.glob(f"[!.]*{end}")]
     cases = []
@@ -90,7 +90,7 @@ def _challenge_pairs(folder: Path, annotation: Annotation) -> list[RawCase]:
         full = annotation == "full" or (annotation == "auto" and facts.get("full", split != "train"))
         image, label = folder / (name + _IMAGE_END), folder / (name + _LABEL_END)
         case = _file_pair(name, image, label, full, facts.get("background", name), split)
-        cases.append(dataclasses.replace(case, problem=case.problem or problem))
+        cases.append(dataclasses.replace(case, problem=case.problem or problem, ignore=facts.get("unknown")))
     return cases
 
 
@@ -108,6 +108,9 @@ def _facts(path: Path) -> tuple[dict[str, Any], str]:
         return {}, f"{path.name} says neither true nor false for full, but {facts['full']!r}"
     if not isinstance(facts.get("background", ""), str):
         return {}, f"{path.name} names no background, but {facts['background']!r}"
+    unknown = facts.get("unknown", UNKNOWN)
+    if not isinstance(unknown, int) or isinstance(unknown, bool) or unknown < 1:
+        return {}, f"{path.name} says that unknown voxels have the value {unknown!r}"
     return facts, ""
 
 

@@ -92,6 +92,8 @@ def test_facts_beside_a_pair_tell_whether_all_nodes_are_marked(
         ("[1]", "a-info.json is damaged: it holds no JSON object"),
         ('{"full": "no"}', "a-info.json says neither true nor false for full, but 'no'"),
         ('{"background": null}', "a-info.json names no background, but None"),
+        ('{"unknown": true}', "a-info.json says that unknown voxels have the value True"),
+        ('{"unknown": 0}', "a-info.json says that unknown voxels have the value 0"),
     ],
 )
 def test_facts_that_cannot_be_trusted_leave_the_case_out(facts: str, sentence: str, tmp_path: Path) -> None:
