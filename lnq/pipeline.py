@@ -24,6 +24,7 @@ from lnq.image.resample import (
 )
 from lnq.image.volume import Box, Volume, bounding_box
 from lnq.inference.backends import Model
+from lnq.inference.calibration import UNCALIBRATED, Calibration
 from lnq.inference.normalise import normalise
 from lnq.inference.spec import CropSpec, ModelSpec, Triple
 from lnq.nodes.measure import Landmarks, Node, agreement, find_landmarks, measure_nodes
@@ -69,16 +70,19 @@ class Inferred:
     """
 
     ready: Prepared
-    output: np.ndarray  # float32 [Z, Y, X]: probability of node on the grid that the network saw
+    output: np.ndarray  # float32 [Z, Y, X]: probability of node on the grid that the network saw, not calibrated
     use_region: bool
     seconds: dict[str, float]  # per stage
     warnings: tuple[str, ...] = ()  # what was not computed as planned
     members: tuple[np.ndarray, ...] = ()  # as `output`, float16: each network's own, where several were run
+    calibration: Calibration = (
+        UNCALIBRATED  # of what is resampled: so masks stay where thresholds move along
+    )
 
     @cached_property
     def probability(self) -> np.ndarray:
         """Probability of node, float32 [Z, Y, X], on the crop's grid."""
-        return self._on_crop(self.output)
+        return self.calibration.apply(self._on_crop(self.output))
 
     @cached_property
     def hu(self) -> Volume:
@@ -90,19 +94,20 @@ class Inferred:
 
     def reaching(self, threshold: float) -> Reached:
         """Where the probability reaches a threshold."""
-        ready = self.ready
-        box = box_reaching(self.output, threshold, ready.image, ready.cropped, self._box)
-        probability = resample_array_to(self.output, ready.image, ready.cropped, box)
-        hu = resample_array_to(ready.image.array, ready.image, ready.cropped, box)
-        return Reached(threshold, box, probability >= threshold, probability, ready.cropped.crop(box).with_array(hu))
+        ready, raw = self.ready, self.calibration.inverse.at(threshold)
+        box = box_reaching(self.output, raw, ready.image, ready.cropped, self._box)
+        output = resample_array_to(self.output, ready.image, ready.cropped, box)
+        hu = ready.cropped.crop(box).with_array(resample_array_to(ready.image.array, ready.image, ready.cropped, box))
+        return Reached(threshold, box, output >= raw, self.calibration.apply(output), hu)
 
     def marked_by_each(self, threshold: float, box: Box) -> Iterator[np.ndarray]:
         """Where each network's own probability reaches a threshold, bool, in a box of the crop's grid; one at a time.
 
         Nothing where there is one network.
         """
+        raw = self.calibration.inverse.at(threshold)
         for own in self.members:
-            yield resample_array_to(own, self.ready.image, self.ready.cropped, box) >= threshold
+            yield resample_array_to(own, self.ready.image, self.ready.cropped, box) >= raw
 
     @property
     def _box(self) -> Box:
@@ -220,7 +225,7 @@ def infer(volume: Volume, model: Model) -> Inferred:
     with _timed(seconds, "network"):
         region = ready.region if spec.crop.use_region else None
         found = model.probabilities(image, region)
-    return Inferred(ready, found.mean, spec.crop.use_region, seconds, found.warnings, found.members)
+    return Inferred(ready, found.mean, spec.crop.use_region, seconds, found.warnings, found.members, spec.calibration)
 
 
 def mark_nodes(inferred: Inferred, spec: ModelSpec) -> tuple[Reached, np.ndarray]:

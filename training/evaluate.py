@@ -5,6 +5,7 @@ section 8).
     python -m training.evaluate DIR... --checkpoint RUN/finetune.pt -o RESULTS
     python -m training.evaluate DIR... --predictions OUT -o RESULTS
     python -m training.evaluate DIR... --model model -o RESULTS --tune-threshold
+    python -m training.evaluate DIR... --model model -o RESULTS --calibrate
     python -m training.evaluate --challenge predictions.json --truth DIR -o RESULTS
 
 A DIR holds `<case>-ct.nrrd` with `<case>-nodes.nrrd` (every node its own label) or a complete `<case>-seg.nrrd`.
@@ -26,10 +27,27 @@ import tyro
 from rich.console import Console
 
 from lnq.inference.backends import Model, load_model
+from lnq.inference.calibration import UNCALIBRATED
 from lnq.inference.spec import ModelSpec
 from training.command import plain_console, run_command
+from training.scoring.calibrate import (
+    VoxelCounts,
+    calibration_error,
+    fit,
+    plot_reliability,
+    reliability,
+    store_calibration,
+    write_reliability,
+)
 from training.scoring.challenge import ChallengeJob, mask_of_job, metrics, read_jobs, without_truth, write_metrics
-from training.scoring.evaluation import Scored, masks_of_folder, masks_of_model, score_all, tune_thresholds
+from training.scoring.evaluation import (
+    Scored,
+    count_voxels_of_all,
+    masks_of_folder,
+    masks_of_model,
+    score_all,
+    tune_thresholds,
+)
 from training.scoring.plots import plot_scores
 from training.scoring.scores import replace_missing_assd, show, write_results
 from training.scoring.truths import Truth, find_truths
@@ -51,6 +69,7 @@ class Evaluate:
     members: int | None = None  # run the first so many networks of a bundle that holds several; by default all
     threshold: float | None = None  # instead of the bundle's (a checkpoint's is 0.5); its peak threshold stays
     tune_threshold: bool = False  # choose it by Dice, that of a node's peak by F1; into the bundle, --mirror with them
+    calibrate: bool = False  # make the bundle's probability mean what it says; its thresholds move along
     worst: int = 3  # draw so many cases of lowest Dice
     challenge: Path | None = None  # predictions.json of the challenge's platform, instead of a bundle and of sources
     truth: Path | None = None  # folder with <case>-seg.nrrd, for --challenge
@@ -94,6 +113,8 @@ def refuse_contradictions(command: Evaluate) -> None:
         raise ValueError("A bundle's thresholds are those of all its networks: --tune-threshold goes without --members")
     if command.tune_threshold and command.threshold is not None:
         raise ValueError("--threshold and --tune-threshold exclude each other")
+    if command.calibrate and (command.checkpoint, command.predictions, command.members) != (None, None, None):
+        raise ValueError("--calibrate is of a bundle, with all its networks")
 
 
 @dataclass
@@ -103,6 +124,7 @@ class Evaluation:
     scored: Scored
     spec: ModelSpec | None = None  # None for masks made elsewhere
     tried: list[Tried] = field(default_factory=list)
+    counts: VoxelCounts | None = None  # by which a calibration is fitted
     metrics: dict[str, Any] | None = None  # for a submission to the challenge without errors
 
 
@@ -146,11 +168,15 @@ def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], co
     if command.tune_threshold:
         best, tried, failed = tune_thresholds(model, truths, console)
         spec = dataclasses.replace(spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
+    counts = None
+    if command.calibrate:
+        counts, unread = count_voxels_of_all(model, [truth for truth in truths if truth.case not in failed], console)
+        failed |= unread
     usable = [truth for truth in truths if truth.case not in failed]
     masks = masks_of_model(dataclasses.replace(model, spec=spec))
     scored = score_all(usable, masks, command.worst, console)
     scored.failed |= failed
-    return Evaluation(scored, spec, tried)
+    return Evaluation(scored, spec, tried, counts)
 
 
 def write(command: Evaluate, outcome: Evaluation) -> None:
@@ -167,6 +193,8 @@ def write(command: Evaluate, outcome: Evaluation) -> None:
         at = f" at threshold {spec.threshold:g}, peak {spec.peak_threshold:g}{mirrored}{several}"
         if outcome.tried:
             _keep_chosen(command, spec, outcome)
+    if outcome.counts is not None:
+        _keep_calibration(command, outcome.counts, [result.case for result in results])
     write_results(command.output, results, facts | {"left_out": outcome.scored.failed})
     if outcome.metrics is not None:
         write_metrics(command.output / "metrics.json", outcome.metrics)
@@ -184,6 +212,21 @@ def _keep_chosen(command: Evaluate, spec: ModelSpec, outcome: Evaluation) -> Non
     options = f"--threshold {spec.threshold:g} --peak-threshold {spec.peak_threshold:g}"
     options += f" --mirror {spec.mirror}" if spec.mirror else ""
     print(f"These thresholds are the best, give them to training.export: {options}", file=sys.stderr)
+
+
+def _keep_calibration(command: Evaluate, counts: VoxelCounts, cases: Sequence[str]) -> None:
+    """Fit a calibration, store it in the bundle, and write table and picture of what probabilities meant and mean."""
+    found = fit(counts)
+    before, after = reliability(counts, UNCALIBRATED), reliability(counts, found)
+    errors = (calibration_error(before), calibration_error(after))
+    spec = store_calibration(command.model, found, cases, errors)
+    write_reliability(command.output / "reliability.csv", before, after)
+    plot_reliability(before, after, command.output / "reliability.png")
+    print(
+        f"Calibrated: the mean distance between probability and fraction of nodes went from {errors[0]:.3f} to "
+        f"{errors[1]:.3f}. The same masks now come from threshold {spec.threshold:.4g}, peak {spec.peak_threshold:.4g}",
+        file=sys.stderr,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

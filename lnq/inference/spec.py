@@ -13,10 +13,12 @@ from typing import Any
 
 from lnq.errors import BundleError
 from lnq.files import write_text
+from lnq.inference.calibration import UNCALIBRATED, Calibration
 from lnq.plain import from_plain
 
 FORMAT_VERSION = 2  # of a bundle of one network; 1 had no peak_threshold and no mirror
 ENSEMBLE_VERSION = 3  # of a bundle of several networks, which older programs would take for its first one
+CALIBRATED_VERSION = 4  # of a bundle whose thresholds are on a calibrated probability, which older programs do not know
 SPEC_NAME = "spec.json"
 WEIGHTS_NAME = "weights.safetensors"  # read by torch
 ONNX_NAME = "model.onnx"  # read by OpenVINO
@@ -150,8 +152,9 @@ class ModelSpec:
     patch: IntTriple
     spacing_mm: Triple
     normalisation: Normalisation
-    threshold: float = 0.5  # on the probability
+    threshold: float = 0.5  # on the calibrated probability
     peak_threshold: float = 0.0  # on a node's highest probability; fainter nodes are dropped
+    calibration: Calibration = UNCALIBRATED  # of the mean probability of all members, and of each one's
     crop: CropSpec = CropSpec()
     postprocess: PostProcessing = PostProcessing()
     window_step: float = 0.5  # distance of neighbouring windows, as a fraction of the patch
@@ -216,9 +219,10 @@ class ModelSpec:
         version = data.get("format_version") if isinstance(data, dict) else None
         if not isinstance(version, int):
             raise BundleError(f"{path} is not a model specification: it has no format_version")
-        if version > ENSEMBLE_VERSION:
+        if version > CALIBRATED_VERSION:
             raise BundleError(
-                f"The model bundle has format version {version}, this program reads up to {ENSEMBLE_VERSION}: update it"
+                f"The model bundle has format version {version}, this program reads up to {CALIBRATED_VERSION}: "
+                "update it"
             )
         try:
             return from_plain(ModelSpec, data)
@@ -236,7 +240,12 @@ class ModelSpec:
     def save(self, bundle: Path) -> None:
         """Write `bundle/spec.json` atomically."""
         version = FORMAT_VERSION if self.members == 1 else ENSEMBLE_VERSION
-        plain = dataclasses.asdict(self) | {"format_version": version}
+        plain = dataclasses.asdict(self)
+        if self.calibration.changes:
+            version = CALIBRATED_VERSION
+        else:
+            del plain["calibration"]  # older programs read the rest
+        plain |= {"format_version": version}
         write_text(Path(bundle) / SPEC_NAME, json.dumps(plain, indent=2) + "\n")
 
     def verified_bytes(self, bundle: Path, name: str) -> bytes:

@@ -101,6 +101,39 @@ def test_thresholds_of_an_ensemble_are_tuned_for_all_its_networks(
     assert capsys.readouterr().err.endswith("Error: The number of members must be 1 to 3, not 4\n")
 
 
+def test_a_calibration_is_stored_and_the_masks_stay(
+    tmp_path: Path,
+    make_thorax: Callable[..., Volume],
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A network that is the surer the denser the tissue is, where a quarter of the densest is node."""
+    ct = make_thorax()
+    z, y, x = np.indices(ct.shape)
+    dense = (np.abs(z - 20) < 4) & (np.abs(y - 30) < 4) & (np.abs(x - 32) < 4)
+    (tmp_path / "cases").mkdir()
+    write_volume(ct.with_array(np.where(dense, 120, ct.array).astype(np.int16)), tmp_path / "cases" / "a-ct.nrrd")
+    write_volume(ct.with_array((dense & (y >= 30) & (x >= 32)).astype(np.uint8)), tmp_path / "cases" / "a-seg.nrrd")
+    monkeypatch.setattr(backends, "sliding_window", lambda image, *_: image)
+    bundle, output = tmp_path / "model", tmp_path / "results"
+    shutil.copytree(tiny_bundle, bundle)
+    common = [str(tmp_path / "cases"), "--model", str(bundle), "-o", str(output), "--device", "cpu"]
+    assert main([*common, "--tune-threshold", "--calibrate"]) == 0
+    assert "Calibrated: the mean distance between probability and fraction of nodes" in capsys.readouterr().err
+    before, spec = json.loads((output / "summary.json").read_text()), ModelSpec.load(bundle)
+    assert spec.format_version == 4 and spec.calibration.at(before["threshold"]) == pytest.approx(spec.threshold)
+    assert spec.provenance["calibration"]["cases"] == ["a"] == spec.provenance["threshold"]["cases"]
+    assert spec.provenance["calibration"]["error_after"] < spec.provenance["calibration"]["error_before"]
+    assert {"reliability.csv", "reliability.png"} <= {path.name for path in output.iterdir()}
+    assert main(common) == 0
+    after = json.loads((output / "summary.json").read_text())
+    assert (after["mean_dice"], after["node_f1"]) == (before["mean_dice"], before["node_f1"])
+    assert main([*common, "--calibrate"]) == 0
+    again = ModelSpec.load(bundle).calibration  # there was next to nothing left to mend
+    assert (again.slope, again.offset) == pytest.approx((spec.calibration.slope, spec.calibration.offset), rel=0.05)
+
+
 def test_scoring_uses_the_threshold_of_the_bundle_or_the_given_one(
     scored: Path, tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from lnq.image.itk import read_volume
 from lnq.image.volume import Volume
 from lnq.inference.backends import Model
 from lnq.pipeline import infer, mask_of
+from training.scoring.calibrate import VoxelCounts, count_voxels
 from training.scoring.plots import WorstCases
 from training.scoring.scores import CaseResult, score
 from training.scoring.truths import Truth, read_instances, read_prediction, refuse_other_grid
@@ -96,6 +97,19 @@ def tune_thresholds(
     if not marked:
         return Tried(0.5, 0.0, math.nan, math.nan, math.nan, math.nan), [], failed
     return *choose(marked, THRESHOLDS), failed
+
+
+def count_voxels_of_all(
+    model: Model, truths: Sequence[Truth], console: Console
+) -> tuple[VoxelCounts | None, dict[str, str]]:
+    """Counts over all cases by which a calibration is fitted, and why cases are left out. None where all are."""
+    found: list[VoxelCounts] = []
+
+    def work(truth: Truth, instances: Volume) -> None:
+        found.append(count_voxels(infer(read_ct(truth, instances), model), instances))
+
+    failed = _each(truths, work, "Calibrating", console)
+    return (sum(found[1:], start=found[0]) if found else None), failed
 
 
 def _each(

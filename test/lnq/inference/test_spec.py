@@ -1,5 +1,6 @@
 """A specification that is read from disk is checked before anything is run with it."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -8,6 +9,7 @@ from helpers.paths import ROOT
 
 from lnq.errors import BundleError
 from lnq.inference import spec as module
+from lnq.inference.calibration import Calibration
 from lnq.inference.spec import INT8_WEIGHTS_NAME, SPEC_NAME, WEIGHTS_NAME, ModelSpec, kind_of_file, member_file
 
 
@@ -82,10 +84,19 @@ def test_the_specification_of_one_network_stays_as_it_was(tmp_path, request, bun
 
 def test_older_programs_refuse_an_ensemble_with_the_reason(tiny_ensemble, monkeypatch):
     assert ModelSpec.load(tiny_ensemble).format_version == 3
-    monkeypatch.setattr(module, "ENSEMBLE_VERSION", 2)
+    monkeypatch.setattr(module, "CALIBRATED_VERSION", 2)
     sentence = "^The model bundle has format version 3, this program reads up to 2: update it$"
     with pytest.raises(BundleError, match=sentence):
         ModelSpec.load(tiny_ensemble)
+
+
+def test_a_calibration_is_kept_and_older_programs_refuse_it(tiny_bundle, tmp_path, monkeypatch):
+    spec = dataclasses.replace(ModelSpec.load(tiny_bundle), calibration=Calibration(0.5, -1.0))
+    spec.save(tmp_path)
+    assert ModelSpec.load(tmp_path) == dataclasses.replace(spec, format_version=4)
+    monkeypatch.setattr(module, "CALIBRATED_VERSION", 3)
+    with pytest.raises(BundleError, match=r"^The model bundle has format version 4, this program reads up to 3: "):
+        ModelSpec.load(tmp_path)
 
 
 def test_files_of_members_are_numbered_from_the_second_on(tiny_ensemble):
