@@ -75,9 +75,7 @@ class Inferred:
     seconds: dict[str, float]  # per stage
     warnings: tuple[str, ...] = ()  # what was not computed as planned
     members: tuple[np.ndarray, ...] = ()  # as `output`, float16: each network's own, where several were run
-    calibration: Calibration = (
-        UNCALIBRATED  # of what is resampled: so masks stay where thresholds move along
-    )
+    calibration: Calibration = UNCALIBRATED  # of what is resampled: so masks stay where thresholds move along
 
     @cached_property
     def probability(self) -> np.ndarray:

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from benchmarks import inserted
-from benchmarks.inserted import InsertedCase, InsertedScore, Mark, row_of, rows_of, score_marks
+from benchmarks.inserted import InsertedCase, InsertedScore, Mark, read_open_places, row_of, rows_of, score_marks
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume, make_affine
 from lnq.nodes.measure import Landmarks, measure_nodes
+from training.scoring.truths import Truth
 
 
 def scored(threshold, found, others=(), sizes=(5.0, 9.0, 20.0)):
@@ -24,10 +25,14 @@ def test_a_mark_counts_for_the_nodes_that_it_touches_and_else_as_another_one():
     volume = Volume(marked, make_affine((5.0, 1.0, 1.0)))
     hu = np.zeros(marked.shape, np.float32)
     nodes, numbers = measure_nodes(volume, hu, hu, Landmarks(0.0, (0.0, 0.0, 30.0)))
-    score = score_marks(0.4, nodes, volume.with_array(numbers), volume.with_array(truth))
+    score = score_marks(0.4, nodes, volume.with_array(numbers), volume.with_array(truth), truth > 2)
     assert score.nodes_mm == (4.0, 4.0) and score.found == (True, False)
     assert score.dice == pytest.approx(2 * (16 + 2) / (32 + 24 + 2))
     assert score.others == (Mark(6.0, 10.0),)  # 8 slices of 5 mm lie at 40 mm
+    open_places = np.zeros(truth.shape, bool)
+    open_places[8, 10, 4] = True  # a voxel of the mark
+    score = score_marks(0.4, nodes, volume.with_array(numbers), volume.with_array(truth), open_places)
+    assert score.others == () and score.found == (True, False)
 
 
 def test_a_row_counts_nodes_by_size_and_other_marks_by_size_and_place():
@@ -46,6 +51,21 @@ def test_a_bundle_is_also_shown_at_the_lowest_threshold_with_few_other_marks():
     rows = rows_of("m", [InsertedCase("a", "x", scores)], 0.5)
     assert [row[:2] for row in rows] == [("m", "0.5"), ("m, few other marks", "0.2")]
     assert [row[4] for row in rows] == ["0 % of 1", "0 % of 1"] and rows[1][3] == "100 % of 1"
+
+
+@pytest.mark.parametrize(("unknown_part", "counts"), [(0.005, True), (0.5, False)])
+def test_own_nodes_and_what_a_reader_is_unsure_of_are_open(tmp_path, unknown_part, counts):
+    """Of 20 x 50 x 100 voxels. Where half is unknown, nobody said that the rest is background."""
+    nodes, label = np.zeros((20, 50, 100), np.int32), np.zeros((20, 50, 100), np.uint8)
+    label.ravel()[: int(unknown_part * label.size)] = 2
+    nodes[10, :5, :5], label[10, :5, :5], label[15, :5, :5] = 1, 1, 1
+    volume = Volume(nodes, make_affine((5.0, 1.0, 1.0)))
+    write_volume(volume.with_array(nodes.astype(np.int16)), tmp_path / "a-nodes.nrrd")
+    truth = Truth("a", tmp_path / "a-nodes.nrrd", None)
+    assert not read_open_places(truth, volume).any()  # no label beside it
+    write_volume(volume.with_array(label), tmp_path / "a-seg.nrrd")
+    wanted = ((label == 1) & (nodes == 0)) | ((label == 2) & counts)
+    np.testing.assert_array_equal(read_open_places(truth, volume), wanted)
 
 
 @pytest.fixture
@@ -73,7 +93,7 @@ def test_command_writes_tables_and_goes_on_where_it_was_stopped(folder, tiny_bun
     assert inserted.main(arguments) == 0
     assert len(run) == 1  # b alone
     text = (out / "inserted.md").read_text()
-    assert "2 cases, made from CT a, CT b." in text and "Nobody knows the CTs' own nodes" in text
+    assert "2 cases, made from CT a, CT b." in text and "Nobody knows all of the CTs' own nodes" in text
     assert inserted.COLUMNS[-1] in capsys.readouterr().out
 
 

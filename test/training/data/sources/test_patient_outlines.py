@@ -107,7 +107,7 @@ def test_what_fits_no_ct_is_refused(tmp_path: Path, changes: dict[str, object], 
 
 def test_labels_of_public_cts_say_who_judged_them_and_hold_no_voxel() -> None:
     paths = sorted((Path(__file__).parents[4] / "training" / "reviewed").glob("*.json"))
-    assert len(paths) == 7
+    assert len(paths) == 8
     for path in paths:
         content = json.loads(path.read_text())
         assert (content["format"], content["case"]) == (FORMAT, path.stem)
