@@ -29,19 +29,20 @@ from benchmarks.machine import caption
 from benchmarks.output import markdown_table, write_csv
 from lnq.files import file_sha256, write_text
 from lnq.image.itk import read_volume
-from lnq.image.names import LABEL, NODES, case_of, stem
+from lnq.image.names import LABEL, case_of, extension_of, stem
 from lnq.image.resample import reorient_to_lps
 from lnq.image.volume import Volume
 from lnq.inference.backends import Model, load_model
-from lnq.inference.spec import WEIGHTS_NAME
+from lnq.inference.spec import WEIGHTS_NAME, ModelSpec
 from lnq.nodes.measure import Node, measure_nodes
 from lnq.nodes.metrics import dice, node_detection
 from lnq.pipeline import infer, landmarks_of, mark_nodes
-from lnq.plain import from_plain, to_plain
+from lnq.plain import to_plain
 from lnq.version import __version__
-from training.command import plain_console, run_command
+from training.command import plain_console, run_over_cases
 from training.data.sources.states import NODE, UNKNOWN
 from training.scoring.evaluation import read_ct
+from training.scoring.once import once
 from training.scoring.truths import Truth, find_truths, read_instances
 
 SIZES_MM = (0.0, 8.0, 16.0, float("inf"))  # classes of short axis
@@ -111,7 +112,7 @@ def score_case(truth: Truth, model: Model, thresholds: Sequence[float]) -> tuple
 
 def label_of(truth: Truth) -> Path | None:
     """The label of the whole CT beside the truth, which holds inserted nodes alone; None where there is none."""
-    path = truth.path.with_name(truth.path.name.replace(NODES, LABEL))
+    path = truth.path.with_name(f"{truth.case}{LABEL}{extension_of(truth.path.name)}")
     return path if path != truth.path and path.is_file() else None
 
 
@@ -152,19 +153,17 @@ def score_marks(
 
 
 def score_once(truth: Truth, model: Model, command: Inserted, folder: Path) -> InsertedCase:
-    """As `score_case`, but scores that lie in `folder`, of the same CT and weights, are read."""
+    """As `score_case`, but scores that lie in `folder`, of the same files and bundle, are read."""
     assert truth.ct is not None  # find_truths has checked it
-    path = folder / f"{truth.case}.json"
+    background = background_of(truth.ct)
     thresholds = sorted({*command.thresholds, model.spec.threshold})
-    weights = [model.spec.sha256[name] for name in sorted(model.spec.sha256)]
     files = [file_sha256(file) for file in (truth.ct, truth.path, label_of(truth)) if file is not None]
-    made_from = {"files": files, "weights": weights, "thresholds": thresholds}
-    if path.is_file() and (content := json.loads(path.read_text()))["made_from"] == made_from:
-        return from_plain(InsertedCase, content["case"])
-    case = InsertedCase(truth.case, background_of(truth.ct), score_case(truth, model, thresholds))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"made_from": made_from, "case": to_plain(case)}) + "\n")
-    return case
+    made_from = {"files": files, "model": to_plain(model.spec), "thresholds": thresholds}
+
+    def work() -> InsertedCase:
+        return InsertedCase(truth.case, background, score_case(truth, model, thresholds))
+
+    return once(folder / f"{truth.case}.json", made_from, InsertedCase, work)
 
 
 def background_of(ct: Path) -> str:
@@ -201,34 +200,59 @@ COLUMNS = (
 
 
 def rows_of(name: str, cases: Sequence[InsertedCase], own: float) -> list[tuple[str, ...]]:
-    """A bundle's row at its own threshold, and at the lowest one with at most FEW_MARKS other marks per CT."""
+    """A bundle's row at its own threshold, and at that which finds most with at most FEW_MARKS other marks per CT."""
     by_threshold = {one[0].threshold: one for one in zip(*(case.scores for case in cases), strict=True)}
     rows = [row_of(name, by_threshold[own])]
-    few = [t for t, one in by_threshold.items() if np.mean([len(score.others) for score in one]) <= FEW_MARKS]
+    few = [one for one in by_threshold.values() if np.mean([len(score.others) for score in one]) <= FEW_MARKS]
     if few:
-        rows.append(row_of(f"{name}, few other marks", by_threshold[min(few)]))
+        best = max(few, key=lambda scores: (sum(sum(one.found) for one in scores), sum(one.dice for one in scores)))
+        rows.append(row_of(f"{name}, at most {FEW_MARKS:g} other marks", best))
     return rows
 
 
-def run(command: Inserted, console: Console) -> bool:
-    """Score all bundles in all cases, and write the tables. Raises ValueError where no case can be scored."""
-    truths = [
-        truth for truth in find_truths(command.folders)[0]
-        if truth.ct is not None and (not command.only or background_of(truth.ct) in command.only)
-    ]  # fmt: skip
-    if not truths:
-        raise ValueError(f"No case has nodes inserted into {' or '.join(command.only)}")
-    table, lines = [], []
+def score_all(
+    command: Inserted, truths: Sequence[Truth], console: Console
+) -> tuple[dict[Path, list[InsertedCase]], set[str]]:
+    """The scores of every bundle in the cases that all could be scored in, and the cases that are left out."""
+    scored: dict[Path, list[InsertedCase]] = {}
+    failed: set[str] = set()
     for bundle in command.models:
         model = load_model(bundle, command.device)
-        folder = command.output / "cases" / model.spec.sha256[WEIGHTS_NAME][:12]
-        cases = [score_once(truth, model, command, folder) for truth in track(truths, str(bundle), console=console)]
-        table += rows_of(str(bundle), cases, model.spec.threshold)
-        lines += [row for case in cases for row in _lines(str(bundle), case)]
+        folder = command.output / "cases" / model.spec.joint_sha256(WEIGHTS_NAME)[:12]
+        scored[bundle] = []
+        for truth in track(truths, str(bundle), console=console):
+            try:
+                scored[bundle].append(score_once(truth, model, command, folder))
+            except (ValueError, OSError, MemoryError) as error:
+                failed.add(truth.case)
+                console.print(f"{truth.case} is left out: {error}")
+    kept = {bundle: [case for case in cases if case.case not in failed] for bundle, cases in scored.items()}
+    return kept, failed
+
+
+def run(command: Inserted, console: Console) -> bool:
+    """Score all bundles in all cases, and write the tables; returns whether no case was left out.
+
+    Raises ValueError where no case can be scored.
+    """
+    truths = [truth for truth in find_truths(command.folders)[0] if not command.only or _is_of(truth, command.only)]
+    if not truths:
+        raise ValueError(f"No case has nodes inserted into {' or '.join(command.only)}")
+    scored, failed = score_all(command, truths, console)
+    if len(failed) == len(truths):
+        raise ValueError("No case could be scored")
+    table = [
+        row for bundle, cases in scored.items() for row in rows_of(str(bundle), cases, ModelSpec.load(bundle).threshold)
+    ]
+    lines = [row for bundle, cases in scored.items() for case in cases for row in _lines(str(bundle), case)]
     write_csv(command.output / "inserted.csv", LINE, lines)
-    write_text(command.output / "inserted.md", "\n".join(report(table, truths)))
+    write_text(command.output / "inserted.md", "\n".join(report(table, scored[command.models[0]])))
     print("\n".join(markdown_table(COLUMNS, table)))
-    return True
+    return not failed
+
+
+def _is_of(truth: Truth, backgrounds: Sequence[str]) -> bool:
+    return truth.ct is not None and background_of(truth.ct) in backgrounds
 
 
 LINE = ("bundle", "case", "background", "threshold", "nodes", "found", "dice", "other_marks")
@@ -242,12 +266,12 @@ def _lines(bundle: str, case: InsertedCase) -> list[tuple[object, ...]]:
     ]  # fmt: skip
 
 
-def report(rows: Sequence[Sequence[str]], truths: Sequence[Truth]) -> list[str]:
+def report(rows: Sequence[Sequence[str]], cases: Sequence[InsertedCase]) -> list[str]:
     """The table in Markdown, and what it means."""
-    backgrounds = sorted({background_of(truth.ct) for truth in truths if truth.ct is not None})
+    backgrounds = sorted({case.background for case in cases})
     return [
         "# Nodes inserted into real CTs", "",
-        f"{len(truths)} cases, made from {', '.join(backgrounds)}. A node is found where a fifth of it is marked. Dice "
+        f"{len(cases)} cases, made from {', '.join(backgrounds)}. A node is found where a fifth of it is marked. Dice "
         "is that of the inserted nodes and the marks that touch one. Nobody knows all of the CTs' own nodes, so "
         "another mark may be one of them. Inserted nodes are synthetic: this says nothing about patients.", "",
         *markdown_table(COLUMNS, rows), *caption("benchmarks.inserted", None, {"lnq": __version__}),
@@ -255,9 +279,9 @@ def report(rows: Sequence[Sequence[str]], truths: Sequence[Truth]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """The command; returns its exit status, which is 1 where a case was left out."""
     command = tyro.cli(Inserted, args=arguments, prog="python -m benchmarks.inserted")
-    return run_command(lambda: run(command, plain_console()))
+    return run_over_cases(lambda: run(command, plain_console()))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,8 @@ class JudgedCase:
         if run.mask is None:
             return Verdict()
         probability = read_volume(output / PROBABILITY).array
+        if run.contender != OURS:  # a peer gives what the network says; ours is calibrated
+            probability = spec.calibration.apply(probability)
         difference = math.nan
         if ours is not None and run.contender != OURS and (ours > 0).any():
             difference = float(np.abs(probability - ours)[ours > 0].mean())

@@ -27,7 +27,7 @@ import tyro
 from rich.console import Console
 
 from lnq.inference.backends import Model, load_model
-from lnq.inference.calibration import UNCALIBRATED
+from lnq.inference.calibration import UNCALIBRATED, Calibration
 from lnq.inference.spec import ModelSpec
 from training.command import plain_console, run_command
 from training.scoring.calibrate import (
@@ -115,6 +115,8 @@ def refuse_contradictions(command: Evaluate) -> None:
         raise ValueError("--threshold and --tune-threshold exclude each other")
     if command.calibrate and (command.checkpoint, command.predictions, command.members) != (None, None, None):
         raise ValueError("--calibrate is of a bundle, with all its networks")
+    if command.calibrate and command.mirror is not None and not command.tune_threshold:
+        raise ValueError("--calibrate is for the bundle's own mirroring: --mirror goes with it beside --tune-threshold")
 
 
 @dataclass
@@ -124,7 +126,8 @@ class Evaluation:
     scored: Scored
     spec: ModelSpec | None = None  # None for masks made elsewhere
     tried: list[Tried] = field(default_factory=list)
-    counts: VoxelCounts | None = None  # by which a calibration is fitted
+    counts: VoxelCounts | None = None  # by which `calibration` was fitted
+    calibration: Calibration = UNCALIBRATED  # of the bundle's own probability
     metrics: dict[str, Any] | None = None  # for a submission to the challenge without errors
 
 
@@ -172,11 +175,12 @@ def _evaluate_model(command: Evaluate, model: Model, truths: Sequence[Truth], co
     if command.calibrate:
         counts, unread = count_voxels_of_all(model, [truth for truth in truths if truth.case not in failed], console)
         failed |= unread
+    calibration = UNCALIBRATED if counts is None else fit(counts)  # before anything is stored: it may fail
     usable = [truth for truth in truths if truth.case not in failed]
     masks = masks_of_model(dataclasses.replace(model, spec=spec))
     scored = score_all(usable, masks, command.worst, console)
     scored.failed |= failed
-    return Evaluation(scored, spec, tried, counts)
+    return Evaluation(scored, spec, tried, counts, calibration)
 
 
 def write(command: Evaluate, outcome: Evaluation) -> None:
@@ -194,7 +198,7 @@ def write(command: Evaluate, outcome: Evaluation) -> None:
         if outcome.tried:
             _keep_chosen(command, spec, outcome)
     if outcome.counts is not None:
-        _keep_calibration(command, outcome.counts, [result.case for result in results])
+        _keep_calibration(command, outcome.counts, outcome.calibration, [result.case for result in results])
     write_results(command.output, results, facts | {"left_out": outcome.scored.failed})
     if outcome.metrics is not None:
         write_metrics(command.output / "metrics.json", outcome.metrics)
@@ -214,9 +218,8 @@ def _keep_chosen(command: Evaluate, spec: ModelSpec, outcome: Evaluation) -> Non
     print(f"These thresholds are the best, give them to training.export: {options}", file=sys.stderr)
 
 
-def _keep_calibration(command: Evaluate, counts: VoxelCounts, cases: Sequence[str]) -> None:
-    """Fit a calibration, store it in the bundle, and write table and picture of what probabilities meant and mean."""
-    found = fit(counts)
+def _keep_calibration(command: Evaluate, counts: VoxelCounts, found: Calibration, cases: Sequence[str]) -> None:
+    """Store a calibration in the bundle, and write table and picture of what probabilities meant and mean."""
     before, after = reliability(counts, UNCALIBRATED), reliability(counts, found)
     errors = (calibration_error(before), calibration_error(after))
     spec = store_calibration(command.model, found, cases, errors)

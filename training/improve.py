@@ -136,11 +136,12 @@ def _export(
 ) -> None:
     """Write the new bundle, with thresholds chosen on cases with complete truth or else those of the given bundle.
 
+    They are on the given bundle's calibrated probability, so its calibration stays too.
     The rules of post-processing are the given bundle's: a few cases tell little of the size and density of nodes.
     """
     part = bundle.with_name("model.part")
     export([checkpoint], part, given.threshold, given.peak_threshold, given.window_step, given.mirror)
-    spec = dataclasses.replace(ModelSpec.load(part), postprocess=given.postprocess)
+    spec = dataclasses.replace(ModelSpec.load(part), postprocess=given.postprocess, calibration=given.calibration)
     full = [case for case in cases if case.full]
     if full:
         spec.save(part)

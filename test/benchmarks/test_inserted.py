@@ -1,5 +1,7 @@
 import csv
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from benchmarks import inserted
 from benchmarks.inserted import InsertedCase, InsertedScore, Mark, read_open_places, row_of, rows_of, score_marks
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume, make_affine
+from lnq.inference.spec import ModelSpec
 from lnq.nodes.measure import Landmarks, measure_nodes
 from training.scoring.truths import Truth
 
@@ -45,12 +48,14 @@ def test_a_row_counts_nodes_by_size_and_other_marks_by_size_and_place():
     )  # fmt: skip
 
 
-def test_a_bundle_is_also_shown_at_the_lowest_threshold_with_few_other_marks():
+def test_a_bundle_is_also_shown_where_it_finds_most_with_few_other_marks():
+    """Four other marks are too many. Of those with three and with none, the first finds more."""
     marks = (Mark(5.0, 0.0),) * 4
     scores = (scored(0.1, (True,) * 3, marks), scored(0.2, (True, True, False), marks[1:]), scored(0.5, (False,) * 3))
-    rows = rows_of("m", [InsertedCase("a", "x", scores)], 0.5)
-    assert [row[:2] for row in rows] == [("m", "0.5"), ("m, few other marks", "0.2")]
-    assert [row[4] for row in rows] == ["0 % of 1", "0 % of 1"] and rows[1][3] == "100 % of 1"
+    for order in (scores, scores[::-1]):
+        rows = rows_of("m", [InsertedCase("a", "x", order)], 0.5)
+        assert [row[:2] for row in rows] == [("m", "0.5"), ("m, at most 3.5 other marks", "0.2")]
+        assert [row[4] for row in rows] == ["0 % of 1", "0 % of 1"] and rows[1][3] == "100 % of 1"
 
 
 @pytest.mark.parametrize(("unknown_part", "counts"), [(0.005, True), (0.5, False)])
@@ -97,10 +102,37 @@ def test_command_writes_tables_and_goes_on_where_it_was_stopped(folder, tiny_bun
     assert inserted.COLUMNS[-1] in capsys.readouterr().out
 
 
+def test_another_specification_of_the_same_weights_is_scored_again(folder, tiny_bundle, tmp_path, monkeypatch):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "other")
+    arguments = [str(folder), "-o", str(folder / "out"), "--models", str(bundle), "--only", "CT a"]
+    assert inserted.main(arguments) == 0
+    spec = ModelSpec.load(bundle)
+    rules = dataclasses.replace(spec.postprocess, min_volume_mm3=1.0)
+    dataclasses.replace(spec, postprocess=rules).save(bundle)
+    run, infer = [], inserted.infer
+    monkeypatch.setattr(inserted, "infer", lambda volume, model: run.append(volume) or infer(volume, model))
+    assert inserted.main(arguments) == 0
+    assert len(run) == 1
+
+
+def test_a_bad_case_is_left_out_for_every_bundle(folder, tiny_bundle, tiny_ensemble, capsys):
+    (folder / "b-ct.mha").write_bytes(b"ObjectType = Image\n")
+    out = folder / "out"
+    models = ["--models", str(tiny_bundle), str(tiny_ensemble), "--thresholds", "0.3"]
+    assert inserted.main([str(folder), "-o", str(out), *models]) == 1
+    assert "b is left out: " in capsys.readouterr().err
+    rows = list(csv.DictReader((out / "inserted.csv").read_text().splitlines()))
+    assert {(row["bundle"], row["case"]) for row in rows} == {(str(tiny_bundle), "a"), (str(tiny_ensemble), "a")}
+    assert "1 cases, made from CT a." in (out / "inserted.md").read_text()
+
+
 def test_what_cannot_be_scored_is_said(folder, tiny_bundle, capsys):
     arguments = [str(folder), "-o", str(folder / "out"), "--models", str(tiny_bundle)]
     assert inserted.main([*arguments, "--only", "CT c"]) == 2
     assert capsys.readouterr().err == "Error: No case has nodes inserted into CT c\n"
-    (folder / "b-info.json").unlink()
+    for case in "ab":
+        (folder / f"{case}-info.json").unlink()
     assert inserted.main(arguments) == 2
-    assert f"{folder}/b-info.json does not tell which CT nodes were inserted into" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{folder}/b-info.json does not tell which CT nodes were inserted into" in said.replace("\n", "")
+    assert said.endswith("Error: No case could be scored\n") and not (folder / "out").exists()

@@ -1,5 +1,6 @@
 """Verdicts on what a contender leaves."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from benchmarks.judge import JudgedCase, Verdict
 from lnq.image.itk import read_volume, write_volume
+from lnq.inference.calibration import Calibration
 from lnq.inference.spec import ModelSpec
 
 
@@ -29,6 +31,10 @@ def test_a_peer_is_judged_on_the_grid_of_the_ct(ct, spec, tmp_path, thorax, make
     verdict = case.judge(make_run("monai", 1.0), tmp_path, ours, spec)
     assert verdict.difference == pytest.approx(0.125)
     assert verdict.dice_own == 1.0
+    calibrated = dataclasses.replace(spec, calibration=Calibration(1.0, -1.0))  # odds times 1 / e
+    write_volume(box.with_array(np.full_like(ours, 0.5)), tmp_path / "probability.mha")
+    ours = np.full_like(ours, 1 / (1 + np.e))
+    assert case.judge(make_run("monai", 1.0), tmp_path, ours, calibrated).difference == pytest.approx(0, abs=1e-6)
 
 
 def test_without_truth_or_mask_there_is_nothing_to_judge(ct, spec, tmp_path, make_run):

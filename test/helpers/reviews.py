@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -89,3 +90,18 @@ def write_decisions(path: Path, decisions: Decisions, **changes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(to_plain(decisions) | changes))
     return path
+
+
+def apply_command(raw: Path, *others: str, output: str = "new") -> list[str]:
+    """Arguments of training.apply_review, whose folders lie beside `raw`."""
+    base = raw.parent
+    return [
+        str(raw), "--candidates", str(base / "found"), "--decisions", str(base / "said"), "-o", str(base / output),
+        *others,
+    ]  # fmt: skip
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV table."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
 from helpers.raw_pairs import node_label, prepare_tiny, write_pair
-from helpers.reviews import decide, write_candidates, write_decisions
-from helpers.segmentations import PARTIAL, write_seg
+from helpers.reviews import apply_command, decide, read_table, write_candidates, write_decisions
 
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Volume
 from training import apply_review as module
 from training.apply_review import main
 from training.data.prepared import PreparedCase
-from training.data.sources.find import find_cases, read_pair
 from training.data.sources.patient_outlines import read_outlines
-from training.data.sources.states import node_of
 
 NAMES = [f"lnq2023-train-000{n}" for n in (1, 2, 3)]
 PLACES_MM = [(0.0, 30.0, 60.0), (-15.0, -40.0, 90.0)]
@@ -39,35 +33,22 @@ def raw(thorax: Volume, tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def command(raw: Path, *others: str, output: str = "new") -> list[str]:
-    base = raw.parent
-    return [
-        str(raw), "--candidates", str(base / "found"), "--decisions", str(base / "said"), "-o", str(base / output),
-        *others,
-    ]  # fmt: skip
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def bytes_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_new_version_of_the_labels_is_written_and_prepared(raw: Path, capsys) -> None:
     before = bytes_below(raw)
-    assert main(command(raw)) == 0
+    assert main(apply_command(raw)) == 0
     new = raw.parent / "new"
     assert bytes_below(raw) == before
     said = capsys.readouterr().err
     assert f"3 cases are in {new}, 1 of the sources were not reviewed, 0 were rejected, 0 are left out" in said
-    rows = table(new / "cases.csv")
+    rows = read_table(new / "cases.csv")
     assert [row["case"] for row in rows] == NAMES
     assert [row["unknown"] for row in rows] == ["2", "2", ""]
     assert rows[2]["label"] == str(raw / f"{NAMES[2]}-seg.nrrd")
-    assert table(new / "votes.csv")[0] == {
+    assert read_table(new / "votes.csv")[0] == {
         "case": NAMES[0], "what": "candidate 1", "reader": "A. Reader", "verdict": "node", "outcome": "node",
         "agreed": "yes",
     }  # fmt: skip
@@ -85,48 +66,48 @@ def test_a_new_version_of_the_labels_is_written_and_prepared(raw: Path, capsys) 
 
 
 def test_labels_of_other_decisions_are_not_overwritten(raw: Path, capsys) -> None:
-    assert main(command(raw)) == 0
+    assert main(apply_command(raw)) == 0
     new = raw.parent / "new"
     before = bytes_below(new)
-    assert main(command(raw)) == 0  # again the same
+    assert main(apply_command(raw)) == 0  # again the same
     assert bytes_below(new) == before
     path = raw.parent / "said" / f"{NAMES[1]}.decisions.json"
     write_decisions(path, decide(raw.parent / "found" / NAMES[1], {1: "node"}))
-    assert main(command(raw)) == 2
+    assert main(apply_command(raw)) == 2
     assert f"new holds a label of {NAMES[1]} from other decisions or sources: give a folder for a new version" in (
         capsys.readouterr().err
     )
     assert bytes_below(new) == before
-    assert main(command(raw, output="newer")) == 0
+    assert main(apply_command(raw, output="newer")) == 0
 
 
 def test_a_table_does_not_forget_a_label_whose_decisions_are_missing(raw: Path, capsys) -> None:
-    assert main(command(raw)) == 0
+    assert main(apply_command(raw)) == 0
     before = bytes_below(raw.parent / "new")
     (raw.parent / "said" / f"{NAMES[1]}.decisions.json").unlink()
-    assert main(command(raw)) == 2
+    assert main(apply_command(raw)) == 2
     assert f"new holds a label of {NAMES[1]} from other decisions or sources" in capsys.readouterr().err
     assert bytes_below(raw.parent / "new") == before
 
 
 def test_a_label_is_not_kept_when_its_source_changed(raw: Path, thorax: Volume, capsys) -> None:
-    assert main(command(raw)) == 0
+    assert main(apply_command(raw)) == 0
     label = node_label(thorax, radius_mm=20.0)
     write_volume(thorax.with_array(label), raw / f"{NAMES[0]}-seg.nrrd")
-    assert main(command(raw)) == 2
+    assert main(apply_command(raw)) == 2
     assert f"new holds a label of {NAMES[0]} from other decisions or sources" in capsys.readouterr().err
 
 
 def test_more_decisions_later_add_to_what_is_there(raw: Path) -> None:
-    assert main(command(raw)) == 0
+    assert main(apply_command(raw)) == 0
     decisions = decide(raw.parent / "found" / NAMES[2], {1: "node"})
     write_decisions(raw.parent / "said" / "later.decisions.json", decisions)
-    assert main(command(raw)) == 0
-    assert [row["unknown"] for row in table(raw.parent / "new" / "cases.csv")] == ["2", "2", "2"]
+    assert main(apply_command(raw)) == 0
+    assert [row["unknown"] for row in read_table(raw.parent / "new" / "cases.csv")] == ["2", "2", "2"]
 
 
 def test_a_later_version_builds_on_an_earlier_one(raw: Path) -> None:
-    assert main(command(raw)) == 0
+    assert main(apply_command(raw)) == 0
     base = raw.parent
     decisions = decide(base / "found" / NAMES[1], {2: "node"})
     write_decisions(base / "later" / "a.decisions.json", decisions)
@@ -150,34 +131,34 @@ def test_an_interrupted_run_goes_on(raw: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(module, "_write_case", stopped_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        main(command(raw))
+        main(apply_command(raw))
     new = raw.parent / "new"
     assert [path.name for path in (new / "provenance").iterdir()] == [f"{NAMES[0]}.json"]
     assert not (new / "cases.csv").exists()
-    assert main(command(raw)) == 0
-    assert len(table(new / "cases.csv")) == 3
+    assert main(apply_command(raw)) == 0
+    assert len(read_table(new / "cases.csv")) == 3
 
 
 def test_a_rejected_ct_is_left_out_with_its_reason(raw: Path, capsys) -> None:
     path = raw.parent / "said" / f"{NAMES[1]}.decisions.json"
     write_decisions(path, decide(raw.parent / "found" / NAMES[1], {}, rejected="breathing"))
-    assert main(command(raw)) == 0
-    assert [row["case"] for row in table(raw.parent / "new" / "cases.csv")] == [NAMES[0], NAMES[2]]
+    assert main(apply_command(raw)) == 0
+    assert [row["case"] for row in read_table(raw.parent / "new" / "cases.csv")] == [NAMES[0], NAMES[2]]
     assert f"{NAMES[1]} was rejected: breathing (A. Reader)" in capsys.readouterr().err
 
 
 def test_a_case_of_which_all_nodes_are_marked_becomes_full(raw: Path) -> None:
     path = raw.parent / "said" / f"{NAMES[1]}.decisions.json"
     write_decisions(path, decide(raw.parent / "found" / NAMES[1], {1: "no node"}, complete_from_mm=5.0))
-    assert main(command(raw)) == 0
-    row = table(raw.parent / "new" / "cases.csv")[1]
+    assert main(apply_command(raw)) == 0
+    row = read_table(raw.parent / "new" / "cases.csv")[1]
     label = read_volume(Path(row["label"])).array
     numbers = read_volume(raw.parent / "found" / NAMES[1] / "candidates.nii.gz").array
     assert row["annotation"] == "partial" and (label[numbers == 2] == 2).all()  # nobody judged the second one
     assert (label[(numbers != 2) & (label != 1)] == 0).all()
     write_decisions(path, decide(raw.parent / "found" / NAMES[1], {1: "no node", 2: "no node"}, complete_from_mm=5.0))
-    assert main(command(raw, output="newer")) == 0
-    row = table(raw.parent / "newer" / "cases.csv")[1]
+    assert main(apply_command(raw, output="newer")) == 0
+    row = read_table(raw.parent / "newer" / "cases.csv")[1]
     assert row["annotation"] == "full"
     label = read_volume(Path(row["label"])).array
     np.testing.assert_array_equal(label, node_label(read_volume(Path(row["image"]))))
@@ -189,39 +170,9 @@ def test_names_and_reasons_are_written_as_they_are(raw: Path, capsys) -> None:
     write_decisions(said / f"{NAMES[0]}.decisions.json", decide(folder, {1: "node"}, reader="=HYPERLINK(1)"))
     reasons = decide(raw.parent / "found" / NAMES[1], {}, rejected="[/] moved [artefact]")
     write_decisions(said / f"{NAMES[1]}.decisions.json", reasons)
-    assert main(command(raw)) == 0
+    assert main(apply_command(raw)) == 0
     assert f"{NAMES[1]} was rejected: [/] moved [artefact] (A. Reader)" in capsys.readouterr().err
-    assert table(raw.parent / "new" / "votes.csv")[0]["reader"] == "'=HYPERLINK(1)"
-
-
-def test_unreviewed_cases_keep_what_their_source_says(thorax: Volume, tmp_path: Path) -> None:
-    label = node_label(thorax)
-    label[10:14, 20:40, 20:40] = 2
-    first = tmp_path / "Dataset501_Nodes"
-    for part in ("imagesTr", "labelsTr"):
-        (first / part).mkdir(parents=True)
-    content = {
-        "channel_names": {"0": "CT"},
-        "labels": {"background": 0, "node": 1, "ignore": 2},
-        "file_ending": ".nii.gz",
-    }
-    (first / "dataset.json").write_text(json.dumps(content))
-    (first / "splits_final.json").write_text(
-        json.dumps([{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}])
-    )
-    for name in "ab":
-        write_volume(thorax, first / "imagesTr" / f"{name}_0000.nii.gz")
-        write_volume(thorax.with_array(label), first / "labelsTr" / f"{name}.nii.gz")
-    write_candidates(tmp_path / "found" / "a", read_volume(first / "imagesTr" / "a_0000.nii.gz"), PLACES_MM)
-    write_decisions(tmp_path / "said" / "a.decisions.json", decide(tmp_path / "found" / "a", {1: "node"}))
-    for annotation in ("auto", "full"):
-        output = f"new-{annotation}"
-        assert main([*command(first, output=output), "--annotation", annotation]) == 0
-        before, after = find_cases([first], annotation), find_cases([tmp_path / output / "cases.csv"])
-        assert (after[1].full, after[1].ignore, after[1].fold) == (before[1].full, before[1].ignore, before[1].fold)
-        assert after[1].fold == 0
-        _, given = read_pair(after[1])
-        assert (node_of(given, after[1]).array > 0).sum() == (label == 1).sum()
+    assert read_table(raw.parent / "new" / "votes.csv")[0]["reader"] == "'=HYPERLINK(1)"
 
 
 def test_reviewed_cts_that_nobody_annotated_can_be_trained_on(raw: Path, tmp_path: Path) -> None:
@@ -232,8 +183,8 @@ def test_reviewed_cts_that_nobody_annotated_can_be_trained_on(raw: Path, tmp_pat
         write_candidates(tmp_path / "found" / name, read_volume(raw / f"{name}-ct.nrrd"), PLACES_MM)
         decided = decide(tmp_path / "found" / name, {1: verdict})
         write_decisions(tmp_path / "said" / f"{name}.decisions.json", decided)
-    assert main(command(tmp_path / "all.csv")) == 0
-    rows = table(tmp_path / "new" / "cases.csv")
+    assert main(apply_command(tmp_path / "all.csv")) == 0
+    rows = read_table(tmp_path / "new" / "cases.csv")
     assert [(row["annotation"], bool(row["label"]), row["unknown"]) for row in rows] == [
         ("partial", True, "2"), ("partial", True, "2"), ("none", False, ""),
     ]  # fmt: skip
@@ -246,10 +197,10 @@ def test_reviewed_cts_that_nobody_annotated_can_be_trained_on(raw: Path, tmp_pat
 
 
 def test_labels_are_written_as_outlines_too(raw: Path) -> None:
-    assert main(command(raw)) == 0
+    assert main(apply_command(raw)) == 0
     new = raw.parent / "new"
     assert not (new / "outlines").exists()
-    assert main(command(raw, "--outlines")) == 0  # asked for later
+    assert main(apply_command(raw, "--outlines")) == 0  # asked for later
     for name in NAMES[:2]:
         label = read_volume(new / "labels" / f"{name}.nrrd")
         path = new / "outlines" / f"{name}.json"
@@ -260,15 +211,15 @@ def test_labels_are_written_as_outlines_too(raw: Path) -> None:
 
 def test_cases_with_a_problem_stay_out(raw: Path, capsys) -> None:
     (raw / f"{NAMES[2]}-info.json").write_text("{")
-    assert main(command(raw)) == 1
-    assert [row["case"] for row in table(raw.parent / "new" / "cases.csv")] == NAMES[:2]
+    assert main(apply_command(raw)) == 1
+    assert [row["case"] for row in read_table(raw.parent / "new" / "cases.csv")] == NAMES[:2]
     assert f"{NAMES[2]} is left out: {NAMES[2]}-info.json is damaged" in capsys.readouterr().err
 
 
 def test_readers_of_one_name_are_one_reader(raw: Path, capsys) -> None:
     decisions = decide(raw.parent / "found" / NAMES[0], {1: "no node"}, reader="a. reader ")
     write_decisions(raw.parent / "said" / "again.decisions.json", decisions)
-    assert main(command(raw)) == 2
+    assert main(apply_command(raw)) == 2
     assert "keep one of them" in capsys.readouterr().err
 
 
@@ -276,79 +227,20 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(raw: Path, caps
     base = raw.parent
     found = base / "found" / NAMES[0]
     stranger = write_decisions(base / "said" / "x.decisions.json", decide(found, {1: "node"}), case="nobody")
-    assert main(command(raw)) == 2
+    assert main(apply_command(raw)) == 2
     assert f"{stranger} judges 'nobody', which is no case of the sources" in capsys.readouterr().err
     write_decisions(stranger, decide(found, {1: "no node"}))
-    assert main(command(raw)) == 2
+    assert main(apply_command(raw)) == 2
     first = base / "said" / f"{NAMES[0]}.decisions.json"
     assert f"{first} and {stranger} are both by A. Reader: keep one of them" in capsys.readouterr().err
     stranger.write_text("{")
-    assert main(command(raw)) == 2
+    assert main(apply_command(raw)) == 2
     assert f"{stranger} is no decisions file, or it is damaged" in capsys.readouterr().err
     assert not (base / "new").exists()
 
 
 def test_one_case_that_fails_does_not_stop_the_others(raw: Path, capsys) -> None:
     (raw / f"{NAMES[0]}-ct.nrrd").write_bytes(b"NRRD")
-    assert main(command(raw)) == 1
-    assert [row["case"] for row in table(raw.parent / "new" / "cases.csv")] == NAMES[1:]
+    assert main(apply_command(raw)) == 1
+    assert [row["case"] for row in read_table(raw.parent / "new" / "cases.csv")] == NAMES[1:]
     assert f"{NAMES[0]} is left out: " in capsys.readouterr().err
-
-
-def test_nodes_of_a_dicom_series_are_written_as_dicom_seg(
-    thorax: Volume, tmp_path: Path, write_series: Callable[..., Path]
-) -> None:
-    series = write_series(thorax, tmp_path / "raw" / "ct", "P1")
-    write_seg(series, node_label(thorax) > 0, tmp_path / "raw" / "seg" / "1-1.dcm", PARTIAL)
-    (case,) = find_cases([tmp_path / "raw"])
-    ct, _ = read_pair(case)
-    write_candidates(tmp_path / "found" / "P1", ct, PLACES_MM)
-    write_decisions(tmp_path / "said" / "a.decisions.json", decide(tmp_path / "found" / "P1", {1: "node"}))
-    assert main(command(tmp_path / "raw", "--dicom-seg")) == 0
-    new = tmp_path / "new"
-    (new / "dicom-seg" / "P1.dcm").unlink()
-    assert main(command(tmp_path / "raw")) == 0 and not (new / "dicom-seg" / "P1.dcm").exists()
-    assert main(command(tmp_path / "raw", "--dicom-seg")) == 0  # asked for later
-    label = read_volume(new / "labels" / "P1.nrrd").array
-    assert table(new / "cases.csv")[0]["image"] == str(series)
-    (tmp_path / "again").mkdir()
-    series.rename(tmp_path / "again" / "ct")
-    (new / "dicom-seg").rename(tmp_path / "again" / "seg")
-    (again,) = find_cases([tmp_path / "again"])
-    assert not again.full and "partial" in again.uids["seg_description"]
-    np.testing.assert_array_equal(read_pair(again)[1].array, label == 1)
-    segment = pydicom.dcmread(again.label).SegmentSequence[0]
-    assert segment.SegmentAlgorithmType == "SEMIAUTOMATIC"
-
-
-def test_a_ct_beside_other_series_is_copied(thorax: Volume, tmp_path: Path, write_series: Callable[..., Path]) -> None:
-    series = write_series(thorax, tmp_path / "raw" / "all", "P1")
-    write_seg(series, node_label(thorax) > 0, tmp_path / "seg.dcm", PARTIAL)
-    (tmp_path / "seg.dcm").rename(series / "seg.dcm")
-    (case,) = find_cases([tmp_path / "raw"])
-    ct, _ = read_pair(case)
-    write_candidates(tmp_path / "found" / "P1", ct, PLACES_MM)
-    write_decisions(tmp_path / "said" / "a.decisions.json", decide(tmp_path / "found" / "P1", {1: "node"}))
-    assert main(command(tmp_path / "raw")) == 0
-    (row,) = table(tmp_path / "new" / "cases.csv")
-    assert row["image"] == str(tmp_path / "new" / "images" / "P1.nrrd")
-    np.testing.assert_array_equal(read_volume(Path(row["image"])).array, ct.array)
-
-
-def test_an_unreviewed_series_beside_others_is_copied_too(
-    thorax: Volume, tmp_path: Path, write_series: Callable[..., Path]
-) -> None:
-    for patient in ("P1", "P2"):
-        series = write_series(thorax, tmp_path / "raw" / patient, patient)
-        write_seg(series, node_label(thorax) > 0, tmp_path / f"{patient}.dcm", PARTIAL)
-    (tmp_path / "P2.dcm").rename(tmp_path / "raw" / "P2" / "seg.dcm")
-    (tmp_path / "raw" / "segs").mkdir()
-    (tmp_path / "P1.dcm").rename(tmp_path / "raw" / "segs" / "seg.dcm")
-    one, _ = find_cases([tmp_path / "raw"])
-    write_candidates(tmp_path / "found" / "P1", read_pair(one)[0], PLACES_MM)
-    write_decisions(tmp_path / "said" / "a.decisions.json", decide(tmp_path / "found" / "P1", {1: "node"}))
-    assert main(command(tmp_path / "raw")) == 0
-    for case in find_cases([tmp_path / "new" / "cases.csv"]):
-        ct, label = read_pair(case)
-        np.testing.assert_array_equal(ct.array, thorax.array)
-        assert (label.array == 1).any()

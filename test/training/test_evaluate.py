@@ -134,6 +134,22 @@ def test_a_calibration_is_stored_and_the_masks_stay(
     assert (again.slope, again.offset) == pytest.approx((spec.calibration.slope, spec.calibration.offset), rel=0.05)
 
 
+def test_a_calibration_that_cannot_be_fitted_leaves_the_bundle(
+    scored: Path, tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network of `scored` gives 0 everywhere, before its output is replaced."""
+    bundle, output = shutil.copytree(tiny_bundle, tmp_path / "model"), tmp_path / "results"
+    before = (bundle / "spec.json").read_bytes()
+    common = [str(scored), "--model", str(bundle), "-o", str(output), "--device", "cpu", "--calibrate"]
+    assert main([*common, "--tune-threshold"]) == 2
+    assert "Error: A calibration needs cases with nodes, and something beside them" in capsys.readouterr().err
+    assert main([*common, "--mirror", "2"]) == 2
+    assert "Error: --calibrate is for the bundle's own mirroring" in capsys.readouterr().err
+    assert main([*common, "--predictions", str(tmp_path)]) == 2
+    assert "Error: --calibrate is of a bundle, with all its networks" in capsys.readouterr().err
+    assert (bundle / "spec.json").read_bytes() == before and not output.exists()
+
+
 def test_scoring_uses_the_threshold_of_the_bundle_or_the_given_one(
     scored: Path, tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

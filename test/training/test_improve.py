@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from helpers.raw_pairs import write_pair
 
 from lnq.image.volume import Volume
+from lnq.inference.calibration import Calibration
 from lnq.inference.spec import ModelSpec
 from training import improve as module
 from training.data.splits import read_splits
@@ -79,12 +81,15 @@ def test_a_run_that_ends_in_the_middle_goes_on(raw: Path, bundle: Path, monkeypa
 
 def test_too_few_cases_are_trained_on_and_not_compared(thorax: Volume, bundle: Path, tmp_path: Path) -> None:
     write_pair(tmp_path / "raw", "lnq2023-train-0001", thorax)
+    bundle = shutil.copytree(bundle, tmp_path / "given")
+    dataclasses.replace(ModelSpec.load(bundle), calibration=Calibration(0.5, -1.0)).save(bundle)
     assert main([str(tmp_path / "raw"), "--model", str(bundle), "-o", str(tmp_path / "out"), *SHORT]) == 0
     text = (tmp_path / "out" / "improve.md").read_text()
     assert "nobody knows whether the new bundle is better" in text and "|" not in text
     assert "those of the given bundle stay" in text
     old, new = ModelSpec.load(bundle), ModelSpec.load(tmp_path / "out" / "model")
     assert (new.threshold, new.peak_threshold) == (old.threshold, old.peak_threshold)
+    assert new.calibration == old.calibration  # the thresholds are on its scale
 
 
 def test_cases_that_come_later_need_another_folder(raw: Path, bundle: Path, thorax: Volume, capsys) -> None:

@@ -196,7 +196,7 @@ def _start(run: TrainingRun, network: nn.Module) -> tuple[Fabric, nn.Module, Any
     if fabric.is_global_zero:
         remove_unfinished(run.output)
         given = {**to_plain(run.facts), "precision": precision, "processes": fabric.world_size}
-        write_config(run.output, run.name, to_plain(config), given)
+        write_config(run.output, run.name, to_plain(config), given, state.environment)
     return fabric, model, stepper, state
 
 

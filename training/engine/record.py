@@ -23,7 +23,6 @@ from rich.progress import (
 from lnq.files import replace_atomically, write_text
 from training.command import plain_console
 from training.engine.checkpoint import cannot_write
-from training.engine.machine import environment
 from training.engine.picture import Panel, draw_progress
 
 _REFRESH_SECONDS = 2.0  # between readings of the loss, which wait for the device
@@ -133,7 +132,9 @@ def write_metrics(output: Path, history: list[dict[str, float]]) -> None:
         writer.writerows([row | {"epoch": int(row["epoch"])} for row in history])
 
 
-def write_config(output: Path, name: str, config: dict[str, Any], facts: dict[str, Any]) -> None:
+def write_config(
+    output: Path, name: str, config: dict[str, Any], facts: dict[str, Any], environment: dict[str, str]
+) -> None:
     """Write config.json: the resolved configuration, what the run was given, and its environment."""
-    content = {"stage": name, "config": config, "given": facts, "environment": environment()}
+    content = {"stage": name, "config": config, "given": facts, "environment": environment}
     write_text(output / "config.json", json.dumps(content, indent=1) + "\n")

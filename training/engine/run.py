@@ -69,6 +69,7 @@ class State:
     sums: dict[str, Tensor] = field(default_factory=dict)  # of terms and times over the current epoch, float64 scalars
     counts: Counter[str] = field(default_factory=Counter)  # the number of steps that had each of them
     history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
+    environment: dict[str, str] = field(default_factory=environment)  # of the run's start: its code was read then
 
     def __post_init__(self) -> None:
         # how far the averaged weights move towards the network's in a step, 0 to 1
@@ -110,7 +111,7 @@ def capture(run: TrainingRun, state: State, fabric: Fabric) -> Checkpoint:
         "step": state.step,
         "config": to_plain(run.config),
         "facts": to_plain(run.facts),
-        "environment": environment(),
+        "environment": state.environment,
         "model": state.network.state_dict(),
         "average": state.average,
         "optimizer": optimizer | {"param_groups": groups},

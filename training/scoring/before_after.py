@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lnq.files import write_text
 from lnq.image.components import label as label_components
 from lnq.image.volume import Volume
 from lnq.inference.backends import Model
 from lnq.pipeline import infer, mask_of
-from lnq.plain import from_plain, to_plain
+from lnq.plain import to_plain
 from training.data.sources.find import check_label, read_pair
 from training.data.sources.raw_case import RawCase
 from training.data.sources.states import NODE, states_of
+from training.scoring.once import once
 from training.scoring.scores import score
 
 
@@ -55,19 +54,8 @@ def score_raw(case: RawCase, model: Model) -> HeldOutScore:
 
 def score_once(case: RawCase, model: Model, folder: Path) -> HeldOutScore:
     """As `score_raw`, but a score that lies in `folder`, of the same files and model, is read."""
-    path = folder / f"{case.name}.json"
     made_from = {"case": case.files(), "model": to_plain(model.spec)}
-    made_from = json.loads(json.dumps(made_from))
-    try:
-        content = json.loads(path.read_text())
-        if content["made_from"] == made_from:
-            return from_plain(HeldOutScore, content["score"])
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    scored = score_raw(case, model)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"made_from": made_from, "score": to_plain(scored)}) + "\n")
-    return scored
+    return once(folder / f"{case.name}.json", made_from, HeldOutScore, lambda: score_raw(case, model))
 
 
 COLUMNS = ("held-out cases", "", "mean Dice %", "annotated nodes found", "other marks per case")

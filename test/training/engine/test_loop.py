@@ -153,6 +153,7 @@ def test_run_leaves_its_configuration_and_a_row_per_epoch(uninterrupted: Path) -
     content = json.loads((uninterrupted / "config.json").read_text())
     assert content["config"]["finetune"]["epochs"] == 3
     assert {"commit", "torch", "python"} <= content["environment"].keys()
+    assert load_checkpoint(uninterrupted / "finetune.pt")["environment"] == content["environment"]
     rows = metrics(uninterrupted)
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert [float(row["lr"]) for row in rows] == pytest.approx([0.01 * (1 - e / 3) ** 0.9 for e in range(3)])
