@@ -41,7 +41,8 @@ from training.scoring.tune import THRESHOLDS, Marked, choose, mark
 FEW_CASES = 10  # wholly annotated ones to compare on: with fewer, a difference may be chance
 # Short, at a low rate, as the weights are trained already.
 _STAGE = Stage(epochs=20, iterations=60, lr=0.002, momentum=0.9, ema=0.99)
-_LOSSES = Losses(trust="certain")  # what nobody marked is unknown
+# What nobody marked is background, as in the paper: with certain background alone a trial made more other marks.
+_LOSSES = Losses()
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def test_the_bundle_settles_what_the_network_sees(bundle: Path) -> None:
     assert (config.network, config.patch, config.spacing_mm, config.crop) == (
         spec.network, spec.patch, spec.spacing_mm, spec.crop,
     )  # fmt: skip
-    assert config.losses.trust == "certain" and config.seed == 3
+    assert config.losses.trust == "none" and config.seed == 3
 
 
 def test_a_worse_bundle_is_called_worse() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -128,9 +129,9 @@ def _table_at_half(cells: Sequence[CellRow]) -> list[str]:
         if not chosen and name not in ROWS:
             continue
         scores = [_seeds(chosen), *_at_half(chosen)] if chosen else ["missing", *[""] * len(HALF_HEADINGS)]
-        dice = f"{row.paper_dice:.1f} ± {row.paper_dice_spread:.1f}"
-        assd = f"{row.paper_assd_mm:.1f} ± {row.paper_assd_spread_mm:.1f}"
-        lines.append(_line(name, _losses(row), *scores, dice, assd))
+        paper = ((row.paper_dice, row.paper_dice_spread), (row.paper_assd_mm, row.paper_assd_spread_mm))
+        of_paper = ["" if math.isnan(mean) else f"{mean:.1f} ± {spread:.1f}" for mean, spread in paper]
+        lines.append(_line(name, _losses(row), *scores, *of_paper))
     return lines
 
 
@@ -177,6 +178,8 @@ def _losses(row: TableRow) -> str:
     ]
     if row.pseudo != "none":
         words.append(PSEUDO[row.pseudo])
+    if row.trust == "certain":
+        words.append("certain background alone")
     if row.pretrained:
         words.append("pre-trained")
     return ", ".join(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ class TableRow:
     supervised: tuple[SupervisedTerm, ...]  # summed, on the partial annotation
     pseudo: PseudoLoss  # both branches against their mixed pseudo label; "none": one branch
     pretrained: bool  # starts from Model Genesis
-    paper_dice: float  # mean and deviation over cases, in %
+    paper_dice: float  # mean and deviation over cases, in %; NaN where the paper has no such row
     paper_dice_spread: float
     paper_assd_mm: float
     paper_assd_spread_mm: float
@@ -49,9 +50,14 @@ EXTRA_ROW = dataclasses.replace(ROWS["e"], name="e-integer", pseudo="integer")
 """Row (e) with the pseudo label cast to integers, as in the authors' published loss. Every voxel that is not annotated
 becomes background. This is not part of the method: it shows where the paper's row (e) learns background from."""
 
-CERTAIN_ROWS = {
-    f"{name}-certain": dataclasses.replace(ROWS[name], name=f"{name}-certain", trust="certain") for name in "cdf"
-}
+
+def _certain(row: TableRow) -> TableRow:
+    nan = math.nan
+    name, objective = f"{row.name}-certain", (row.supervised, row.pseudo, row.pretrained)
+    return TableRow(name, *objective, nan, nan, nan, nan, trust="certain")
+
+
+CERTAIN_ROWS = {row.name: row for row in (_certain(ROWS[name]) for name in "cdf")}
 """Rows of which the losses trust certain background alone (METHOD section 9). The paper has none of them."""
 
 ALL_ROWS = ROWS | {EXTRA_ROW.name: EXTRA_ROW} | CERTAIN_ROWS
