@@ -4,9 +4,9 @@
 
 DIR is one of `phantom.insert`. A mark that touches no inserted node is only called another mark: nobody knows the CT's
 own nodes. Where the CT was reviewed (`phantom.insert --labels`), marks on its own nodes and on what the reader was
-unsure of do not count. Each CT is segmented once, and marked at the bundle's own threshold and at a row of others.
-Writes inserted.csv, with a row per bundle, case and threshold, and inserted.md. The same command, run again, goes on
-where it was stopped.
+unsure of do not count. Each CT is segmented once, and marked at the bundle's own thresholds and at a grid of others.
+Writes inserted.csv, with a row per bundle, case and pair of thresholds, and inserted.md. The same command, run again,
+goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise, product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,6 +36,7 @@ from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import WEIGHTS_NAME, ModelSpec
 from lnq.nodes.measure import Node, measure_nodes
 from lnq.nodes.metrics import dice, node_detection
+from lnq.nodes.postprocess import peaks
 from lnq.pipeline import infer, landmarks_of, mark_nodes
 from lnq.plain import to_plain
 from lnq.version import __version__
@@ -51,6 +52,9 @@ LOW_MM = -40.0  # above the carina: heart, diaphragm and oesophagus lie below, a
 MOST_UNSURE = 0.01  # of a CT's voxels: where more is unknown, nobody said what the rest is
 FEW_MARKS = 3.5  # other marks per CT at which bundles are compared
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+PEAKS = (0.0, 0.6, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+Cut = tuple[float, float]
+"""Threshold, and threshold of a mark's highest probability."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class InsertedScore:
-    """What one bundle marks in one case at one threshold."""
+    """What one bundle marks in one case at one pair of thresholds."""
 
-    threshold: float
+    cut: Cut
     nodes_mm: tuple[float, ...]  # short axis of each inserted node
     found: tuple[bool, ...]  # whether each was found
     dice: float  # of the inserted nodes and the marks that touch one
@@ -74,7 +78,7 @@ class InsertedScore:
 
 @dataclass(frozen=True)
 class InsertedCase:
-    """One bundle's scores in one case, at all thresholds."""
+    """One bundle's scores in one case, at all pairs of thresholds."""
 
     case: str
     background: str  # the CT that nodes were inserted into
@@ -89,24 +93,31 @@ class Inserted:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets inserted.csv, inserted.md and a file per case
     models: tuple[Path, ...] = (Path("model"),)  # bundles
     thresholds: tuple[float, ...] = THRESHOLDS  # beside each bundle's own
+    peaks: tuple[float, ...] = PEAKS  # likewise, of a mark's highest probability
     only: tuple[str, ...] = ()  # names of the CTs to use, as their -info.json has them; by default all
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
-def score_case(truth: Truth, model: Model, thresholds: Sequence[float]) -> tuple[InsertedScore, ...]:
-    """Scores of a bundle in a case at thresholds. Raises ValueError where the case cannot be read."""
+def score_case(truth: Truth, model: Model, cuts: Sequence[Cut]) -> tuple[InsertedScore, ...]:
+    """Scores of a bundle in a case at pairs of thresholds. Raises ValueError where the case cannot be read."""
     instances = read_instances(truth.path)
     volume, instances = reorient_to_lps(read_ct(truth, instances))[0], reorient_to_lps(instances)[0]
     inferred = infer(volume, model)
     landmarks = landmarks_of(inferred.ready)
     open_places = read_open_places(truth, instances)
     scores = []
-    for threshold in thresholds:
-        reached, marked = mark_nodes(inferred, dataclasses.replace(model.spec, threshold=threshold))
+    for threshold, of_threshold in groupby(cuts, key=lambda cut: cut[0]):
+        spec = dataclasses.replace(model.spec, threshold=threshold, peak_threshold=0.0)
+        reached, marked = mark_nodes(inferred, spec)
         chest = inferred.ready.cropped.crop(reached.box)
         nodes, numbers = measure_nodes(chest.with_array(marked), chest.array, reached.probability, landmarks)
+        inside = numbers > 0
+        highest = np.concatenate([[0.0], peaks(numbers[inside], len(nodes), reached.probability[inside])])
         labels = inferred.ready.paste(numbers, reached.box)
-        scores.append(score_marks(threshold, nodes, labels, instances, open_places))
+        for cut in of_threshold:
+            kept = highest >= cut[1]
+            left = labels.with_array(np.where(kept[labels.array], labels.array, 0))
+            scores.append(score_marks(cut, [node for node in nodes if kept[node.number]], left, instances, open_places))
     return tuple(scores)
 
 
@@ -133,7 +144,7 @@ def read_open_places(truth: Truth, instances: Volume) -> np.ndarray:
 
 
 def score_marks(
-    threshold: float, marks: Sequence[Node], labels: Volume, instances: Volume, open_places: np.ndarray
+    cut: Cut, marks: Sequence[Node], labels: Volume, instances: Volume, open_places: np.ndarray
 ) -> InsertedScore:
     """Score marks against inserted nodes: each one's number on the CT's own grid, in LPS axes.
 
@@ -144,7 +155,7 @@ def score_marks(
     touching = np.isin(labels.array, hit[hit > 0])
     nodes = node_detection(labels.array, instances.array, instances.spacing_mm)
     return InsertedScore(
-        threshold,
+        cut,
         tuple(node.short_axis_mm for node in nodes),
         tuple(node.found for node in nodes),
         dice(touching, instances.array),
@@ -156,14 +167,26 @@ def score_once(truth: Truth, model: Model, command: Inserted, folder: Path) -> I
     """As `score_case`, but scores that lie in `folder`, of the same files and bundle, are read."""
     assert truth.ct is not None  # find_truths has checked it
     background = background_of(truth.ct)
-    thresholds = sorted({*command.thresholds, model.spec.threshold})
+    cuts = cuts_of(command, model.spec)
     files = [file_sha256(file) for file in (truth.ct, truth.path, label_of(truth)) if file is not None]
-    made_from = {"files": files, "model": to_plain(model.spec), "thresholds": thresholds}
+    made_from = {"files": files, "model": to_plain(model.spec), "cuts": cuts}
 
     def work() -> InsertedCase:
-        return InsertedCase(truth.case, background, score_case(truth, model, thresholds))
+        return InsertedCase(truth.case, background, score_case(truth, model, cuts))
 
     return once(folder / f"{truth.case}.json", made_from, InsertedCase, work)
+
+
+def own_cut(spec: ModelSpec) -> Cut:
+    """A bundle's own thresholds."""
+    return spec.threshold, spec.peak_threshold
+
+
+def cuts_of(command: Inserted, spec: ModelSpec) -> list[Cut]:
+    """The pairs of thresholds, each once, that a bundle is scored at. A peak below the threshold changes nothing."""
+    of_command = product(command.thresholds, command.peaks)
+    pairs = {(threshold, peak if peak > threshold else 0.0) for threshold, peak in of_command}
+    return sorted({*pairs, own_cut(spec)})
 
 
 def background_of(ct: Path) -> str:
@@ -176,7 +199,7 @@ def background_of(ct: Path) -> str:
 
 
 def row_of(name: str, scores: Sequence[InsertedScore]) -> tuple[str, ...]:
-    """A row of COLUMNS: a bundle's scores in all cases, at one threshold."""
+    """A row of COLUMNS: a bundle's scores in all cases, at one pair of thresholds."""
     sizes = np.array([mm for one in scores for mm in one.nodes_mm])
     found = np.array([hit for one in scores for hit in one.found], bool)
     counts = []
@@ -190,20 +213,21 @@ def row_of(name: str, scores: Sequence[InsertedScore]) -> tuple[str, ...]:
         sum(mark.above_carina_mm is not None and mark.above_carina_mm < LOW_MM for mark in marks),
     )
     mean_dice = float(np.mean([one.dice for one in scores]))
-    return (name, f"{scores[0].threshold:g}", *counts, f"{mean_dice:.2f}", *(f"{n / len(scores):.1f}" for n in kinds))
+    cut = (f"{value:g}" for value in scores[0].cut)
+    return (name, *cut, *counts, f"{mean_dice:.2f}", *(f"{n / len(scores):.1f}" for n in kinds))
 
 
 COLUMNS = (
-    "bundle", "at threshold", "found below 8 mm", "8 to 16 mm", "16 mm and more", "Dice of inserted nodes",
+    "bundle", "at threshold", "and peak", "found below 8 mm", "8 to 16 mm", "16 mm and more", "Dice of inserted nodes",
     "other marks per CT", "of 10 mm and more", "more than 40 mm below the carina",
 )  # fmt: skip
 
 
-def rows_of(name: str, cases: Sequence[InsertedCase], own: float) -> list[tuple[str, ...]]:
-    """A bundle's row at its own threshold, and at that which finds most with at most FEW_MARKS other marks per CT."""
-    by_threshold = {one[0].threshold: one for one in zip(*(case.scores for case in cases), strict=True)}
-    rows = [row_of(name, by_threshold[own])]
-    few = [one for one in by_threshold.values() if np.mean([len(score.others) for score in one]) <= FEW_MARKS]
+def rows_of(name: str, cases: Sequence[InsertedCase], own: Cut) -> list[tuple[str, ...]]:
+    """A bundle's row at its own thresholds, and at those that find most with at most FEW_MARKS other marks per CT."""
+    by_cut = {one[0].cut: one for one in zip(*(case.scores for case in cases), strict=True)}
+    rows = [row_of(name, by_cut[own])]
+    few = [one for one in by_cut.values() if np.mean([len(score.others) for score in one]) <= FEW_MARKS]
     if few:
         best = max(few, key=lambda scores: (sum(sum(one.found) for one in scores), sum(one.dice for one in scores)))
         rows.append(row_of(f"{name}, at most {FEW_MARKS:g} other marks", best))
@@ -242,7 +266,7 @@ def run(command: Inserted, console: Console) -> bool:
     if len(failed) == len(truths):
         raise ValueError("No case could be scored")
     table = [
-        row for bundle, cases in scored.items() for row in rows_of(str(bundle), cases, ModelSpec.load(bundle).threshold)
+        row for bundle, cases in scored.items() for row in rows_of(str(bundle), cases, own_cut(ModelSpec.load(bundle)))
     ]
     lines = [row for bundle, cases in scored.items() for case in cases for row in _lines(str(bundle), case)]
     write_csv(command.output / "inserted.csv", LINE, lines)
@@ -255,12 +279,12 @@ def _is_of(truth: Truth, backgrounds: Sequence[str]) -> bool:
     return truth.ct is not None and background_of(truth.ct) in backgrounds
 
 
-LINE = ("bundle", "case", "background", "threshold", "nodes", "found", "dice", "other_marks")
+LINE = ("bundle", "case", "background", "threshold", "peak", "nodes", "found", "dice", "other_marks")
 
 
 def _lines(bundle: str, case: InsertedCase) -> list[tuple[object, ...]]:
     return [
-        (bundle, case.case, case.background, one.threshold, len(one.found), sum(one.found), round(one.dice, 4),
+        (bundle, case.case, case.background, *one.cut, len(one.found), sum(one.found), round(one.dice, 4),
          len(one.others))
         for one in case.scores
     ]  # fmt: skip

@@ -29,9 +29,16 @@ class Sampling:
     """How patches are taken from a prepared case."""
 
     node_every: int = 3  # one sample in so many is centred on an annotated node: a third, as in the paper
+    wrong_every: int = 0  # one in so many is centred where training.mine found a network wrong; 0: none
     node_jitter: float = 0.25  # and moved by up to this part of the patch, so that nodes appear off-centre too
     region: bool = False  # centre the others in the mediastinal region: no node is reported outside it
     cache: bool = True  # hold the decompressed cases in memory; off for data larger than that
+
+    def kind_of(self, index: int) -> Literal["node", "wrong"] | None:
+        """What sample number `index` is centred on; None for a place in the region or in the crop."""
+        if index % self.node_every == self.node_every - 1:
+            return "node"
+        return "wrong" if self.wrong_every and index % self.wrong_every == 0 else None
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,9 @@ class Losses:
     tau: float = 0.3  # sharpens the mixed pseudo label
     final: float = 2.0  # lambda, the consensus loss's weight after the ramp
     ramp: float = 1 / 3  # of the epochs until then: 100 of 300
+    # Of full cases; as they are, a few marks in a patch without a node cost next to nothing.
+    batch_dice: bool = False  # one Dice of the whole batch, not one of each sample
+    hardest: float = 1.0  # the part of a sample's voxels, those of the largest cross entropy, that it is the mean of
     trust: Trust = "none"  # certain: only what is certainly no node counts as background (METHOD section 9)
 
 

@@ -2,21 +2,25 @@ import csv
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import inserted
 from benchmarks.inserted import InsertedCase, InsertedScore, Mark, read_open_places, row_of, rows_of, score_marks
-from lnq.image.itk import write_volume
+from lnq.image.components import label
+from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Volume, make_affine
+from lnq.inference.backends import load_model
 from lnq.inference.spec import ModelSpec
 from lnq.nodes.measure import Landmarks, measure_nodes
-from training.scoring.truths import Truth
+from lnq.pipeline import mask_of
+from training.scoring.truths import Truth, find_truths
 
 
 def scored(threshold, found, others=(), sizes=(5.0, 9.0, 20.0)):
-    return InsertedScore(threshold, sizes, found, 0.5, tuple(others))
+    return InsertedScore((threshold, 0.0), sizes, found, 0.5, tuple(others))
 
 
 def test_a_mark_counts_for_the_nodes_that_it_touches_and_else_as_another_one():
@@ -28,13 +32,13 @@ def test_a_mark_counts_for_the_nodes_that_it_touches_and_else_as_another_one():
     volume = Volume(marked, make_affine((5.0, 1.0, 1.0)))
     hu = np.zeros(marked.shape, np.float32)
     nodes, numbers = measure_nodes(volume, hu, hu, Landmarks(0.0, (0.0, 0.0, 30.0)))
-    score = score_marks(0.4, nodes, volume.with_array(numbers), volume.with_array(truth), truth > 2)
+    score = score_marks((0.4, 0.0), nodes, volume.with_array(numbers), volume.with_array(truth), truth > 2)
     assert score.nodes_mm == (4.0, 4.0) and score.found == (True, False)
     assert score.dice == pytest.approx(2 * (16 + 2) / (32 + 24 + 2))
     assert score.others == (Mark(6.0, 10.0),)  # 8 slices of 5 mm lie at 40 mm
     open_places = np.zeros(truth.shape, bool)
     open_places[8, 10, 4] = True  # a voxel of the mark
-    score = score_marks(0.4, nodes, volume.with_array(numbers), volume.with_array(truth), open_places)
+    score = score_marks((0.4, 0.0), nodes, volume.with_array(numbers), volume.with_array(truth), open_places)
     assert score.others == () and score.found == (True, False)
 
 
@@ -44,7 +48,7 @@ def test_a_row_counts_nodes_by_size_and_other_marks_by_size_and_place():
     one = scored(0.4, (True, False, True), (low, large))
     two = scored(0.4, (False, False, True), (unknown,))
     assert row_of("model", (one, two)) == (
-        "model", "0.4", "50 % of 2", "0 % of 2", "100 % of 2", "0.50", "1.5", "0.5", "0.5",
+        "model", "0.4", "0", "50 % of 2", "0 % of 2", "100 % of 2", "0.50", "1.5", "0.5", "0.5",
     )  # fmt: skip
 
 
@@ -53,9 +57,9 @@ def test_a_bundle_is_also_shown_where_it_finds_most_with_few_other_marks():
     marks = (Mark(5.0, 0.0),) * 4
     scores = (scored(0.1, (True,) * 3, marks), scored(0.2, (True, True, False), marks[1:]), scored(0.5, (False,) * 3))
     for order in (scores, scores[::-1]):
-        rows = rows_of("m", [InsertedCase("a", "x", order)], 0.5)
-        assert [row[:2] for row in rows] == [("m", "0.5"), ("m, at most 3.5 other marks", "0.2")]
-        assert [row[4] for row in rows] == ["0 % of 1", "0 % of 1"] and rows[1][3] == "100 % of 1"
+        rows = rows_of("m", [InsertedCase("a", "x", order)], (0.5, 0.0))
+        assert [row[:3] for row in rows] == [("m", "0.5", "0"), ("m, at most 3.5 other marks", "0.2", "0")]
+        assert [row[5] for row in rows] == ["0 % of 1", "0 % of 1"] and rows[1][4] == "100 % of 1"
 
 
 @pytest.mark.parametrize(("unknown_part", "counts"), [(0.005, True), (0.5, False)])
@@ -73,6 +77,32 @@ def test_own_nodes_and_what_a_reader_is_unsure_of_are_open(tmp_path, unknown_par
     np.testing.assert_array_equal(read_open_places(truth, volume), wanted)
 
 
+def test_thresholds_are_tried_with_peaks_above_them_and_with_the_bundles_own(tiny_bundle):
+    spec = dataclasses.replace(ModelSpec.load(tiny_bundle), threshold=0.4, peak_threshold=0.9)
+    command = inserted.Inserted((), Path("out"), thresholds=(0.5, 0.3), peaks=(0.0, 0.4, 0.8))
+    assert inserted.cuts_of(command, spec) == [
+        (0.3, 0.0), (0.3, 0.4), (0.3, 0.8), (0.4, 0.9), (0.5, 0.0), (0.5, 0.8),
+    ]  # fmt: skip
+
+
+def test_a_peak_drops_marks_that_stay_below_it_as_segmenting_does(folder, tiny_bundle):
+    """The same marks as when the specification holds the peak."""
+    model = load_model(tiny_bundle, "cpu")
+    truth = find_truths([folder])[0][0]
+    volume = read_volume(folder / "a-ct.mha")
+    inferred = inserted.infer(volume, model)
+    highest = float(inferred.probability.max())
+    cuts = [(0.5 * highest, 0.0), (0.5 * highest, 0.9 * highest), (0.5 * highest, 0.5 * (1.0 + highest))]
+    scores = inserted.score_case(truth, model, cuts)
+    assert len(scores[0].others) >= len(scores[1].others) >= len(scores[2].others) == 0
+    assert not any(scores[2].found) and scores[2].dice == 0.0
+    for cut, score in zip(cuts, scores, strict=True):
+        spec = dataclasses.replace(model.spec, threshold=cut[0], peak_threshold=cut[1])
+        marked = mask_of(inferred, spec).array
+        touching = set(np.unique(label(marked)[0][read_volume(truth.path).array > 0])) - {0}
+        assert len(score.others) == label(marked)[1] - len(touching)
+
+
 @pytest.fixture
 def folder(tmp_path, thorax):
     """Two cases with an inserted node each, of two CTs."""
@@ -87,7 +117,18 @@ def folder(tmp_path, thorax):
 
 def test_command_writes_tables_and_goes_on_where_it_was_stopped(folder, tiny_bundle, monkeypatch, capsys):
     out = folder / "out"
-    arguments = [str(folder), "-o", str(out), "--models", str(tiny_bundle), "--thresholds", "0.3", "0.9"]
+    arguments = [
+        str(folder),
+        "-o",
+        str(out),
+        "--models",
+        str(tiny_bundle),
+        "--thresholds",
+        "0.3",
+        "0.9",
+        "--peaks",
+        "0",
+    ]
     assert inserted.main([*arguments, "--only", "CT a"]) == 0
     rows = list(csv.DictReader((out / "inserted.csv").read_text().splitlines()))
     assert [(row["case"], row["background"], row["threshold"], row["nodes"]) for row in rows] == [

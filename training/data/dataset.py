@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,20 +33,25 @@ def normalise_patch(patch_hu: np.ndarray, case: PreparedCase, normalisation: Nor
 
 @dataclass(frozen=True)
 class PatchSource:
-    """Chooses where patches lie: on annotated nodes, in the mediastinal region, or anywhere in the crop."""
+    """Chooses where patches lie.
+
+    They lie on annotated nodes, where a network was wrong, in the mediastinal region, or anywhere in the crop.
+    """
 
     cases: Sequence[PreparedCase]
     config: Config
 
-    def draw(self, rng: np.random.Generator, on_node: bool) -> tuple[PreparedCase, np.ndarray]:
+    def draw(
+        self, rng: np.random.Generator, on: Literal["node", "wrong"] | None = None
+    ) -> tuple[PreparedCase, np.ndarray]:
         """Draw a case and the first voxel (z, y, x) of a patch in it. It is negative only where the case is smaller."""
         patch = np.array(self.config.patch)
-        candidates = [c for c in self.cases if c.info.node_centres] if on_node else []
+        places = [(case, _places(case, on)) for case in self.cases] if on else []
+        candidates = [(case, found) for case, found in places if len(found)]
         if candidates:
-            case = candidates[int(rng.integers(len(candidates)))]
-            nodes = case.info.node_centres
+            case, found = candidates[int(rng.integers(len(candidates)))]
             reach = self.config.sampling.node_jitter * patch
-            centre = np.array(nodes[int(rng.integers(len(nodes)))]) + rng.uniform(-reach, reach)
+            centre = np.array(found[int(rng.integers(len(found)))]) + rng.uniform(-reach, reach)
         else:
             case = self.cases[int(rng.integers(len(self.cases)))]
             if self.config.sampling.region and len(case.points):
@@ -55,6 +61,13 @@ class PatchSource:
         room = np.array(case.info.shape) - patch
         start = np.clip(np.round(centre - patch / 2), 0, np.maximum(room, 0)).astype(int)
         return case, np.where(room < 0, room // 2, start)
+
+
+def _places(case: PreparedCase, of: Literal["node", "wrong"]) -> Sequence[Any] | np.ndarray:
+    """The voxels (z, y, x) of a case's annotated nodes, or where a network was wrong."""
+    if of == "node":
+        return case.info.node_centres
+    return () if case.wrong is None else case.wrong
 
 
 class PretrainDataset(Dataset[Sample]):
@@ -67,7 +80,7 @@ class PretrainDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         config = self.source.config
         rng = np.random.default_rng([config.seed, 1, index])
-        case, start = self.source.draw(rng, on_node=False)
+        case, start = self.source.draw(rng)
         patch = normalise_patch(case.box("image", start, config.patch), case, self.normalisation)
         corrupted, clean = apply_corruption(patch, draw_corruption(config.patch, rng))
         return {"image": torch.from_numpy(corrupted)[None], "clean": torch.from_numpy(clean)[None]}
@@ -88,8 +101,7 @@ class FinetuneDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         config = self.source.config
         rng = np.random.default_rng([config.seed, 2, index])
-        on_node = index % config.sampling.node_every == config.sampling.node_every - 1
-        case, start = self.source.draw(rng, on_node)
+        case, start = self.source.draw(rng, config.sampling.kind_of(index))
         spatial = draw_spatial(config.augmentation, case.info.spacing_mm, rng)
         size = source_size(spatial, config.patch)
         start = start - (np.array(size) - config.patch) // 2

@@ -7,6 +7,7 @@
     DIR/<case>/told.b2nd                          1 = no node, by the source; only where the source tells unknown apart
     DIR/<case>/measures.json                      for the data set's page (see `training.data.measures`)
     DIR/<case>/points.npy                         int16 [N, 3], a random sample of the region's voxels
+    DIR/<case>/wrong.npy wrong.json               where a network was wrong (see `training.data.mining`)
     DIR/<case>/case.json                          the fields of `CaseInfo`
 
 Neither SimpleITK nor OpenVINO is needed to read them.
@@ -34,6 +35,7 @@ AIR_HU = -1024
 CHUNK = (32, 64, 64)  # voxels: a chunk holds 256 KB of HU, and a patch touches few chunks
 _AGAIN = "delete the case's folder and run training.prepare again"
 CROPPED = "crop"  # key in a case's provenance for how its CT was cropped
+WRONG_PLACES = "wrong.npy"
 STRAY_VOXELS = 2  # on the prepared grid: a component with fewer is a stray piece, not a node
 
 
@@ -72,6 +74,8 @@ class PreparedCase:
     def __init__(self, folder: Path, cache: bool = False, arrays: Sequence[str] = ("image", "label")) -> None:
         self.info = CaseInfo.read(folder)
         self.points: npt.NDArray[np.int16] = np.load(folder / "points.npy", allow_pickle=False)
+        mined = folder / WRONG_PLACES
+        self.wrong: npt.NDArray[np.int16] | None = np.load(mined, allow_pickle=False) if mined.is_file() else None
         self._folder = folder
         self._arrays: dict[str, Any] = {}
         if cache:

@@ -33,7 +33,7 @@ def read_training_set(data: Path, config: Config, selection: Selection = ALL_FOR
 
     Raises ValueError where there is none, where the folder was not prepared to its end, and where a case was not
     cropped as the configuration says: inference with the model will crop by the configuration. Likewise where the
-    losses need certain background that the data do not have.
+    losses need certain background, or the sampling wrong places, that the data do not have.
     """
     arrays = ("image", "label", *([CERTAIN] if config.losses.trust == "certain" else []))
     folders = training_folders(data, selection)
@@ -41,6 +41,10 @@ def read_training_set(data: Path, config: Config, selection: Selection = ALL_FOR
         for folder in folders:
             refuse_missing(folder)
     cases = [PreparedCase(folder, config.sampling.cache, arrays) for folder in folders]
+    if config.sampling.wrong_every:
+        unseen = next((case.info.case for case in cases if case.wrong is None), None)
+        if unseen is not None:
+            raise ValueError(f"{data / unseen} does not say where a network was wrong: run training.mine first")
     info = read_dataset_info(data)
     refuse_other_crop(f"The data in {data}", info.crop, "the configuration", config.crop)
     for case in cases:

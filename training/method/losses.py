@@ -207,16 +207,33 @@ def total_loss(supervised: tuple[Tensor, Tensor], pseudo: tuple[Tensor, Tensor],
     return QUARTER * (supervised[0] + supervised[1] + weight * (pseudo[0] + pseudo[1]))
 
 
-def full_supervised_loss(prediction: Prediction, y: Tensor) -> Tensor:
+def full_supervised_loss(prediction: Prediction, y: Tensor, settings: Losses) -> Tensor:
     """Dice + CE against a complete annotation, sample by sample: its background is trusted.
 
-    1 - (2 TP + s) / (2 TP + FP + FN + s) of class 1, s = 1e-5, plus the cross entropy; mean over samples.
+    1 - (2 TP + s) / (2 TP + FP + FN + s) of class 1, s = 1e-5, plus the cross entropy; mean over samples. With
+    `batch_dice` TP, FP and FN are sums over the batch. With `hardest` below 1 a sample's cross entropy is the mean over
+    that part of its voxels, those where it is largest (at least one).
     """
     p1, y1 = prediction.log_p[:, 1].exp().flatten(1), _exact(y)[:, 1].flatten(1)
-    overlap = 2.0 * (p1 * y1).sum(dim=1)
-    dice = (overlap + SMOOTH) / (p1.sum(dim=1) + y1.sum(dim=1) + SMOOTH)
-    missed, samples = over_batch((1.0 - dice).sum(), dice.new_full((), len(dice)))
-    return cross_entropy(prediction, y) + missed / samples
+    overlap, marked = 2.0 * (p1 * y1).sum(dim=1), p1.sum(dim=1) + y1.sum(dim=1)
+    if settings.batch_dice:
+        both, all_marked = over_batch(overlap.sum(), marked.sum())
+        lost = 1.0 - (both + SMOOTH) / (all_marked + SMOOTH)
+    else:
+        dice = (overlap + SMOOTH) / (marked + SMOOTH)
+        missed, samples = over_batch((1.0 - dice).sum(), dice.new_full((), len(dice)))
+        lost = missed / samples
+    return _hardest_cross_entropy(prediction, y, settings.hardest) + lost
+
+
+def _hardest_cross_entropy(prediction: Prediction, y: Tensor, part: float) -> Tensor:
+    """The cross entropy of a part of each sample's voxels, those where it is largest; mean over samples."""
+    if part >= 1.0:
+        return cross_entropy(prediction, y)
+    each = -(_exact(y) * prediction.log_p).sum(dim=1).flatten(1)
+    largest = each.topk(max(1, round(part * each.shape[1])), dim=1, sorted=False).values.mean(dim=1)
+    total, samples = over_batch(largest.sum(), largest.new_full((), len(largest)))
+    return total / samples
 
 
 def reconstruction_loss(output: Tensor, clean: Tensor) -> Tensor:

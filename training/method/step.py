@@ -154,7 +154,9 @@ def finetuning_step(objective: Objective, config: Config) -> Step:
             total = total + loss * (1.0 - share)
         if share > 0.0:
             whole = [
-                full_supervised_loss(Prediction(_samples(branch, position.full)), _samples(y, position.full))
+                full_supervised_loss(
+                    Prediction(_samples(branch, position.full)), _samples(y, position.full), config.losses
+                )
                 for branch in (main, auxiliary)
             ]
             terms |= {"full_main": whole[0], "full_aux": whole[1]}

@@ -115,6 +115,26 @@ def test_every_third_sample_shows_an_annotated_node(prepared: Path) -> None:
         assert data[index]["label"].any(), index
 
 
+def test_every_so_many_samples_show_where_a_network_was_wrong(prepared: Path) -> None:
+    for folder in case_folders(prepared)[:1]:
+        np.save(folder / "wrong.npy", np.array([[8, 4, 15]], np.int16))
+    plain = dataclasses.replace(TINY.augmentation, p_rotation=0.0, p_scaling=0.0, mirror=(False, False, False))
+    sampling = Sampling(wrong_every=4, node_jitter=0.0)
+    config = dataclasses.replace(TINY, patch=(4, 4, 4), augmentation=plain, sampling=sampling)
+    source = PatchSource(cases_of(prepared), config)
+    assert [sampling.kind_of(index) for index in range(9)] == [
+        "wrong", None, "node", None, "wrong", "node", None, None, "node",
+    ]  # fmt: skip
+    case, start = source.draw(np.random.default_rng(0), "wrong")
+    assert case.info.case == "case-00" and start.tolist() == [6, 2, 13]
+
+
+def test_without_wrong_places_samples_are_drawn_anywhere(prepared: Path) -> None:
+    source = PatchSource(cases_of(prepared), TINY)
+    starts = [[source.draw(np.random.default_rng(seed), on)[1].tolist() for seed in range(9)] for on in ("wrong", None)]
+    assert starts[0] == starts[1]
+
+
 def test_samples_have_shapes_and_types(prepared: Path) -> None:
     sample = FinetuneDataset(cases_of(prepared), TINY, CT)[0]
     assert sample["image"].shape == (1, *TINY.patch) and sample["image"].dtype == torch.float32
@@ -130,7 +150,7 @@ def test_region_samples_are_centred_in_the_region(prepared: Path) -> None:
     source = PatchSource(cases, dataclasses.replace(with_region(TINY, True), patch=(4, 4, 4)))
     rng = np.random.default_rng(0)
     for _ in range(100):
-        case, start = source.draw(rng, on_node=False)
+        case, start = source.draw(rng)
         z, y, x = start + 2
         assert case.whole("region")[max(0, z - 1) : z + 1, y - 1 : y + 1, x - 1 : x + 1].any()
 
@@ -138,13 +158,13 @@ def test_region_samples_are_centred_in_the_region(prepared: Path) -> None:
 def test_patches_stay_inside_where_the_case_is_large_enough(prepared: Path) -> None:
     source, rng = PatchSource(cases_of(prepared), TINY), np.random.default_rng(0)
     for number in range(100):
-        case, start = source.draw(rng, on_node=number % 2 == 0)
+        case, start = source.draw(rng, "node" if number % 2 == 0 else None)
         assert (start >= 0).all() and (start + TINY.patch <= case.info.shape).all()
 
 
 def test_case_smaller_than_the_patch_is_centred(prepared: Path) -> None:
     config = dataclasses.replace(TINY, patch=(16, 24, 28))  # the cases have 12 x 24 x 20 voxels
-    _, start = PatchSource(cases_of(prepared), config).draw(np.random.default_rng(0), on_node=True)
+    _, start = PatchSource(cases_of(prepared), config).draw(np.random.default_rng(0), "node")
     assert start.tolist() == [-2, 0, -4]
 
 
@@ -174,7 +194,7 @@ def test_patches_of_lung_and_without_nodes_are_among_the_samples(tmp_path: Path)
     def count(config: Config) -> tuple[int, int, int]:
         """Of 100 patches: those of lung alone, those without lung, and those with node."""
         source, rng = PatchSource([case], dataclasses.replace(config, patch=(4, 6, 6))), np.random.default_rng(0)
-        starts = [source.draw(rng, on_node=False)[1] for _ in range(100)]
+        starts = [source.draw(rng)[1] for _ in range(100)]
         hu = [case.box("image", start, (4, 6, 6)) for start in starts]
         nodes = sum(bool(case.box("label", start, (4, 6, 6)).any()) for start in starts)
         return sum((h == -850).all() for h in hu), sum((h == 50).all() for h in hu), nodes

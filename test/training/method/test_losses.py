@@ -187,7 +187,24 @@ def test_full_supervised_loss_is_dice_and_ce_sample_by_sample() -> None:
     dice_first = (2 * 0.75 + 1e-5) / (0.95 + 1 + 1e-5)
     dice_second = 1e-5 / (1.0 + 1e-5)
     wanted = (CE + math.log(2)) / 2 + (1 - dice_first + 1 - dice_second) / 2
-    assert losses.full_supervised_loss(batch, y).item() == pytest.approx(wanted, abs=1e-9)
+    assert losses.full_supervised_loss(batch, y, Losses()).item() == pytest.approx(wanted, abs=1e-9)
+
+
+def test_full_supervised_loss_with_one_dice_of_the_batch() -> None:
+    batch, y = Prediction(torch.cat([LOGITS, logits_of(0.5, 0.5)])), torch.cat([Y, annotation(0, 0)])
+    dice = (2 * 0.75 + 1e-5) / (0.95 + 1 + 1.0 + 1e-5)  # the second sample's marks count against the first one's node
+    wanted = (CE + math.log(2)) / 2 + 1 - dice
+    assert losses.full_supervised_loss(batch, y, Losses(batch_dice=True)).item() == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize(("part", "voxels"), [(1.0, 4), (0.75, 3), (0.5, 2), (0.3, 1), (0.01, 1)])
+def test_full_supervised_loss_with_the_hardest_voxels(part: float, voxels: int) -> None:
+    batch = Prediction(torch.cat([logits_of(0.1, 0.4, 0.2, 0.9), logits_of(0.3, 0.3, 0.6, 0.8)]))
+    y = torch.cat([annotation(0, 0, 0, 1), annotation(0, 0, 0, 0)])
+    each = [[-math.log(p) for p in (0.6, 0.8, 0.9, 0.9)], [-math.log(p) for p in (0.2, 0.4, 0.7, 0.7)]]  # descending
+    wanted = sum(sum(losses_[:voxels]) / voxels for losses_ in each) / 2
+    dice = losses.full_supervised_loss(batch, y, Losses()).item() - losses.cross_entropy(batch, y).item()
+    assert losses.full_supervised_loss(batch, y, Losses(hardest=part)).item() == pytest.approx(wanted + dice, abs=1e-9)
 
 
 def test_reconstruction_loss_is_the_mean_squared_error() -> None:
@@ -206,7 +223,8 @@ ALL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "partial": lambda x, y: losses.partial_cross_entropy(Prediction(x), y),
     "tversky": lambda x, y: losses.tversky_loss(Prediction(x), y),
     "supervised": lambda x, y: losses.supervised_loss(Prediction(x), y, Losses()),
-    "full": lambda x, y: losses.full_supervised_loss(Prediction(x), y),
+    "full": lambda x, y: losses.full_supervised_loss(Prediction(x), y, Losses()),
+    "full, batch": lambda x, y: losses.full_supervised_loss(Prediction(x), y, Losses(batch_dice=True, hardest=0.5)),
     "reconstruction": losses.reconstruction_loss,
     "consensus": lambda x, y: losses.consensus_loss(Prediction(x), Prediction(x.flip(0) * 0.5), y),
     "pseudo dice": lambda x, y: losses.pseudo_dice_loss(Prediction(x), y),

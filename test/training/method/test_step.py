@@ -136,7 +136,7 @@ def test_full_samples_stay_out_of_the_partial_losses(
         wanted += eq_10(network.main[partial], network.aux[partial], y[partial]).item() * len(partial) / 2
     for i in whole:
         pair = [Prediction(branch[i : i + 1]) for branch in (network.main, network.aux)]
-        wanted += sum(full_supervised_loss(branch, y[i : i + 1]).item() for branch in pair) / 2 / 2
+        wanted += sum(full_supervised_loss(branch, y[i : i + 1], Losses()).item() for branch in pair) / 2 / 2
     assert terms["loss"].item() == pytest.approx(wanted, rel=1e-6)
     assert ("full_main" in terms, "supervised_main" in terms) == (bool(whole), bool(partial))
 
@@ -234,5 +234,5 @@ def test_full_samples_among_certain_background_have_dice_and_cross_entropy(netwo
     position = position_at(config, 3, 11, (True, True))
     terms = finetuning_step(DBDMP, config)(network, {"image": torch.zeros(2, 1, 3, 4, 4), "label": label}, position)
     y = one_hot((label == 1).to(torch.uint8))
-    wanted = sum(full_supervised_loss(Prediction(branch), y) for branch in (network.main, network.aux)) / 2
+    wanted = sum(full_supervised_loss(Prediction(branch), y, Losses()) for branch in (network.main, network.aux)) / 2
     assert terms["loss"].item() == pytest.approx(float(wanted), rel=1e-6)
