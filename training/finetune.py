@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -16,10 +16,7 @@ from training.command import run_command
 from training.config import COMPACT, ConfigArguments, parse
 from training.data.splits import ALL_FOR_TRAINING, SelectionArguments
 from training.engine.finetuning import finetune
-from training.method.step import CROSS_ENTROPY, DBDMP, WITHOUT_PCE, Objective
-
-Method = Literal["dbdmp", "without_pce", "cross_entropy"]
-OBJECTIVES: dict[Method, Objective] = {"dbdmp": DBDMP, "without_pce": WITHOUT_PCE, "cross_entropy": CROSS_ENTROPY}
+from training.method.step import OBJECTIVES, Method
 
 
 @dataclass(frozen=True)

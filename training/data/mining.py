@@ -67,6 +67,24 @@ def _middles(mask: np.ndarray) -> np.ndarray:
     return np.array(list(component_centres(mask.astype(np.uint8))), np.int16).reshape(-1, 3)
 
 
+def probability_of(case: PreparedCase, model: Model) -> np.ndarray:
+    """A model's calibrated probability of node in a prepared case, float32 [Z, Y, X], on the case's grid.
+
+    It is 0 outside the region where the model uses that. Raises ValueError where the case was prepared for another
+    spacing or crop.
+    """
+    spec = model.spec
+    if case.info.crop != spec.crop or not np.allclose(case.info.spacing_mm, spec.spacing_mm):
+        raise ValueError(f"Case {case.info.case} was prepared for another spacing or crop than the model's")
+    region = case.whole("region") > 0
+    statistics = (case.info.mean_hu, case.info.std_hu)
+    image = normalise(case.whole("image").astype(np.float32), spec.normalisation, statistics)
+    probability = spec.calibration.apply(model.probabilities(image, region).mean)
+    if spec.crop.use_region:
+        probability[~region] = 0.0
+    return probability
+
+
 def find_wrong(folder: Path, model: Model) -> WrongFacts:
     """Run a model on a prepared case, and write where it is wrong beside the case's arrays, unless that is there.
 
@@ -81,18 +99,10 @@ def find_wrong(folder: Path, model: Model) -> WrongFacts:
         return facts
     refuse_missing(folder)
     case = PreparedCase(folder)
-    if case.info.crop != spec.crop or not np.allclose(case.info.spacing_mm, spec.spacing_mm):
-        raise ValueError(f"{folder} was prepared for another spacing or crop than the model's")
-    region = case.whole("region") > 0
-    statistics = (case.info.mean_hu, case.info.std_hu)
-    image = normalise(case.whole("image").astype(np.float32), spec.normalisation, statistics)
-    probability = model.probabilities(image, region).mean
-    if spec.crop.use_region:
-        probability[~region] = 0.0
+    probability = probability_of(case, model)
     marks, missed = wrong_places(
-        spec.calibration.apply(probability), case.whole("label"), case.whole(CERTAIN), spec.threshold,
-        spec.peak_threshold,
-    )  # fmt: skip
+        probability, case.whole("label"), case.whole(CERTAIN), spec.threshold, spec.peak_threshold
+    )
     facts = WrongFacts(weights, spec.threshold, spec.peak_threshold, len(marks), len(missed))
     with replace_atomically(folder / WRONG_PLACES) as temporary, temporary.open("wb") as file:
         np.save(file, np.concatenate([marks, missed]))

@@ -90,6 +90,9 @@ With partial cross entropy such weights mark more and more, for nothing in it ev
 CROSS_ENTROPY = Objective("cross_entropy", ("ce",))
 """The paper's baseline: the main branch alone, which trusts every background voxel."""
 
+Method = Literal["dbdmp", "without_pce", "cross_entropy"]
+OBJECTIVES: dict[Method, Objective] = {"dbdmp": DBDMP, "without_pce": WITHOUT_PCE, "cross_entropy": CROSS_ENTROPY}
+
 
 def theta(seed: int, step: int) -> float:
     """Random weight in [0, 1) that mixes a step's pseudo label; the same in every process and resumed run."""

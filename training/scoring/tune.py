@@ -62,11 +62,11 @@ def mark(inferred: Inferred, instances: Volume, spec: ModelSpec, thresholds: Seq
         nodes = postprocess(
             inferred.probability >= threshold, inferred.hu, ready.crop, spec.postprocess, spec.crop.use_region
         )
-        found.append(_count(nodes, inferred.probability, truth, node_voxels))
+        found.append(count_overlaps(nodes, inferred.probability, truth, node_voxels))
     return found
 
 
-def _count(nodes: np.ndarray, probability: np.ndarray, truth: np.ndarray, node_voxels: np.ndarray) -> Marked:
+def count_overlaps(nodes: np.ndarray, probability: np.ndarray, truth: np.ndarray, node_voxels: np.ndarray) -> Marked:
     """Count the components of `nodes` and their overlaps with `truth` (labels from 1), both [Z, Y, X]."""
     at = nodes > 0
     numbers, count = components(at)

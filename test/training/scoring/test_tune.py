@@ -33,7 +33,7 @@ def test_what_follows_from_components_is_what_the_masks_metrics_say(seed: int, t
     for probability, truth in zip(probabilities, truths, strict=True):
         mask = probability >= threshold
         node_voxels = np.bincount(truth.ravel())[1:]
-        cases.append(tune._count(mask, probability, truth, node_voxels))
+        cases.append(tune.count_overlaps(mask, probability, truth, node_voxels))
         kept = drop_faint(mask, probability, peak)
         dices.append(dice(kept, truth))
         results = node_detection(kept, truth, (1.0, 1.0, 1.0))
