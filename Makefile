@@ -22,7 +22,7 @@ BENCH_CASES ?= lnq2023-test-0004 lnq2023-test-0002
 DOCS := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar off
 
-.PHONY: help demo test lint docs unit coverage setup package-check container-check lock weights score compare bench gpu clean
+.PHONY: help demo test lint docs unit coverage setup package-check container-check lock weights score hard compare bench gpu clean
 
 help:
 	@echo "make demo     segment the sample CT: mask and picture under demo-output/, Dice against its truth"
@@ -34,6 +34,7 @@ help:
 	@echo "make lock     compile the image's lists of packages after a change of requirements.txt or requirements-cpu.txt"
 	@echo "make weights  train the shipped model again (hours; BACKGROUND=DIR adds real CTs with inserted nodes)"
 	@echo "make score    score model/ on phantoms that were never trained on"
+	@echo "make hard     score model/ on phantoms of another domain: rare anatomy, other contrast, slices and kernels"
 	@echo "make compare  train with plain cross entropy and with the full method, a third of the steps each, and score"
 	@echo "make bench    all benchmarks, into docs/results: beside MONAI and nnU-Net, over the CT's size (hours)"
 	@echo "make gpu      all that is measured on a GPU, into gpu-output, in at most nine minutes"
@@ -98,7 +99,7 @@ $(BENCH)/.installed: requirements-cpu.txt requirements.txt requirements-batch.tx
 	@touch $@
 
 # Training and preparing resume where they were stopped; phantoms are made again, and come out the same.
-# Seeds: 1000.. train, annotated in part, 3000.. train, wholly, 5000.. threshold, 9000.. score.
+# Seeds: 1000.. train, annotated in part, 3000.. train, wholly, 5000.. threshold, 7000.. hard, 9000.. score.
 weights: $(DEV)/.installed data/tune
 	$(DEV)/bin/python -m phantom data/train --count 180 --first-seed 1000 --size 256 --workers 2
 	$(DEV)/bin/python -m phantom data/train --count 20 --first-seed 3000 --first-number 3001 --full --size 256 --workers 2
@@ -114,6 +115,10 @@ weights: $(DEV)/.installed data/tune
 
 score: $(DEV)/.installed data/test
 	$(DEV)/bin/python -m training.evaluate data/test -o runs/score
+
+# Anatomy, contrast, slices and kernels that no training phantom has
+hard: $(DEV)/.installed data/shifted
+	$(DEV)/bin/python -m training.evaluate data/shifted -o runs/hard
 
 # The full method and plain cross entropy on the same data, at a third of the steps; after `make weights`
 compare: runs/third-dbdmp/score runs/third-cross_entropy/score
@@ -149,6 +154,10 @@ data/tune: | $(DEV)/.installed
 
 data/test: | $(DEV)/.installed
 	$(DEV)/bin/python -m phantom $@.part --count 12 --first-seed 9000 --split test --workers 2
+	mv $@.part $@
+
+data/shifted: | $(DEV)/.installed
+	$(DEV)/bin/python -m phantom $@.part --count 12 --first-seed 7000 --split test --size 384 --domain shifted --workers 2
 	mv $@.part $@
 
 define make_venv

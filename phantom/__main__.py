@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lnq.processes import side_by_side
 from phantom.annotate import Annotator
+from phantom.domain import DOMAINS
 from phantom.patient import PHASES
 from phantom.write import SPLITS, write_phantom
 
@@ -23,6 +24,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs="+", metavar="N", help="pixels of a side, or Z Y X (default 512)")
     parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="mm (default: drawn by seed)")
     parser.add_argument("--phase", choices=PHASES, help="contrast phase (default: drawn by seed)")
+    parser.add_argument(
+        "--domain",
+        choices=DOMAINS,
+        default="usual",
+        help="mimics: with more that looks like nodes; shifted: to test on",
+    )
     parser.add_argument("--full", action="store_true", help="-seg holds all nodes, not the partial annotation")
     parser.add_argument("--annotated", type=float, default=0.2, help="part of the nodes that -seg holds (default 0.2)")
     parser.add_argument("--off-voxels", type=int, default=0, help="borders of -seg are off by 1 to so many (default 0)")
@@ -44,7 +51,7 @@ def write_one(args: argparse.Namespace, index: int) -> None:
     size = None if args.size is None else args.size[0] if len(args.size) == 1 else tuple(args.size)
     number, seed = args.first_number + index, args.first_seed + index
     annotator = Annotator(args.annotated, args.off_voxels)
-    write_phantom(args.out, args.split, number, seed, args.spacing, size, args.phase, args.full, annotator)
+    write_phantom(args.out, args.split, number, seed, args.spacing, size, args.phase, args.full, annotator, args.domain)
 
 
 def main(argv: list[str] | None = None) -> None:

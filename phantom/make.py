@@ -7,6 +7,8 @@ import numpy as np
 from lnq.image.volume import Volume, make_affine
 from phantom import physics
 from phantom.annotate import HURRIED, Annotator
+from phantom.atlas import SVC
+from phantom.domain import Domain, shift_patient, shift_scanner, slice_mm_of
 from phantom.patient import Patient, draw_patient
 from phantom.place import PlacedNode
 from phantom.render import render
@@ -15,8 +17,9 @@ from phantom.scene import build_scene
 # Parts of a phantom, each with random numbers of its own. A new part comes last, or all phantoms change.
 PARTS = (
     "patient", "body", "diaphragm", "mediastinum", "spine", "nodes", "texture", "lungs", "findings", "shoulders",
-    "abdomen", "grid", "scanner", "noise", "partial",
+    "abdomen", "grid", "scanner", "noise", "partial", "domain",
 )  # fmt: skip
+STREAKS_FROM_HU = 280.0  # of the vena cava: contrast medium that dense makes streaks
 # Thickness of slices in mm, and how often it is drawn. The median is 3 mm, as in the challenge's data.
 SLICE_MM = ((1.0, 0.08), (1.25, 0.12), (2.0, 0.12), (2.5, 0.18), (3.0, 0.25), (5.0, 0.25))
 
@@ -41,6 +44,7 @@ class PhantomInfo:
 
     seed: int
     phase: str
+    domain: Domain
     female: bool
     scale: tuple[float, float, float]  # x, y, z, as parts of the reference patient's size
     fatness: float  # 1 = average
@@ -65,29 +69,36 @@ def make_phantom(
     size: int | tuple[int, int, int] | None = None,
     phase: str | None = None,
     annotator: Annotator = HURRIED,
+    domain: Domain = "usual",
 ) -> Phantom:
     """A synthetic chest CT with up to 25 lymph nodes. The same arguments give the same phantom.
 
     spacing_mm (z, y, x): None draws slices of 1 to 5 mm, and a field of view that `size` pixels cover.
     size: pixels of a side, or voxels z, y, x. None means 512, or at a given spacing what the field of view needs.
     phase: "none", "arterial" or "venous". None draws it.
+    domain: see `phantom.domain`. Of one seed, all domains have the same patient, but not the same nodes.
     annotator: makes the partial annotation. Another one leaves the CT and the truth as they are.
     Raises ValueError for a spacing that is not positive and for another phase.
     """
     streams = dict(
         zip(PARTS, (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(len(PARTS))), strict=True)
     )
-    patient = draw_patient(streams["patient"], phase)
-    spacing, axes = draw_grid(patient, streams["grid"], spacing_mm, size)
-    scene = build_scene(patient, streams)
+    patient = shift_patient(draw_patient(streams["patient"], phase), domain, streams["domain"])
+    spacing, axes = draw_grid(patient, streams, spacing_mm, size, domain)
+    scene = build_scene(patient, streams, domain)
     hu, labels = render(scene, *axes, spacing[0])
-    scanner = physics.draw_scanner(streams["scanner"], spacing[0])
+    if domain != "usual" and patient.hu["svc"] >= STREAKS_FROM_HU:
+        vein = patient.pose.to_image(patient.place(SVC)[:, ::-1])
+        strength = float(streams["domain"].uniform(15, 45))
+        physics.add_streaks(hu, axes, vein, strength, streams["domain"])
+    scanner = shift_scanner(physics.draw_scanner(streams["scanner"], spacing[0]), domain, streams["domain"])
     image = physics.to_image(hu, scanner, spacing[1:], streams["noise"])
     labels, nodes = _describe(scene.nodes, labels, patient, float(np.prod(spacing)), streams["partial"], annotator)
     affine = make_affine(spacing, origin_mm=(float(axes[2][0]), float(axes[1][0]), float(axes[0][0])))
     info = PhantomInfo(
         seed=seed,
         phase=patient.phase,
+        domain=domain,
         female=patient.female,
         scale=patient.scale,
         fatness=patient.fatness,
@@ -101,16 +112,19 @@ def make_phantom(
 
 def draw_grid(
     patient: Patient,
-    rng: np.random.Generator,
+    streams: dict[str, np.random.Generator],
     spacing_mm: tuple[float, float, float] | None,
     size: int | tuple[int, int, int] | None,
+    domain: Domain,
 ) -> tuple[tuple[float, float, float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Spacing and the coordinates of the voxels' centres along each axis, both z, y, x in mm.
 
     Raises ValueError for a spacing that is not positive.
     """
+    rng = streams["grid"]
     view_mm = float(np.clip(patient.scale[0] * rng.uniform(335, 430), 315, 470))
     slice_mm = float(rng.choice([s for s, _ in SLICE_MM], p=[p for _, p in SLICE_MM]))
+    slice_mm = slice_mm_of(domain, slice_mm, streams["domain"])
     top, bottom = (float(v) * patient.scale[2] for v in (rng.uniform(92, 128), rng.uniform(-205, -170)))
     centre = (float(2 + rng.normal(0, 8)), float(rng.normal(0, 6)))
     shape = (None, size, size) if size is None or isinstance(size, int) else tuple(size)

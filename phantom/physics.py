@@ -66,6 +66,37 @@ def noise(hu: np.ndarray, scanner: Scanner, spacing_yx_mm: tuple[float, float], 
     return out
 
 
+def add_streaks(
+    hu: np.ndarray,
+    axes_mm: tuple[np.ndarray, np.ndarray, np.ndarray],
+    vein_mm: np.ndarray,
+    strength_hu: float,
+    rng: np.random.Generator,
+) -> None:
+    """Add streaks that radiate from a dense vein, bright and dark by turns, to HU [Z, Y, X], in place.
+
+    axes_mm: z, y, x of the voxels. vein_mm: points [N, 3] of its course, z, y, x in the image, with z rising. A streak
+    fades with the distance from the vein, and changes little from slice to slice. Only slices that the vein crosses
+    have any.
+    """
+    z, y, x = axes_mm
+    waves = np.arange(3, 13)
+    phases, weights = rng.uniform(0, 2 * np.pi, len(waves)), rng.uniform(0.3, 1.0, len(waves))
+    weights /= np.sqrt((weights**2).sum() / 2)  # the sum of the waves has a deviation of 1
+    drift = rng.normal(0, 0.05, len(waves))  # of the phases, radians per mm
+    for i, height in enumerate(z):
+        if not vein_mm[0, 0] <= height <= vein_mm[-1, 0]:
+            continue
+        cy, cx = (np.interp(height, vein_mm[:, 0], vein_mm[:, axis]) for axis in (1, 2))
+        dy, dx = (y - cy)[:, None], (x - cx)[None]
+        distance = np.hypot(dy, dx)
+        angle = np.arctan2(dy, dx)
+        fan = sum(
+            w * np.sin(k * angle + p + d * height) for k, w, p, d in zip(waves, weights, phases, drift, strict=True)
+        )
+        hu[i] += strength_hu * fan * np.clip(distance / 6.0, 0, 1) * np.exp(-distance / 30.0) * (hu[i] > -500)
+
+
 def _mean_square(w: np.ndarray, columns: int) -> float:
     """Mean of w^2 over the full spectrum. `w` holds the half of it that rfft keeps."""
     weight = np.full(w.shape[1], 2.0)

@@ -8,6 +8,7 @@ from scipy import ndimage
 from phantom import anatomy_bones, anatomy_lungs
 from phantom import anatomy_mediastinum as mediastinum
 from phantom.anatomy_body import ANGLES, INNER, Body
+from phantom.domain import Domain, structures_of
 from phantom.patient import Patient
 from phantom.place import Field, PlacedNode, place_nodes
 from phantom.shapes import Structure, polar
@@ -52,14 +53,15 @@ def reference_plane(patient: Patient, slab: Slab, z: float) -> tuple[np.ndarray,
     return y / np.float32(patient.scale[1]), x / np.float32(patient.scale[0])
 
 
-def build_scene(patient: Patient, streams: dict[str, np.random.Generator]) -> Scene:
+def build_scene(patient: Patient, streams: dict[str, np.random.Generator], domain: Domain = "usual") -> Scene:
     """Draw everything of a patient.
 
     `streams` holds one generator per part, so that a change of one part leaves the random numbers of the others alone.
     """
     body = Body(patient, streams["body"])
     diaphragm = anatomy_lungs.Diaphragm(streams["diaphragm"])
-    structures = mediastinum.mediastinal_structures(patient, streams["mediastinum"])
+    before, after = structures_of(domain, patient, streams["domain"])
+    structures = [*before, *mediastinum.mediastinal_structures(patient, streams["mediastinum"]), *after]
     spine = anatomy_bones.spine(patient, streams["spine"])
     coarse = _coarse_slab(patient)
     wall = cavity_depth(body, patient, coarse)

@@ -12,6 +12,7 @@ from lnq.image.names import CT, LABEL, NODES
 from lnq.image.volume import Volume
 from lnq.plain import to_plain
 from phantom.annotate import HURRIED, Annotator
+from phantom.domain import Domain
 from phantom.make import make_phantom
 
 SPLITS = ("train", "val", "test")
@@ -32,13 +33,14 @@ def write_phantom(
     phase: str | None = None,
     full: bool = False,
     annotator: Annotator = HURRIED,
+    domain: Domain = "usual",
 ) -> None:
     """Make a phantom with `make_phantom` and write its files into `folder`, which exists.
 
     The label is the partial annotation of a training case, unless `full`. Else it holds all nodes, as the labels of the
     challenge's validation and test cases do.
     """
-    phantom = make_phantom(seed, spacing_mm, size, phase, annotator)
+    phantom = make_phantom(seed, spacing_mm, size, phase, annotator, domain)
     full = full or split != "train"
     label = phantom.nodes.with_array((phantom.nodes.array > 0).astype(np.uint8)) if full else phantom.partial
     facts = {"full": full} | to_plain(phantom.info)

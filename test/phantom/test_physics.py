@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from phantom.physics import Scanner, blur, draw_scanner, noise, to_image
+from phantom.physics import Scanner, add_streaks, blur, draw_scanner, noise, to_image
 
 SOFT = Scanner(blur_mm=0.6, overshoot=0.0, noise_hu=10.0, noise_peak_per_mm=0.25, streak_share=0.0)
 SPACING = (0.8, 0.8)
@@ -53,3 +53,30 @@ def test_image_is_stored_as_a_scanner_stores_it():
 def test_thick_slices_are_less_noisy():
     thin, thick = ([draw_scanner(np.random.default_rng(s), mm).noise_hu for s in range(300)] for mm in (1.0, 5.0))
     assert np.median(thin) > 1.3 * np.median(thick)
+
+
+def streaked() -> np.ndarray:
+    """What streaks add to water around a vein at y = 0, x = 0, from z = 0 to z = 10 mm, and to air beyond 70 mm."""
+    z, axis = np.arange(-5.0, 16.0, 5.0), np.arange(-80.0, 80.1, 1.0)
+    hu = np.zeros((len(z), len(axis), len(axis)), np.float32)
+    hu[:, :, axis > 70] = -1000.0
+    before = hu.copy()
+    vein = np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
+    add_streaks(hu, (z, axis, axis), vein, 30.0, np.random.default_rng(0))
+    return hu - before
+
+
+def test_streaks_lie_in_the_veins_slices_and_in_tissue_alone():
+    added = streaked()
+    assert [bool(slice_.any()) for slice_ in added] == [False, True, True, True, False]
+    assert not added[:, :, -9:].any()
+
+
+def test_streaks_have_the_strength_asked_for_fade_and_change_little_from_slice_to_slice():
+    added = streaked()
+    y, x = np.meshgrid(*[np.arange(-80.0, 80.1, 1.0)] * 2, indexing="ij")
+    distance = np.hypot(y, x)
+    near, far = (added[2][(distance > a) & (distance < b)] for a, b in ((6, 9), (55, 60)))
+    assert near.std() == pytest.approx(30.0 * np.exp(-7.5 / 30.0), rel=0.15) and abs(near.mean()) < 3
+    assert far.std() < 0.3 * near.std()
+    assert np.corrcoef(added[1].ravel(), added[2].ravel())[0, 1] > 0.8

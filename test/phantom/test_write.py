@@ -34,7 +34,7 @@ def test_only_training_cases_are_annotated_in_part(tmp_path, drawn, venous, spli
     np.testing.assert_array_equal(ct, venous.ct.array)
     np.testing.assert_array_equal(nodes, venous.nodes.array)
     np.testing.assert_array_equal(label, venous.nodes.array > 0 if full else venous.partial.array)
-    assert drawn == [(40, *GRID, None, HURRIED)]
+    assert drawn == [(40, *GRID, None, HURRIED, "usual")]
 
 
 def test_facts_tell_how_to_make_the_phantom_again(tmp_path):
