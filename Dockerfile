@@ -1,6 +1,8 @@
 # The challenge's container, and any other's: docker build -t lnq .
 # Default: torch on a GPU where there is one, OpenVINO otherwise. Without torch, much smaller:
 #   docker build --build-arg FLAVOUR=cpu -t lnq .
+# It serves by default, as its label says to grand-challenge. `docker run lnq exec` runs once and ends.
+#   docker build --build-arg API_METHOD=exec -t lnq .     makes that the default, and the label
 # The digest is that of the tag's index of architectures; docs/grand-challenge.md tells how to renew it.
 FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 
@@ -33,7 +35,13 @@ ENV PYTHONUNBUFFERED=1 \
     ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=4 \
     HOME=/home/algorithm
 
-LABEL org.opencontainers.image.title="lnq" \
+# invoke: a server that loads the model once; exec: a run that ends. The platform starts the image as its label says.
+ARG API_METHOD=invoke
+ENV LNQ_API_METHOD=$API_METHOD \
+    LNQ_HOST=0.0.0.0
+
+LABEL org.grand-challenge.api-method="$API_METHOD" \
+    org.opencontainers.image.title="lnq" \
     org.opencontainers.image.description="Segments mediastinal lymph nodes in chest CT. Not for clinical use." \
     org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-4.0"
 

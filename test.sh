@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image, runs it on test/input under the challenge's restrictions and compares with test/expected.
+# Builds the image, runs it on test/input under the challenge's restrictions, once to its end and once as a server, and
+# compares with test/expected.
 # Usage: ./test.sh [ARGUMENTS OF docker build], e.g. ./test.sh --build-arg FLAVOUR=cpu
 # Leaves the image `lnq` and the container's output under test-output/, no container and no volume. Exit status 0 only if
 # all agrees.
@@ -26,17 +27,28 @@ if command -v nvidia-smi >/dev/null && docker info 2>/dev/null | grep -qi 'runti
     gpus=(--gpus all)
 fi
 
-docker run --rm --name "$volume" --platform=linux/amd64 "${gpus[@]}" \
-    --memory="$MEMORY" --memory-swap="$MEMORY" --shm-size=128m --pids-limit=256 \
-    --network=none --cap-drop=ALL --security-opt=no-new-privileges \
-    --volume "$PWD/test/input:/input:ro" --volume "$volume:/output" \
-    "$IMAGE"
+restricted=(--name "$volume" --platform=linux/amd64 "${gpus[@]}"
+    --memory="$MEMORY" --memory-swap="$MEMORY" --shm-size=128m --pids-limit=256
+    --network=none --cap-drop=ALL --security-opt=no-new-privileges
+    --volume "$PWD/test/input:/input:ro" --volume "$volume:/output")
 
+check() { # compare what lies in the volume
+    docker run --rm --network=none --volume "$volume:/output:ro" --volume "$PWD/test:/test:ro" \
+        --env PYTHONPATH=/opt/algorithm --entrypoint python "$IMAGE" /test/check_output.py /output /test/expected
+}
+
+echo "== exec: it runs once and ends"
+docker run --rm "${restricted[@]}" "$IMAGE" exec
+check
 rm -rf test-output
 mkdir test-output
 docker run --rm --network=none --volume "$volume:/output:ro" --entrypoint tar "$IMAGE" -C /output -c . |
     tar -x --no-same-owner -C test-output
 
-docker run --rm --network=none --volume "$volume:/output:ro" --volume "$PWD/test:/test:ro" \
-    --env PYTHONPATH=/opt/algorithm --entrypoint python "$IMAGE" \
-    /test/check_output.py /output /test/expected
+echo "== invoke: it serves"
+docker run --rm --network=none --volume "$volume:/output" --entrypoint find "$IMAGE" /output -mindepth 1 -delete
+docker run --rm --detach "${restricted[@]}" "$IMAGE" serve >/dev/null
+docker exec --interactive "$volume" python - <test/invoke.py
+docker logs "$volume" 2>&1 | tail -n 3
+docker stop --time 5 "$volume" >/dev/null
+check

@@ -2,9 +2,10 @@
 
     python container/check_image.py lnq.tar.gz
 
-The platform asks for one image, a user that is not root, linux/amd64, and a file under 10 GB. This script also asks for
-an entrypoint, no setuid or setgid file, and nothing below /opt/algorithm that its user could change or that does not
-belong there. It prints a sentence for each fault, and exits with status 1 where there is one. It needs only Python.
+The platform asks for one image, a user that is not root, linux/amd64, a file under 10 GB, and a label with an API
+method that it knows. This script also asks for an entrypoint that does what the label says, no setuid or setgid file,
+and nothing below /opt/algorithm that its user could change or that does not belong there. It prints a sentence for
+each fault, and exits with status 1 where there is one. It needs only Python.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ LARGEST_BYTES = 10e9
 LARGEST_DOCUMENT = 1 << 20  # bytes of a JSON file; a layer's first byte may look like JSON's
 PROGRAM = "opt/algorithm"
 PARTS = {"process.py", "lnq", "model", "__pycache__"}  # expected in the program's folder
+API_LABEL, API_VARIABLE = "org.grand-challenge.api-method", "LNQ_API_METHOD"  # the platform reads the first, we both
+API_METHODS = ("exec", "invoke")
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"  # names in a layer that delete files of lower layers
 
 
@@ -103,15 +106,25 @@ def check_archive(archive: Archive, size: int) -> tuple[list[str], dict[str, Any
         wrong.append(f"The archive must be under 10 GB, not {size / 1e9:.1f} GB")
     if not config.get("Entrypoint"):
         wrong.append("The image has no entrypoint")
+    label, runs_as = (config.get("Labels") or {}).get(API_LABEL, "exec"), _environment(config).get(API_VARIABLE, "exec")
+    if label not in API_METHODS:
+        wrong.append(f"The label {API_LABEL} must be one of {', '.join(API_METHODS)}, not {label!r}")
+    elif runs_as != label:
+        wrong.append(f"The label {API_LABEL} says {label}, but {API_VARIABLE} is {runs_as}")
     wrong += _wrong_files(files)
     facts = {
         "user": user,
         "platform": platform,
         "entrypoint": config.get("Entrypoint"),
+        "api_method": label,
         "archive_bytes": size,
         "image_bytes": sum(m.size for layer in manifest[0]["Layers"] for m in archive.layers[layer]),
     }
     return wrong, facts
+
+
+def _environment(config: dict[str, Any]) -> dict[str, str]:
+    return dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
 
 
 def _wrong_files(files: dict[str, tarfile.TarInfo]) -> list[str]:

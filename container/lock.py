@@ -29,7 +29,7 @@ LEFT_OUT = {
 }
 CUDA = re.compile(r"nvidia-|cuda-|triton$")  # packages that only torch's CUDA build needs
 CPU_TORCH = {  # SHA-256 of the wheels `torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl`
-    "2.13.0": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
+    "2.7.1": "a1684793e352f03fa14f78857e55d65de4ada8405ded1da2bf4f452179c4b779",
 }
 Pins = dict[str, tuple[str, list[str]]]
 """Package name -> version, and SHA-256 of the wheels that may be installed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from lnq.pipeline import Segmentation
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+logger = logging.getLogger(__name__)
 
 
 def read_ct(path: Path | str) -> Volume:
@@ -68,12 +71,15 @@ def load_model(
     mirror: int | None = None,
     members: int | None = None,
 ) -> Model:
-    """Load a bundle's model, by default the shipped one. Device `auto` takes a GPU where PyTorch finds one.
+    """Load a bundle's model, by default the shipped one. Device `auto` takes a GPU where PyTorch can use one.
 
     The other arguments and the errors are those of `lnq.inference.backends.load_model`.
     """
     path = shipped_bundle() if bundle is None else bundle
-    return backends.load_model(path, device, threads, precision, mirror, members)
+    model = backends.load_model(path, device, threads, precision, mirror, members)
+    if model.note:
+        logger.warning("%s", model.note)
+    return model
 
 
 def segment(ct: Volume, model: Model) -> Segmentation:

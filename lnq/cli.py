@@ -1,4 +1,4 @@
-"""The command `lnq`: `batch`, `info`, or, without a command, the grand-challenge container.
+"""The command `lnq`: `batch`, `info`, and `exec` or `serve`, the grand-challenge container.
 
 Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 141 the reader of the output has
 ended, 143 terminated. The last line on stderr is one sentence that says what happened and why.
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 
 PROGRAM = "lnq"
+API_METHODS = {"exec": "exec", "invoke": "serve"}  # what the platform calls them, and the commands here
+API_VARIABLES = ("GRAND_CHALLENGE_COMPONENT_API_METHOD", "LNQ_API_METHOD")  # set by the platform, and by the image
+HOST_VARIABLE = "LNQ_HOST"
+
+logger = logging.getLogger(__name__)
 
 
 class Terminated(BaseException):
@@ -76,11 +81,10 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     """The parser of the command line. Without a command the program runs as the container."""
     top = argparse.ArgumentParser(
         prog=program,
-        description="Segment mediastinal lymph nodes in chest CTs. Without a command: every CT in "
-        "INPUT/images/mediastinal-ct, as a grand-challenge container does.",
+        description="Segment mediastinal lymph nodes in chest CTs. Without a command: as the grand-challenge "
+        "container, exec or serve by what the environment says, else exec.",
     )
-    top.add_argument("--input", type=Path, default=Path("/input"), help="the container's input (default: /input)")
-    top.add_argument("--output", type=Path, default=Path("/output"), help="the container's output (default: /output)")
+    _add_folders(top, Path("/input"), Path("/output"))
     _add_model_options(top, None, "auto", "auto", None, None)
     top.add_argument("--version", action="version", version=f"lnq {__version__}")
     top.set_defaults(command=container)
@@ -91,10 +95,25 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     _add_model_options(batch_, *[argparse.SUPPRESS] * 5)
     batch_.set_defaults(command=batch)
 
+    exec_ = commands.add_parser("exec", help="segment every CT in INPUT/images/mediastinal-ct, and end")
+    exec_.set_defaults(command=execute)
+    serve_ = commands.add_parser("serve", help="do so whenever POST /invoke asks for it; GET /health tells when ready")
+    serve_.add_argument("--host", help="address to listen on (default: LNQ_HOST, else 127.0.0.1, this machine alone)")
+    serve_.add_argument("--port", type=int, help="port to listen on (default: 4743, the platform's)")
+    serve_.set_defaults(command=serve)
+    for command in (exec_, serve_):
+        _add_folders(command, argparse.SUPPRESS, argparse.SUPPRESS)
+        _add_model_options(command, *[argparse.SUPPRESS] * 5)
+
     info_ = commands.add_parser("info", help="bundle, backend, device and versions")
     _add_model_options(info_, *[argparse.SUPPRESS] * 5)
     info_.set_defaults(command=info)
     return top
+
+
+def _add_folders(parser: argparse.ArgumentParser, source: Path | str, output: Path | str) -> None:
+    parser.add_argument("--input", type=Path, default=source, help="the container's input (default: /input)")
+    parser.add_argument("--output", type=Path, default=output, help="the container's output (default: /output)")
 
 
 def _add_model_options(
@@ -138,15 +157,39 @@ def _add_model_options(
 
 
 def container(options: argparse.Namespace) -> tuple[int, str]:
+    """Run as the container that the environment asks for. Returns the exit status and the last sentence."""
+    variable, method = next(((name, os.environ[name]) for name in API_VARIABLES if os.environ.get(name)), ("", "exec"))
+    if method not in API_METHODS:
+        raise StartError(f"{variable} must be exec or invoke, not {on_one_line(method)}")
+    return serve(options) if API_METHODS[method] == "serve" else execute(options)
+
+
+def execute(options: argparse.Namespace) -> tuple[int, str]:
     """Segment the CTs that grand-challenge mounted. Returns the exit status and the last sentence."""
-    if find_spec("evalutils") is None:
-        raise StartError("The challenge's interface needs the package evalutils: install the extra lnq[challenge]")
-    from lnq.challenge import run_container
+    _need_challenge()
+    from lnq.challenge.container import run_container
 
     failures = run_container(lambda: _load(options), options.input, options.output)
     if failures:
         return SOME_FAILED, batch_command.count_failures(failures)
     return DONE, f"All done: masks and results.json are in {options.output}"
+
+
+def serve(options: argparse.Namespace) -> tuple[int, str]:
+    """Segment whenever grand-challenge asks for it. It ends by a signal, which is raised."""
+    _need_challenge()
+    from lnq.challenge import server
+
+    host = getattr(options, "host", None) or os.environ.get(HOST_VARIABLE) or server.HOST
+    port = getattr(options, "port", None)
+    server.serve(lambda: _load(options), options.input, options.output, host, server.PORT if port is None else port)
+    raise AssertionError("The server ended by itself")
+
+
+def _need_challenge() -> None:
+    missing = [name for name in ("evalutils", "waitress") if find_spec(name) is None]
+    if missing:
+        raise StartError(f"The challenge's interface needs the package {missing[0]}: install the extra lnq[challenge]")
 
 
 def batch(options: argparse.Namespace) -> tuple[int, str]:
@@ -169,7 +212,7 @@ def info(options: argparse.Namespace) -> tuple[int, str]:
     print(f"members     {spec.members}{used}")
     print(f"threshold   {spec.threshold}, of a node's highest probability {spec.peak_threshold}")
     print(f"windows     {spec.window_step:g} of a patch apart, mirror {model.spec.mirror}")
-    print(f"backend     {model.backend} on {model.device}{', int8' if model.precision == 'int8' else ''}")
+    print(f"backend     {model.runs_on}")
     for package in ("numpy", "scipy", "SimpleITK", "pydicom", "openvino", "torch", "evalutils"):
         try:
             print(f"{package:<11} {version(package)}")
@@ -186,10 +229,15 @@ def _bundle(options: argparse.Namespace) -> Path:
 def _load(options: argparse.Namespace) -> Model:
     from lnq.inference.backends import load_model
 
+    given = options.precision, options.mirror, options.members
     try:
-        return load_model(_bundle(options), options.device, None, options.precision, options.mirror, options.members)
+        model = load_model(_bundle(options), options.device, None, *given)
     except ValueError as error:
         raise StartError(str(error)) from None
+    logger.info("Runs on %s", model.runs_on)
+    if model.note:
+        logger.warning("%s", model.note)
+    return model
 
 
 def run(program: str = PROGRAM) -> int:

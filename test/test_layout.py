@@ -79,7 +79,7 @@ def test_what_is_tested_elsewhere_exists_and_has_no_test_of_its_own():
         assert not (ROOT / "test" / place.with_name(f"test_{place.stem.strip('_')}.py")).is_file(), module
 
 
-@pytest.mark.parametrize("module", ["lnq", "lnq.cli", "lnq.challenge", "lnq.batch.command"])
+@pytest.mark.parametrize("module", ["lnq", "lnq.cli", "lnq.challenge.container", "lnq.batch.command"])
 def test_the_program_starts_without_torch(module: str):
     code = (
         f"import sys, {module}; print(sorted(n for n in sys.modules if n.partition('.')[0] in ('torch', 'training')))"

@@ -72,6 +72,7 @@ class Batch:
     def _run(self, pool: Pool) -> Iterator[tuple[CaseRecord, bool]]:
         try:
             versions = pool.start()
+            logger.info("Runs on %s, %s", versions.backend, versions.device)
             self.found = _own_names(self.found, self.output)
             self._stand_ins = StandIns(self.found)
             for record in self._earlier():

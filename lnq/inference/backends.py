@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lnq.errors import BundleError
+from lnq.inference.gpu import Gpu, find_gpu
 from lnq.inference.sliding_window import Predict, sliding_window
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, WEIGHTS_NAME, ModelSpec, member_file
 
@@ -22,7 +23,6 @@ DEVICES = ("auto", "cpu", "cuda", "cpu-torch")  # the last runs the GPU's code o
 PRECISIONS = ("auto", "f32", "int8")  # of OpenVINO; on a GPU torch chooses its own precision
 _VNNI = {"avx512_vnni", "avx_vnni"}  # instructions that multiply and add integers of 8 bits
 _MAX_THREADS = 64  # the challenge's platform allows 256 processes and threads in all
-_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without these files there is no GPU, and torch need not be imported
 
 
 SlidingWindow = Callable[
@@ -66,6 +66,12 @@ class Model:
     device: str  # "cpu", or the GPU's name
     bundle: Path
     precision: str = "f32"  # or "int8"
+    note: str | None = None  # for the user: why a GPU that is there is not used
+
+    @property
+    def runs_on(self) -> str:
+        """Backend, device and precision, for people."""
+        return f"{self.backend} on {self.device}{', int8' if self.precision == 'int8' else ''}"
 
     def probabilities(self, image: np.ndarray, region: np.ndarray | None = None) -> Probabilities:
         """Run one network after another in overlapping windows over a normalised image, float32 [Z, Y, X].
@@ -93,7 +99,7 @@ def load_model(
     mirror: int | None = None,
     members: int | None = None,
 ) -> Model:
-    """Load a bundle. Device `auto` takes a GPU where torch finds one, else the CPU.
+    """Load a bundle. Device `auto` takes a GPU where torch can use one, else the CPU, and `Model.note` says why.
 
     `threads`: CPU threads, by default as many as this process may use. `precision`: int8 runs the bundle's 8-bit
     networks, on a CPU only; auto does so where the bundle has them and the CPU has instructions for them. `mirror`:
@@ -114,17 +120,23 @@ def load_model(
     if members is not None:
         spec = spec.first_members(members)
     threads = threads or min(available_cpus(), _MAX_THREADS)
-    if device == "cuda" and not _has_gpu():
-        raise ValueError("A GPU was asked for, but there is none that PyTorch can use")
+    gpu = find_gpu() if device in ("auto", "cuda") else Gpu(False)
+    if device == "cuda" and not gpu.usable:
+        reason = f": {gpu.problem}" if gpu.problem else ""
+        raise ValueError(f"A GPU was asked for, but there is none that PyTorch can use{reason}")
     if precision == "int8":
         if device not in ("auto", "cpu") or find_spec("openvino") is None:
             raise ValueError("Precision int8 is for the CPU, with OpenVINO installed")
         return _load_openvino(bundle, spec, threads, precision)
-    if device == "cuda" or (device == "auto" and _has_gpu()):
+    if gpu.usable:
         return _load_torch(bundle, spec, "cuda", threads)
     if device == "cpu-torch" or find_spec("openvino") is None:
-        return _load_torch(bundle, spec, "cpu", threads)
-    return _load_openvino(bundle, spec, threads, "int8" if precision == "auto" and _pays_in_8_bits(spec) else "f32")
+        model = _load_torch(bundle, spec, "cpu", threads)
+    else:
+        in_8_bits = precision == "auto" and _pays_in_8_bits(spec)
+        model = _load_openvino(bundle, spec, threads, "int8" if in_8_bits else "f32")
+    note = f"A GPU is there, but {gpu.problem}: running on the CPU" if gpu.problem else None
+    return dataclasses.replace(model, note=note)
 
 
 def _pays_in_8_bits(spec: ModelSpec, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -158,14 +170,6 @@ def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float:
         return int(quota) / int(period) if int(quota) > 0 else math.inf
     except (OSError, ValueError):  # no quota: the file is missing or says "max"
         return math.inf
-
-
-def _has_gpu() -> bool:
-    if find_spec("torch") is None or not any(Path(driver).exists() for driver in _GPU_DRIVERS):
-        return False
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def import_openvino() -> ModuleType:

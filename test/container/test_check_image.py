@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from container.check_image import main
+from container.check_image import API_LABEL, main
 
 CODE = {
     "opt/algorithm/process.py": (0o644, 0),
@@ -44,7 +44,8 @@ def saved(
     compressed: bool = False,
 ) -> Path:
     """An image as `docker save` writes it."""
-    config = {"User": "10001:10001", "Entrypoint": ["python", "process.py"]} | (config or {})
+    given = {"Labels": {API_LABEL: "invoke"}, "Env": ["PATH=/bin", "LNQ_API_METHOD=invoke"]}
+    config = {"User": "10001:10001", "Entrypoint": ["python", "process.py"]} | given | (config or {})
     document = json.dumps({"architecture": architecture, "os": "linux", "config": config}).encode()
     name = f"blobs/sha256/{hashlib.sha256(document).hexdigest()}"
     parts = {f"blobs/sha256/{number:064x}": layer(files) for number, files in enumerate(layers)}
@@ -65,6 +66,7 @@ def test_sound_image_passes_with_its_facts(tmp_path, capsys, compressed):
         "user: 10001:10001",
         "platform: linux/amd64",
         "entrypoint: ['python', 'process.py']",
+        "api_method: invoke",
         f"archive_bytes: {path.stat().st_size}",
         "image_bytes: 24",  # six files of four bytes
     ]
@@ -84,6 +86,18 @@ def test_a_layer_may_take_away_what_one_below_has(tmp_path):
         ({"config": {"User": "root"}}, "The image must run as a user that is not root, not as 'root'"),
         ({"config": {"User": "0:10"}}, "The image must run as a user that is not root, not as '0:10'"),
         ({"config": {"Entrypoint": None}}, "The image has no entrypoint"),
+        (
+            {"config": {"Labels": {API_LABEL: "call"}}},
+            "The label org.grand-challenge.api-method must be one of exec, invoke, not 'call'",
+        ),
+        (
+            {"config": {"Labels": None}},
+            "The label org.grand-challenge.api-method says exec, but LNQ_API_METHOD is invoke",
+        ),
+        (
+            {"config": {"Env": []}},
+            "The label org.grand-challenge.api-method says invoke, but LNQ_API_METHOD is exec",
+        ),
         ({"architecture": "arm64"}, "The image must be for linux/amd64, not linux/arm64"),
         ({"layers": [SYSTEM, CODE]}, "/usr/bin/su is setuid or setgid"),
         ({"layers": [{}]}, "There is no /opt/algorithm/process.py"),

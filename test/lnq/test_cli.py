@@ -30,13 +30,73 @@ def test_a_broken_bundle_ends_with_status_2_and_a_sentence(tmp_path: Path, capsy
     assert len(lines) == 1 and str(tmp_path) in lines[0]
 
 
+@pytest.mark.parametrize("package", ["evalutils", "waitress"])
+@pytest.mark.parametrize("command", [[], ["exec"], ["serve"]])
 def test_the_challenge_without_its_package_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    package: str, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     find_spec = importlib.util.find_spec
-    monkeypatch.setattr("lnq.cli.find_spec", lambda name: None if name == "evalutils" else find_spec(name))
-    assert main(["--input", "x", "--output", "y"]) == 2
-    assert capsys.readouterr().err.endswith("needs the package evalutils: install the extra lnq[challenge]\n")
+    monkeypatch.setattr("lnq.cli.find_spec", lambda name: None if name == package else find_spec(name))
+    assert main([*command, "--input", "x", "--output", "y"]) == 2
+    assert capsys.readouterr().err.endswith(f"needs the package {package}: install the extra lnq[challenge]\n")
+
+
+@pytest.mark.parametrize(
+    ("environment", "ran"),
+    [
+        ({}, "exec"),
+        ({"LNQ_API_METHOD": "exec"}, "exec"),
+        ({"LNQ_API_METHOD": "invoke"}, "serve"),
+        ({"LNQ_API_METHOD": "invoke", "GRAND_CHALLENGE_COMPONENT_API_METHOD": "exec"}, "exec"),
+        ({"LNQ_API_METHOD": "exec", "GRAND_CHALLENGE_COMPONENT_API_METHOD": "invoke"}, "serve"),
+        ({"LNQ_API_METHOD": "invoke", "GRAND_CHALLENGE_COMPONENT_API_METHOD": ""}, "serve"),
+    ],
+)
+def test_without_a_command_the_environment_says_whether_it_runs_once_or_serves(
+    environment: dict[str, str], ran: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("LNQ_API_METHOD", "GRAND_CHALLENGE_COMPONENT_API_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    asked: list[tuple[str, Path]] = []
+    for name, function in (("exec", "execute"), ("serve", "serve")):
+        monkeypatch.setattr(
+            f"lnq.cli.{function}", lambda options, name=name: (asked.append((name, options.input)), (0, ""))[1]
+        )
+    assert main(["--input", "x"], program="process.py") == 0
+    assert asked == [(ran, Path("x"))]
+
+
+def test_an_unknown_method_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("LNQ_API_METHOD", "call")
+    assert main(["--input", "x"], program="process.py") == 2
+    assert capsys.readouterr().err == "LNQ_API_METHOD must be exec or invoke, not call\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "address"),
+    [
+        ([], None, ("127.0.0.1", 4743)),
+        ([], "0.0.0.0", ("0.0.0.0", 4743)),
+        (["--host", "10.0.0.1", "--port", "0"], "0.0.0.0", ("10.0.0.1", 0)),
+    ],
+)
+def test_the_server_listens_where_it_is_told_to(
+    options: list[str], environment: str | None, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("LNQ_HOST", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("LNQ_HOST", environment)
+    asked: list[tuple[object, ...]] = []
+
+    def serve(*given: object) -> None:
+        asked.append(given[1:])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lnq.challenge.server.serve", serve)
+    assert main(["serve", "--input", "x", "--output", "y", *options]) == 130
+    assert asked == [(Path("x"), Path("y"), *address)]
 
 
 def test_an_unforeseen_error_is_said_in_the_last_line(

@@ -38,11 +38,22 @@ class Container:
         self.cts.mkdir(parents=True)
         self.name = f"lnq-test-{time.time_ns()}"
 
-    def command(self, *options: str) -> list[str]:
+    def command(self, *options: str, run: str = "exec") -> list[str]:
         self.output.mkdir(exist_ok=True)
         self.output.chmod(0o777)
         volumes = (f"--volume={self.input}:/input:ro", f"--volume={self.output}:/output")
-        return ["docker", "run", "--rm", f"--name={self.name}", *PLATFORM, *NARROW, *volumes, *options, "lnq"]
+        return [
+            "docker",
+            "run",
+            "--rm",
+            f"--name={self.name}",
+            *PLATFORM,
+            *NARROW,
+            *volumes,
+            *options,
+            "lnq",
+            *run.split(),
+        ]
 
     def run(self, *options: str) -> tuple[int, list[str]]:
         """Status and lines of stderr."""
@@ -154,3 +165,41 @@ def test_sigterm_ends_it_with_true_results(container, thorax):
     done = [o["filename"] for entry in container.results().values() for o in entry["outputs"]]
     assert 0 < len(done) < 60
     assert container.written() == sorted([*(f"{MASKS}/{name}" for name in done), "results.json"])
+
+
+@pytest.mark.parametrize("run", ["serve", ""])
+def test_it_serves_two_cts_as_one_run_would_and_ends_by_sigterm(container, tmp_path, make_thorax, run):
+    """By default too, as the image's label says."""
+    written = {}
+    for name, blood in (("a", 160), ("b", 40)):
+        write_volume(make_thorax(blood_hu=blood), container.cts / f"{name}.mha")
+        assert container.run()[0] == 0
+        written[name] = {path: (container.output / path).read_bytes() for path in container.written()}
+        empty(container.output)
+        shutil.move(container.cts / f"{name}.mha", tmp_path)
+    process = subprocess.Popen(container.command(run=run), stderr=subprocess.PIPE, text=True)
+    try:
+        for name in ("a", "b", "a"):
+            shutil.copy(tmp_path / f"{name}.mha", container.cts)
+            code = (ROOT / "test" / "invoke.py").read_text()
+            call = ["docker", "exec", "--interactive", container.name, "python", "-"]
+            for _ in range(100):
+                done = subprocess.run(call, input=code, capture_output=True, text=True, timeout=400)
+                if done.returncode != 125 and "no container" not in done.stderr.lower():
+                    break
+                time.sleep(0.1)  # it is not there yet
+            assert done.returncode == 0, done.stderr
+            assert {path: (container.output / path).read_bytes() for path in container.written()} == written[name]
+            empty(container.output)
+            (container.cts / f"{name}.mha").unlink()
+    finally:
+        begun = time.monotonic()
+        subprocess.run(["docker", "kill", "--signal=TERM", container.name], check=True, capture_output=True)
+        _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 5
+    assert (process.returncode, errors.splitlines()[-1]) == (143, "Stopped by a signal: finished cases are kept")
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

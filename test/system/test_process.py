@@ -340,6 +340,6 @@ def test_names_with_line_breaks_and_odd_bytes_leave_one_last_sentence(tmp_path, 
 
 
 def test_a_container_scores_no_detections_and_so_needs_no_scikit_learn():
-    code = "import sys, lnq.challenge; print([m for m in ('sklearn', 'torch') if sys.modules.get(m)])"
+    code = "import sys, lnq.challenge.container; print([m for m in ('sklearn', 'torch') if sys.modules.get(m)])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"

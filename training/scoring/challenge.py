@@ -61,7 +61,7 @@ def read_jobs(path: Path) -> list[ChallengeJob]:
 
 
 def _job(entry: Any, folder: Path, where: str) -> ChallengeJob:
-    from lnq.challenge import INPUT_SLUG, OUTPUT_SLUG  # imports pandas
+    from lnq.challenge.container import INPUT_SLUG, OUTPUT_SLUG  # imports pandas
 
     pk, status = _field(entry, "pk", str, where), _field(entry, "status", str, where)
     ct = _value(entry, "inputs", f"images/{INPUT_SLUG}", where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -75,6 +76,7 @@ class Worker:
             self.close()
             raise StartError(answer["problem"])
         self.versions = from_plain(Versions, answer["versions"])
+        _say_once(answer["note"])
         return self.versions
 
     def run(self, case: Case) -> CaseRecord:
@@ -132,6 +134,13 @@ class Worker:
             process.kill()
             process.wait()
             clear_scratch(self._scratch)
+
+
+@functools.cache
+def _say_once(note: str | None) -> None:
+    """Warn of what a worker says of its device. All workers of a machine say the same."""
+    if note:
+        logger.warning("%s", note)
 
 
 def resident_gb(pid: int) -> float:

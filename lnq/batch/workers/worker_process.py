@@ -61,7 +61,7 @@ def main(descriptor: int) -> None:
         answer({"problem": str(error)})
         return
     versions = Versions.of(model)
-    answer({"versions": versions.plain()})
+    answer({"versions": versions.plain(), "note": model.note})
     while True:
         case = from_tagged(KINDS, messages.get())
         answer(run_case(case, model, settings, versions, scratch).plain())

@@ -115,7 +115,7 @@ def _import(name: str) -> None:
         import lnq.batch.case
         import lnq.report.pages
     if name == "container":
-        import lnq.challenge  # noqa: F401
+        import lnq.challenge.container  # noqa: F401
     if name in ("checkpoint", "export"):
         import torch
 

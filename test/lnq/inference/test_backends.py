@@ -16,6 +16,7 @@ from lnq.errors import BundleError
 from lnq.files import file_sha256
 from lnq.inference import backends
 from lnq.inference.backends import available_cpus, load_model
+from lnq.inference.gpu import Gpu
 from lnq.inference.spec import INT8_NAME, INT8_WEIGHTS_NAME, ONNX_NAME, SPEC_NAME, WEIGHTS_NAME, ModelSpec
 
 
@@ -178,10 +179,22 @@ def test_an_unknown_device_is_refused(tiny_bundle):
 
 
 def test_a_gpu_that_is_not_there_is_said(tiny_bundle, monkeypatch):
-    monkeypatch.setattr(backends, "_GPU_DRIVERS", ())
-    with pytest.raises(ValueError, match="A GPU was asked for, but there is none that PyTorch can use"):
+    monkeypatch.setattr(backends, "find_gpu", lambda: Gpu(False))
+    with pytest.raises(ValueError, match="^A GPU was asked for, but there is none that PyTorch can use$"):
         load_model(tiny_bundle, "cuda")
-    assert load_model(tiny_bundle, "auto").device == "cpu"
+    model = load_model(tiny_bundle, "auto")
+    assert (model.device, model.note) == ("cpu", None)
+
+
+def test_a_gpu_that_cannot_be_used_is_said_with_the_reason(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(backends, "find_gpu", lambda: Gpu(False, "it is too old"))
+    with pytest.raises(ValueError, match="none that PyTorch can use: it is too old$"):
+        load_model(tiny_bundle, "cuda")
+    for device in ("auto", "cpu"):
+        model = load_model(tiny_bundle, device)
+        wanted = "A GPU is there, but it is too old: running on the CPU" if device == "auto" else None
+        assert (model.device, model.note) == ("cpu", wanted)
+    assert model.runs_on == f"{model.backend} on cpu"
 
 
 @pytest.mark.parametrize(

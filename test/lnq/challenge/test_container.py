@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lnq.challenge import find_inputs, input_folder, run_container
+from lnq.challenge.container import find_inputs, input_folder, run_container
 from lnq.errors import StartError
 
 
@@ -13,17 +13,18 @@ def test_header_and_voxel_file_are_one_input(tmp_path, header, voxels):
     assert [c.path.name for c in find_inputs(tmp_path)] == [header, "other.raw.gz"]
 
 
-def write_sockets(folder, sockets):
+def write_sockets(folder, sockets, key="socket"):
     """As the platform writes /input/inputs.json, with what else it holds."""
     values = [
-        {"socket": {"slug": slug, "relative_path": path, "kind": "Image"}, "image": {"name": "ct.mha"}, "file": None}
+        {key: {"slug": slug, "relative_path": path, "kind": "Image"}, "image": {"name": "ct.mha"}, "file": None}
         for slug, path in sockets
     ]
     (folder / "inputs.json").write_text(json.dumps(values))
 
 
-def test_ct_lies_at_its_socket(tmp_path):
-    write_sockets(tmp_path, [("age", "age.json"), ("mediastinal-ct", "images/elsewhere")])
+@pytest.mark.parametrize("key", ["socket", "interface"])
+def test_ct_lies_at_its_socket(tmp_path, key):
+    write_sockets(tmp_path, [("age", "age.json"), ("mediastinal-ct", "images/elsewhere")], key)
     assert input_folder(tmp_path) == tmp_path / "images" / "elsewhere"
 
 

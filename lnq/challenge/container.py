@@ -1,4 +1,4 @@
-"""The grand-challenge interface: CTs in /input, one mask for each in /output.
+"""One run of the grand-challenge interface: CTs in /input, one mask for each in /output.
 
 evalutils' SegmentationAlgorithm gives the frame: load, validate, process the cases, save. It skips unreadable files,
 reads every image twice and refuses equal ones. It saves with the input's extension, and leaves no results.json after
@@ -33,6 +33,7 @@ from lnq.image.itk import write_volume
 from lnq.image.names import EXTENSIONS, VOXEL_FILES, stem
 from lnq.image.volume import Volume
 from lnq.pipeline import segment
+from lnq.results.case_record import Versions
 
 if TYPE_CHECKING:
     from lnq.inference.backends import Model
@@ -72,6 +73,7 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         self.unsaved: str | None = None  # why results.json does not hold the last state
         self._inputs = cases
         self._model = model
+        self._versions = Versions.of(model).plain()
 
     def load(self) -> None:
         self._cases = {"input_image": DataFrame([{"name": c.name, "path": c.path} for c in self._inputs])}
@@ -97,8 +99,10 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
     def _segment_into(self, result: dict[str, Any], name: str, path: Path) -> None:
         volume = self._file_loaders["input_image"].load_image(path)
         mask, result["warnings"] = self.predict(input_image=volume)
+        result["versions"] = self._versions
         for warning in result["warnings"]:
-            logger.warning("%s: %s", path.name, warning)
+            if warning != self._model.note:  # that was said when the model was loaded
+                logger.warning("%s: %s", path.name, warning)
         self._output_path.mkdir(parents=True, exist_ok=True)
         write_volume(mask, self._output_path / f"{name}.mha")
         result["outputs"].append({"type": "metaio_image", "filename": f"{name}.mha"})
@@ -107,7 +111,8 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
     def predict(self, *, input_image: Volume) -> tuple[Volume, list[str]]:
         """The mask, on the CT's own grid, and the warnings. `load_image` has checked the CT."""
         segmentation = segment(input_image, self._model)
-        return segmentation.mask, list(segmentation.warnings)
+        note = [self._model.note] if self._model.note else []
+        return segmentation.mask, [*note, *segmentation.warnings]
 
     def save(self) -> None:
         """Write results.json. Where the disk is full, the space that was kept for it is used."""
@@ -162,15 +167,18 @@ def run_container(load_model: Callable[[], Model], source: Path = INPUT, output:
 def input_folder(source: Path) -> Path:
     """Where the CT lies: at its socket in `source`/inputs.json, or in the usual place where there is no such file.
 
+    The platform also called sockets interfaces.
+
     Raises StartError where the file is not a list of sockets, lacks this algorithm's, or sends it out of `source`.
     """
     path = source / SOCKETS
     if not path.is_file():
         return source / "images" / INPUT_SLUG
     try:
-        sockets = {value["socket"]["slug"]: value["socket"]["relative_path"] for value in json.loads(path.read_bytes())}
+        listed = [value.get("socket") or value["interface"] for value in json.loads(path.read_bytes())]
+        sockets = {socket["slug"]: socket["relative_path"] for socket in listed}
         place = {slug: Path(relative) for slug, relative in sockets.items()}
-    except (OSError, ValueError, TypeError, LookupError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise StartError(f"{path} is not a list of sockets with slug and relative_path: {error!r}") from None
     if INPUT_SLUG not in place:
         raise StartError(f"{path} has no socket {INPUT_SLUG}, only {', '.join(sorted(map(str, place))) or 'none'}")
