@@ -55,6 +55,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_results(results: argparse._ArgumentGroup) -> None:
     results.add_argument("--format", choices=FORMATS, default="mha", help="of the masks (default: mha)")
     results.add_argument("--sr", action="store_true", help="write the measured nodes as a DICOM structured report too")
+    results.add_argument(
+        "--captures", action="store_true", help="write slices with outlines and numbers as DICOM secondary captures too"
+    )
+    results.add_argument("--pdf", action="store_true", help="write a page with picture and table as DICOM too")
     results.add_argument("--probability", action="store_true", help="write the probability of node as well")
     results.add_argument("--no-preview", action="store_true", help="leave the pictures out")
     results.add_argument("--no-report", action="store_true", help="leave the pages out, which need jinja2")
@@ -146,7 +150,7 @@ def _list_cases(key_file: Path, found: Sequence[Found]) -> None:
 
 def _refuse_contradictions(options: argparse.Namespace) -> None:
     """Raise StartError for options that cannot be used, alone or together."""
-    wants_dicom = options.sr or options.format in DICOM_FORMATS
+    wants_dicom = options.sr or options.captures or options.pdf or options.format in DICOM_FORMATS
     if wants_dicom and options.case_names == "hash":
         raise StartError("DICOM results carry the patient's name: --case-names hash goes with image formats alone")
     if (options.sr or options.format == "dicom-seg") and find_spec("highdicom") is None:
@@ -195,6 +199,8 @@ def _settings(options: argparse.Namespace, bundle: Path, workers: int) -> Worker
         options=ResultOptions(
             format=options.format,
             sr=options.sr,
+            captures=options.captures,
+            pdf=options.pdf,
             probability=options.probability,
             preview=not options.no_preview,
             page=not options.no_report and find_spec("jinja2") is not None,

@@ -247,7 +247,7 @@ def is_current(record: CaseRecord, case: Case, settings: WorkerSettings, version
         or not _is_whole(output / str(record.mask), findings)
         or read_case_table(output / case.name) is None
         or not _has_scores(record, case, settings)
-        or not all((output / case.name / name).is_file() for name in _expected(settings, findings))
+        or not all((output / case.name / name).exists() for name in _expected(settings, findings))
     ):
         return False
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,18 @@ from lnq.image.itk import write_volume
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Node
 from lnq.pipeline import Segmentation
-from lnq.results.case_record import FORMATS, IMAGE_FORMATS, PAGE, PREVIEW, REPORT, SEGMENTS, CaseRecord, ResultOptions
+from lnq.results.case_record import (
+    CAPTURES,
+    FORMATS,
+    IMAGE_FORMATS,
+    PAGE,
+    PDF,
+    PREVIEW,
+    REPORT,
+    SEGMENTS,
+    CaseRecord,
+    ResultOptions,
+)
 from lnq.results.node_table import NodeRow, rows_of, write_case_table
 
 if TYPE_CHECKING:
@@ -59,7 +71,11 @@ class CaseResults:
         if not mask.endswith(".dcm"):
             write_volume(found.mask, folder / mask)
         if options.sr and not files.left_out:
-            files.add(options.dicom_objects, lambda: self._write_report(folder, options))
+            files.add(options.of_report, lambda: self._write_report(folder, options))
+        if options.captures:
+            files.add((CAPTURES,), lambda: self._write_captures(folder))
+        if options.pdf:
+            files.add((PDF,), lambda: self._write_pdf(folder))
         if options.probability:
             write_volume(found.probability, folder / f"probability{IMAGE_FORMATS.get(options.format, '.nii.gz')}")
         if options.preview:
@@ -106,6 +122,20 @@ class CaseResults:
             self._write_object(folder / SEGMENTS, "dicom-seg")
         write_sr(folder / REPORT, *self._of_slices())
 
+    def _write_captures(self, folder: Path) -> None:
+        from lnq.results.write_capture import write_captures
+
+        write_captures(folder / CAPTURES, self._ct_on_slices(), *self._of_slices())
+
+    def _write_pdf(self, folder: Path) -> None:
+        from lnq.results.write_pdf import write_pdf
+
+        write_pdf(folder / PDF, self._ct_on_slices(), *self._of_slices())
+
+    def _ct_on_slices(self) -> Volume:
+        assert self.opened.stack is not None  # of a DICOM series
+        return self.opened.stack.on_slices(self.opened.volume)
+
     def _of_slices(self) -> tuple[Volume, Sequence[Node], Sequence[SliceFile], Maker]:
         """What DICOM objects are made from: labels on the slices, nodes, slices and maker."""
         from lnq.results.dicom_common import Maker
@@ -136,7 +166,8 @@ class _Files:
             if not isinstance(error, (ImageError, MemoryError, OSError)):
                 logger.exception("Unforeseen error with %s", ", ".join(names))
             for name in names:
-                (self._folder / name).unlink(missing_ok=True)
+                path = self._folder / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             self.left_out += names
             what = Words(" and ".join(names))
             self.warnings.append(

@@ -22,6 +22,8 @@ FORMATS = IMAGE_FORMATS | DICOM_FORMATS
 SEGMENTS = "segments.dcm"  # the SEG that a structured report refers to, written where the mask has another format
 PREVIEW, PAGE = "preview.png", "report.html"  # the picture and the page of a case
 REPORT = "nodes.dcm"  # the structured report
+CAPTURES = "captures"  # folder of the secondary captures
+PDF = "page.dcm"  # the encapsulated PDF
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class ResultOptions:
 
     format: str = "mha"  # of the mask, one of FORMATS
     sr: bool = False  # the nodes as a DICOM structured report
+    captures: bool = False  # slices with outlines and numbers as DICOM secondary captures
+    pdf: bool = False  # a page with picture and table as a DICOM encapsulated PDF
     probability: bool = False  # a map of the probability of node
     preview: bool = True  # a picture
     page: bool = True  # a page with a viewer
@@ -37,11 +41,16 @@ class ResultOptions:
     @property
     def wants_dicom(self) -> bool:
         """Whether any result is a DICOM object, which refers to the slices of its series."""
-        return self.sr or self.format in DICOM_FORMATS
+        return self.sr or self.captures or self.pdf or self.format in DICOM_FORMATS
 
     @property
     def dicom_objects(self) -> tuple[str, ...]:
-        """Names of the DICOM objects beside the mask: the report, and the SEG that it refers to."""
+        """Names of the DICOM objects beside the mask, of captures the folder's."""
+        return (*self.of_report, *((CAPTURES,) if self.captures else ()), *((PDF,) if self.pdf else ()))
+
+    @property
+    def of_report(self) -> tuple[str, ...]:
+        """Names of the structured report, and of the SEG that it refers to unless that is the mask."""
         if not self.sr:
             return ()
         return (REPORT,) if self.format == "dicom-seg" else (SEGMENTS, REPORT)

@@ -27,7 +27,7 @@ MEDIASTINUM = Code("72410000", "SCT", "Mediastinum")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 COLOUR_RGB = (68, 172, 100)  # 3D Slicer's colour of lymph nodes
 
-_SERIES_NUMBERS = {"SEG": 9101, "SR": 9102, "RTSTRUCT": 9103}
+_SERIES_NUMBERS = {"SEG": 9101, "SR": 9102, "RTSTRUCT": 9103, "OT": 9104, "DOC": 9105}
 _TEXT = re.compile(r"[ -\[\]-~]{1,64}")  # printable ASCII without backslash, at most what a header's text may hold
 
 

@@ -33,13 +33,25 @@ def preview(volume: Volume, nodes: Volume, path: Path, truth: Volume | None = No
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+    figure = Figure(figsize=(3 * _PANEL_INCHES, 2 * _PANEL_INCHES + 0.8), facecolor="black", layout="constrained")
+    draw_panels(figure, volume, nodes, truth)
+    handles = [Line2D([], [], color=FOUND_COLOUR, label="found")]
+    if truth is not None:
+        handles.append(Line2D([], [], color=TRUTH_COLOUR, label="truth"))
+    figure.suptitle(title, color="white")
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="black", labelcolor="white")
+    with replace_atomically(path) as part:
+        figure.savefig(part, dpi=100, format="png")
+
+
+def draw_panels(figure: Any, volume: Volume, nodes: Volume, truth: Volume | None = None) -> None:
+    """Draw a picture's six panels into a figure of matplotlib: five axial slices and a coronal one, all on black."""
     image, _ = reorient_to_lps(volume)
     found = reorient_to_lps(nodes)[0].array
     wanted = None if truth is None else reorient_to_lps(truth)[0].array > 0
     marked = found > 0 if wanted is None else (found > 0) | wanted
     z, y, x = image.spacing_mm
-
-    figure = Figure(figsize=(3 * _PANEL_INCHES, 2 * _PANEL_INCHES + 0.8), facecolor="black", layout="constrained")
+    figure.set_facecolor("black")
     panels = figure.subplots(2, 3).ravel()
     for axes in panels:
         axes.set_axis_off()  # even for panels that stay empty because few slices are marked
@@ -53,14 +65,6 @@ def preview(volume: Volume, nodes: Volume, path: Path, truth: Volume | None = No
     coronal = (slice(None, None, -1), middle, slice(None))
     _draw(panels[-1], image.array[coronal], found[coronal], None if wanted is None else wanted[coronal], z / x)
     panels[-1].set_title(f"coronal, row {middle + 1} of {image.shape[1]}", color="white", fontsize=10)
-
-    handles = [Line2D([], [], color=FOUND_COLOUR, label="found")]
-    if wanted is not None:
-        handles.append(Line2D([], [], color=TRUTH_COLOUR, label="truth"))
-    figure.suptitle(title, color="white")
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="black", labelcolor="white")
-    with replace_atomically(path) as part:
-        figure.savefig(part, dpi=100, format="png")
 
 
 def axial_slices(marked: np.ndarray, count: int = _AXIAL) -> list[int]:

@@ -76,6 +76,11 @@ def test_the_log_has_a_time_for_every_case(tmp_path, archive_of_cases, tiny_bund
         (["--workers", "-1"], "--workers must not be negative, as -1 is"),
         (["--time-limit", "-0.5"], "--time-limit must not be negative, as -0.5 is"),
         (["--case-names", "hash", "--sr"], "DICOM results carry the patient's name: --case-names hash goes with "),
+        (
+            ["--case-names", "hash", "--captures"],
+            "DICOM results carry the patient's name: --case-names hash goes with ",
+        ),
+        (["--case-names", "hash", "--pdf"], "DICOM results carry the patient's name: --case-names hash goes with "),
         (["--series-description", "("], "--series-description ( is not a regular expression: "),
         (["--series-list", "none.csv"], "The list of series none.csv cannot be read: "),
         (["--log", "/proc/none/run.log"], "The log file /proc/none/run.log cannot be written: "),

@@ -1,8 +1,9 @@
-"""What holds for SEG, SR and RTSTRUCT objects alike."""
+"""What holds for all DICOM objects alike."""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,36 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from helpers.pictures import ct_of
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless
 
 from lnq.errors import ImageError
 from lnq.results.dicom_common import Maker
+from lnq.results.write_capture import write_captures
+from lnq.results.write_pdf import write_pdf
 from lnq.results.write_rtstruct import write_rtstruct
 from lnq.results.write_seg import write_seg
 from lnq.results.write_sr import write_sr
 
-WRITERS = {"SEG": write_seg, "SR": write_sr, "RTSTRUCT": write_rtstruct}
+
+def write_one_capture(path, labels, **of_slices):
+    """The first of the captures, as a file of its own."""
+    folder = path.with_name("captures")
+    try:
+        write_captures(folder, ct_of(labels), labels, **of_slices)
+        (folder / "0001.dcm").replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_page(path, labels, **of_slices):
+    write_pdf(path, ct_of(labels), labels, **of_slices)
+
+
+WRITERS = {
+    "SEG": write_seg, "SR": write_sr, "RTSTRUCT": write_rtstruct, "OT": write_one_capture, "DOC": write_page,
+}  # fmt: skip
 
 
 @pytest.fixture(params=WRITERS)
@@ -60,7 +81,7 @@ def test_every_date_and_time_is_the_studys(writer, series, tmp_path):
     dataset = pydicom.dcmread(series.write(writer, tmp_path / "object.dcm"))
     dates = {e.value for e in elements(dataset) if e.VR == "DA" and e.keyword != "PatientBirthDate"}
     assert (dates, {e.value for e in elements(dataset) if e.VR == "TM"}) == ({"20230101"}, {"101112"})
-    assert [e for e in elements(dataset) if e.VR == "DT"] == []
+    assert [e for e in elements(dataset) if e.VR == "DT" and e.value] == []
 
 
 @pytest.mark.parametrize(
@@ -194,8 +215,8 @@ def test_headers_may_be_big_endian(writer, make_series, tmp_path):
 
 def test_series_without_frame_of_reference_is_given_one(make_series, tmp_path):
     series = make_series(FrameOfReferenceUID=None)
-    seg, sr, rtstruct = (pydicom.dcmread(series.write(writer, tmp_path / "object.dcm")) for writer in WRITERS.values())
-    frames = {e.value for d in (sr, rtstruct) for e in elements(d) if e.keyword.endswith("FrameOfReferenceUID")}
+    seg, *others = (pydicom.dcmread(series.write(writer, tmp_path / "object.dcm")) for writer in WRITERS.values())
+    frames = {e.value for d in others for e in elements(d) if e.keyword.endswith("FrameOfReferenceUID")}
     assert frames == {seg.FrameOfReferenceUID}
 
 
@@ -221,7 +242,7 @@ def test_failed_write_leaves_the_earlier_object(writer, series, tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pydicom.Dataset, "save_as", full_disk)
-    with pytest.raises(OSError, match=r"No space left on device: '.*/object.dcm'$"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/(object|0001).dcm'$"):
         series.write(writer, path, maker=Maker("lnq", "0.2.0", "f" * 64))
     assert path.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ct", "object.dcm"]
