@@ -5,7 +5,7 @@
 Sources are those of `training.prepare`. Every network looks at every CT, plain and mirrored. What the looks mark on
 average, and no annotation touches, is a candidate. Each case gets a folder: the list, the candidates' numbers and the
 probability, both on the CT's grid, and a page on which a reader judges them. `candidates.csv` has all candidates,
-`review.html` all pages. Cases that are done are kept.
+`review.html` all pages. With --mined, `mined` holds decisions that accept the surest. Cases that are done are kept.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
+from lnq.files import write_text
 from lnq.inference.backends import Model, load_model
 from lnq.inference.spec import WEIGHTS_NAME
 from lnq.plain import to_plain
@@ -32,9 +33,12 @@ from training.command import plain_console, run_over_cases
 from training.data.sources.find import find_cases, read_states
 from training.data.sources.raw_case import Annotation, RawCase
 from training.review.candidates import FLIPS, WIDE, Limits, find_candidates, looks
-from training.review.decisions import digest_of_ct
+from training.review.decisions import ENDING, digest_of_ct
+from training.review.mining import SURE_AND_ALIKE, Mining, mine_labels
 from training.review.page import review_page, write_worklist
 from training.review.write import CANDIDATES_CSV, REVIEW_HTML, list_of, read_found, write_found, write_table
+
+MINED = "mined"  # folder of decisions
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Propose:
     flips: int = 2  # how often each network looks, plain first: 1 to 4
     threshold: float | None = None  # of the mean probability; by default half of the first network's
     limits: Limits = WIDE
+    mined: bool = (
+        False  # also write decisions that take for nodes what networks mark surely and alike; nobody sees them
+    )
+    mining: Mining = SURE_AND_ALIKE  # which candidates those are
     annotation: Annotation = "auto"  # as of training.prepare
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -93,6 +101,9 @@ def propose(command: Propose, console: Console) -> bool:
         raise ValueError("No case could be looked at")
     rows = [row for content in lists for row in content["candidates"]]
     write_table(command.output / CANDIDATES_CSV, rows)
+    if command.mined:
+        accepted = sum(_write_mined(command, content["case"]) for content in lists)
+        console.print(f"{accepted} of them were taken for nodes in {command.output / MINED}: nobody has seen them")
     console.print(f"{len(rows)} candidates in {len(lists)} cases are in {command.output}, {failed} are left out")
     if find_spec("jinja2"):
         write_worklist(command.output, lists)
@@ -122,6 +133,15 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
         page = review_page(found, image, state, candidates) if find_spec("jinja2") else None
         write_found(folder, found, candidates, page)
     return found
+
+
+def _write_mined(command: Propose, case: str) -> int:
+    """Write the decisions on a case that need no reader; returns how many nodes there are."""
+    decisions = mine_labels(command.output / case, command.mining)
+    path = command.output / MINED / f"{case}.mined{ENDING}"
+    path.parent.mkdir(exist_ok=True)
+    write_text(path, json.dumps(to_plain(decisions), indent=1) + "\n")
+    return len(decisions.judged)
 
 
 def _as_read(content: dict[str, Any]) -> Any:

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.raw_pairs import write_pair
+from helpers.reviews import read_table, write_candidates
 
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Volume
 from training import propose as module
+from training.apply_review import main as apply_review
 from training.propose import main
 from training.review.candidates import Found, find_candidates
+from training.review.write import read_found
 
 
 @pytest.fixture
@@ -46,6 +49,25 @@ def test_every_partial_case_gets_a_folder_and_the_run_a_table(raw: Path, tiny_bu
     assert numbers.shape == ct.shape and numbers.array.max() == len(content["candidates"])
     np.testing.assert_allclose(numbers.affine, ct.affine, atol=1e-4)
     assert f"{len(table)} candidates in 2 cases are in {out}, 0 are left out" in capsys.readouterr().err
+
+
+def test_mined_decisions_become_labels(
+    raw: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, labels = raw.parent / "out", raw.parent / "labels"
+    for name in ("lnq2023-train-0001", "lnq2023-train-0002"):
+        write_candidates(out / name, read_volume(raw / f"{name}-ct.nrrd"), [(0.0, 30.0, 60.0), (-15.0, -40.0, 90.0)])
+    monkeypatch.setattr(module, "_of_case", lambda case, command, *_: read_found(command.output / case.name))
+    surest = ["--mined", "--mining.score", "0", "--mining.agreement", "0", "--mining.short-axis-mm", "0"]
+    assert main(command(raw, tiny_bundle, *surest)) == 0
+    assert f"4 of them were taken for nodes in {out}/mined: nobody has seen them" in capsys.readouterr().err
+    assert apply_review([str(raw), "--candidates", str(out), "--decisions", str(out / "mined"), "-o", str(labels)]) == 0
+    votes = read_table(labels / "votes.csv")
+    assert [vote["verdict"] for vote in votes] == ["node"] * 4
+    assert all(vote["reader"].startswith("mined by lnq") and "seen by nobody" in vote["reader"] for vote in votes)
+    assert {row["annotation"] for row in read_table(labels / "cases.csv") if "train" in row["case"]} == {"partial"}
+    assert main(command(raw, tiny_bundle, "--mined", "--mining.score", "2")) == 0
+    assert f"0 of them were taken for nodes in {out}/mined" in capsys.readouterr().err
 
 
 def test_cases_that_are_done_are_kept_until_something_changes(
