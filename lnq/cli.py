@@ -169,7 +169,7 @@ def execute(options: argparse.Namespace) -> tuple[int, str]:
     _need_challenge()
     from lnq.challenge.container import run_container
 
-    failures = run_container(lambda: _load(options), options.input, options.output)
+    failures = run_container(lambda: _load_and_say(options), options.input, options.output)
     if failures:
         return SOME_FAILED, batch_command.count_failures(failures)
     return DONE, f"All done: masks and results.json are in {options.output}"
@@ -182,7 +182,9 @@ def serve(options: argparse.Namespace) -> tuple[int, str]:
 
     host = getattr(options, "host", None) or os.environ.get(HOST_VARIABLE) or server.HOST
     port = getattr(options, "port", None)
-    server.serve(lambda: _load(options), options.input, options.output, host, server.PORT if port is None else port)
+    server.serve(
+        lambda: _load_and_say(options), options.input, options.output, host, server.PORT if port is None else port
+    )
     raise AssertionError("The server ended by itself")
 
 
@@ -213,6 +215,8 @@ def info(options: argparse.Namespace) -> tuple[int, str]:
     print(f"threshold   {spec.threshold}, of a node's highest probability {spec.peak_threshold}")
     print(f"windows     {spec.window_step:g} of a patch apart, mirror {model.spec.mirror}")
     print(f"backend     {model.runs_on}")
+    if model.note:
+        print(f"            {model.note}")
     for package in ("numpy", "scipy", "SimpleITK", "pydicom", "openvino", "torch", "evalutils"):
         try:
             print(f"{package:<11} {version(package)}")
@@ -229,11 +233,15 @@ def _bundle(options: argparse.Namespace) -> Path:
 def _load(options: argparse.Namespace) -> Model:
     from lnq.inference.backends import load_model
 
-    given = options.precision, options.mirror, options.members
     try:
-        model = load_model(_bundle(options), options.device, None, *given)
+        return load_model(_bundle(options), options.device, None, options.precision, options.mirror, options.members)
     except ValueError as error:
         raise StartError(str(error)) from None
+
+
+def _load_and_say(options: argparse.Namespace) -> Model:
+    """Load the model, and say first of all what runs, and why it is not a GPU that is there."""
+    model = _load(options)
     logger.info("Runs on %s", model.runs_on)
     if model.note:
         logger.warning("%s", model.note)

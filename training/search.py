@@ -34,7 +34,7 @@ from training.engine.finetuning import finetune
 from training.method.step import OBJECTIVES, Method
 from training.scoring.once import once
 from training.scoring.partial_labels import Recall, best_recall, mark_at_all
-from training.scoring.search_table import Complete, Trial, report, write_trials
+from training.scoring.search_table import Complete, SearchTrial, report, write_trials
 from training.scoring.tune import THRESHOLDS, Marked, choose, try_cut
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def search(command: Search, console: Console) -> bool:
         raise ValueError(f"--trials must be at least 1, not {command.trials}")
     names = cases_for("validation", read_splits(command.data / SPLITS_NAME).values(), command.fold)
     held_out = [command.data / name for name in names if (command.data / name / "case.json").is_file()]
-    trials: list[Trial] = []
+    trials: list[SearchTrial] = []
     for number in range(command.trials):
         losses = next_losses(command.config.losses, trials, command.config.seed)
         try:
@@ -97,7 +97,7 @@ def search(command: Search, console: Console) -> bool:
     return True
 
 
-def next_losses(given: Losses, trials: Sequence[Trial], seed: int) -> Losses:
+def next_losses(given: Losses, trials: Sequence[SearchTrial], seed: int) -> Losses:
     """The parameters of the next trial: the given ones, then what Optuna's TPE suggests after the trials so far.
 
     The same trials give the same suggestion, so a search that was stopped goes on as if it had not been.
@@ -113,7 +113,7 @@ def _distributions() -> dict[str, optuna.distributions.BaseDistribution]:
     return {name: FloatDistribution(low, high) for name, (low, high) in RANGES.items()}
 
 
-def _study(trials: Sequence[Trial], seed: int) -> optuna.Study:
+def _study(trials: Sequence[SearchTrial], seed: int) -> optuna.Study:
     """The trials as a study. Parameters outside the ranges, as given ones may be, are not told to the sampler."""
     import optuna
 
@@ -128,7 +128,7 @@ def _study(trials: Sequence[Trial], seed: int) -> optuna.Study:
     return study
 
 
-def _trial_once(command: Search, number: int, losses: Losses, held_out: Sequence[Path]) -> Trial:
+def _trial_once(command: Search, number: int, losses: Losses, held_out: Sequence[Path]) -> SearchTrial:
     """A trial, from its folder where it was done before."""
     config = dataclasses.replace(command.config, losses=losses)
     folder = command.output / f"trial-{number:03d}"
@@ -141,10 +141,10 @@ def _trial_once(command: Search, number: int, losses: Losses, held_out: Sequence
         "held_out": [path.name for path in held_out],
         "complete": str(command.complete),
     }
-    return once(folder / "trial.json", made_from, Trial, lambda: _trial(command, config, folder, held_out))
+    return once(folder / "trial.json", made_from, SearchTrial, lambda: _trial(command, config, folder, held_out))
 
 
-def _trial(command: Search, config: Config, folder: Path, held_out: Sequence[Path]) -> Trial:
+def _trial(command: Search, config: Config, folder: Path, held_out: Sequence[Path]) -> SearchTrial:
     from training.bundle.write import export  # imports ONNX
 
     selection = Selection(fold=command.fold)
@@ -166,7 +166,7 @@ def _trial(command: Search, config: Config, folder: Path, held_out: Sequence[Pat
                 label = PreparedCase(command.complete / path.name).whole("label")
                 whole.append(mark_at_all(probability, label, z * y * x, least))
     found = best_recall(partial, command.marks)
-    return Trial(config.losses, found, of_complete(whole, found) if whole else None)
+    return SearchTrial(config.losses, found, of_complete(whole, found) if whole else None)
 
 
 def of_complete(cases: Sequence[Sequence[Marked]], chosen: Recall) -> Complete:
@@ -177,7 +177,7 @@ def of_complete(cases: Sequence[Sequence[Marked]], chosen: Recall) -> Complete:
     return Complete(here.mean_dice, best.mean_dice)
 
 
-def draw(trials: Sequence[Trial], path: Path) -> None:
+def draw(trials: Sequence[SearchTrial], path: Path) -> None:
     """Write a PNG: the recall over each parameter, by Optuna. Nothing where there are fewer than two trials."""
     from matplotlib import pyplot
     from optuna.exceptions import ExperimentalWarning

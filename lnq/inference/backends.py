@@ -120,10 +120,7 @@ def load_model(
     if members is not None:
         spec = spec.first_members(members)
     threads = threads or min(available_cpus(), _MAX_THREADS)
-    gpu = find_gpu() if device in ("auto", "cuda") else Gpu(False)
-    if device == "cuda" and not gpu.usable:
-        reason = f": {gpu.problem}" if gpu.problem else ""
-        raise ValueError(f"A GPU was asked for, but there is none that PyTorch can use{reason}")
+    gpu = _wanted_gpu(device)
     if precision == "int8":
         if device not in ("auto", "cpu") or find_spec("openvino") is None:
             raise ValueError("Precision int8 is for the CPU, with OpenVINO installed")
@@ -137,6 +134,15 @@ def load_model(
         model = _load_openvino(bundle, spec, threads, "int8" if in_8_bits else "f32")
     note = f"A GPU is there, but {gpu.problem}: running on the CPU" if gpu.problem else None
     return dataclasses.replace(model, note=note)
+
+
+def _wanted_gpu(device: str) -> Gpu:
+    """The GPU, as far as a device asks for one. Raises ValueError where it asks for no less and there is none."""
+    gpu = find_gpu() if device in ("auto", "cuda") else Gpu(False)
+    if device == "cuda" and not gpu.usable:
+        reason = f": {gpu.problem}" if gpu.problem else ""
+        raise ValueError(f"A GPU was asked for, but there is none that PyTorch can use{reason}")
+    return gpu
 
 
 def _pays_in_8_bits(spec: ModelSpec, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import inserted
-from benchmarks.inserted import InsertedCase, InsertedScore, Mark, read_open_places, row_of, rows_of, score_marks
+from benchmarks.inserted import read_open_places, score_marks
+from benchmarks.inserted_table import Mark
 from lnq.image.components import label
 from lnq.image.itk import read_volume, write_volume
 from lnq.image.volume import Volume, make_affine
@@ -17,10 +18,6 @@ from lnq.inference.spec import ModelSpec
 from lnq.nodes.measure import Landmarks, measure_nodes
 from lnq.pipeline import mask_of
 from training.scoring.truths import Truth, find_truths
-
-
-def scored(threshold, found, others=(), sizes=(5.0, 9.0, 20.0)):
-    return InsertedScore((threshold, 0.0), sizes, found, 0.5, tuple(others))
 
 
 def test_a_mark_counts_for_the_nodes_that_it_touches_and_else_as_another_one():
@@ -40,26 +37,6 @@ def test_a_mark_counts_for_the_nodes_that_it_touches_and_else_as_another_one():
     open_places[8, 10, 4] = True  # a voxel of the mark
     score = score_marks((0.4, 0.0), nodes, volume.with_array(numbers), volume.with_array(truth), open_places)
     assert score.others == () and score.found == (True, False)
-
-
-def test_a_row_counts_nodes_by_size_and_other_marks_by_size_and_place():
-    low, large = Mark(4.0, -40.1), Mark(10.0, -40.0)
-    unknown = Mark(9.9, None)
-    one = scored(0.4, (True, False, True), (low, large))
-    two = scored(0.4, (False, False, True), (unknown,))
-    assert row_of("model", (one, two)) == (
-        "model", "0.4", "0", "50 % of 2", "0 % of 2", "100 % of 2", "0.50", "1.5", "0.5", "0.5",
-    )  # fmt: skip
-
-
-def test_a_bundle_is_also_shown_where_it_finds_most_with_few_other_marks():
-    """Four other marks are too many. Of those with three and with none, the first finds more."""
-    marks = (Mark(5.0, 0.0),) * 4
-    scores = (scored(0.1, (True,) * 3, marks), scored(0.2, (True, True, False), marks[1:]), scored(0.5, (False,) * 3))
-    for order in (scores, scores[::-1]):
-        rows = rows_of("m", [InsertedCase("a", "x", order)], (0.5, 0.0))
-        assert [row[:3] for row in rows] == [("m", "0.5", "0"), ("m, at most 3.5 other marks", "0.2", "0")]
-        assert [row[5] for row in rows] == ["0 % of 1", "0 % of 1"] and rows[1][4] == "100 % of 1"
 
 
 @pytest.mark.parametrize(("unknown_part", "counts"), [(0.005, True), (0.5, False)])

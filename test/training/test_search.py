@@ -17,20 +17,20 @@ from training.config import Losses
 from training.data.prepared import CaseInfo, PreparedCase, case_folders, write_case
 from training.data.splits import SPLITS_NAME, make_splits, write_splits
 from training.scoring.partial_labels import Recall
-from training.scoring.search_table import Trial
+from training.scoring.search_table import SearchTrial
 from training.search import RANGES, Search, next_losses, search
 
 GIVEN = Losses()
 
 
-def trial(losses: Losses) -> Trial:
+def trial(losses: Losses) -> SearchTrial:
     """A trial whose recall is best at gamma 0.5 and alpha 0.6."""
     off = abs(losses.gamma - 0.5) + 2 * abs(losses.alpha - 0.6)
-    return Trial(losses, Recall(0.5, 0.0, 100, round(100 * (1 - off / 3)), 0.5, 1.0))
+    return SearchTrial(losses, Recall(0.5, 0.0, 100, round(100 * (1 - off / 3)), 0.5, 1.0))
 
 
-def searched(count: int, seed: int = 0) -> list[Trial]:
-    trials: list[Trial] = []
+def searched(count: int, seed: int = 0) -> list[SearchTrial]:
+    trials: list[SearchTrial] = []
     for _ in range(count):
         trials.append(trial(next_losses(GIVEN, trials, seed)))
     return trials

@@ -65,6 +65,17 @@ _CELL_OR_SPEED = ("seed", "workers", "threads", "devices", "picture_every", "gra
 """Entries of the configuration that each cell sets itself, or that do not change the result."""
 
 
+_LATER: dict[str, object] = {
+    "compile": False,
+    "crop": to_plain(DEFAULT_CROP),
+    "losses.trust": "none",
+    "losses.batch_dice": False,
+    "losses.hardest": 1.0,
+    "sampling.wrong_every": 0,
+}
+"""Entries that came after the first rows were made, with the value that changes nothing."""
+
+
 def settings_digest(size: AblationSize) -> str:
     """8 hex digits that two cells share only if their phantoms and their configurations, except the seed, agree."""
     config = to_plain(size.config)
@@ -72,12 +83,11 @@ def settings_digest(size: AblationSize) -> str:
         config.pop(name, None)
     del config["sampling"]["cache"]
     config["channels_last"] = False  # as it was when the first rows were made: it changes the last bits alone
-    if not config["compile"]:  # keeps digests from before this entry
-        del config["compile"]
-    if config["losses"]["trust"] == "none":  # likewise
-        del config["losses"]["trust"]
-    if config["crop"] == to_plain(DEFAULT_CROP):  # likewise
-        del config["crop"]
+    for path, usual in _LATER.items():  # keeps digests from before these entries
+        group, _, name = path.rpartition(".")
+        entries = config[group] if group else config
+        if entries[name] == usual:
+            del entries[name]
     phantoms = {"pixels": size.pixels, "train": size.train, "tune": size.tune, "test": size.test}
     seeds = [TRAIN_SEED, TUNE_SEED, TEST_SEED]
     text = json.dumps({"config": config, "phantoms": phantoms, "seeds": seeds}, sort_keys=True)

@@ -26,7 +26,7 @@ class Complete:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SearchTrial:
     """Parameters, what partial labels say of the network that they gave, and maybe what complete ones do."""
 
     losses: Losses
@@ -34,12 +34,12 @@ class Trial:
     complete: Complete | None = None
 
 
-def best_of(trials: Sequence[Trial]) -> int:
+def best_of(trials: Sequence[SearchTrial]) -> int:
     """The number of the best trial, counted from 0: the first of those of the highest rank."""
     return max(range(len(trials)), key=lambda number: (trials[number].recall.rank, -number))
 
 
-def write_trials(path: Path, trials: Sequence[Trial]) -> None:
+def write_trials(path: Path, trials: Sequence[SearchTrial]) -> None:
     """Write a CSV table with a row per trial."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_atomically(path) as part, open(part, "w", newline="") as file:
@@ -55,7 +55,7 @@ def write_trials(path: Path, trials: Sequence[Trial]) -> None:
             )  # fmt: skip
 
 
-def report(trials: Sequence[Trial], marks: float, held_out: Sequence[str]) -> str:
+def report(trials: Sequence[SearchTrial], marks: float, held_out: Sequence[str]) -> str:
     """What was chosen, as Markdown, with the options to train with and what the choice cannot know."""
     number = best_of(trials)
     best, first = trials[number], trials[0]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from training.config import Losses
 from training.scoring.partial_labels import Recall
-from training.scoring.search_table import COLUMNS, Complete, Trial, best_of, report, write_trials
+from training.scoring.search_table import COLUMNS, Complete, SearchTrial, best_of, report, write_trials
 
 
-def trial(found: int, covered: float = 0.5, dice: float = 0.4, gamma: float = 0.8) -> Trial:
+def trial(found: int, covered: float = 0.5, dice: float = 0.4, gamma: float = 0.8) -> SearchTrial:
     recall = Recall(0.3, 0.9, 8, found, covered, 9.5)
-    return Trial(Losses(gamma=gamma), recall, Complete(dice, dice + 0.1))
+    return SearchTrial(Losses(gamma=gamma), recall, Complete(dice, dice + 0.1))
 
 
 def test_the_best_trial_finds_most_then_covers_most_and_is_the_first_such() -> None:
@@ -18,7 +18,7 @@ def test_the_best_trial_finds_most_then_covers_most_and_is_the_first_such() -> N
 
 
 def test_the_table_has_a_row_per_trial(tmp_path: Path) -> None:
-    write_trials(tmp_path / "out" / "search.csv", [trial(3), Trial(Losses(), Recall(0.3, 0.0, 8, 5, 0.5, 2.0))])
+    write_trials(tmp_path / "out" / "search.csv", [trial(3), SearchTrial(Losses(), Recall(0.3, 0.0, 8, 5, 0.5, 2.0))])
     with open(tmp_path / "out" / "search.csv") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS and [row["found"] for row in rows] == ["3", "5"]
@@ -36,4 +36,4 @@ def test_the_report_compares_the_choice_with_the_given_parameters_and_with_compl
 
 
 def test_without_complete_labels_nothing_is_said_of_them() -> None:
-    assert "omplete labels" not in report([Trial(Losses(), Recall(0.3, 0.0, 8, 5, 0.5, 2.0))], 10.0, ("a",))
+    assert "omplete labels" not in report([SearchTrial(Losses(), Recall(0.3, 0.0, 8, 5, 0.5, 2.0))], 10.0, ("a",))
