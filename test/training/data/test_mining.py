@@ -62,11 +62,10 @@ def test_a_mark_that_stays_below_the_peak_is_none() -> None:
     assert places(drawn(A, NODE), drawn(NODE), peak=0.7) == [[[3, 4, 3]], []]
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A network that gives every voxel probability 0.6, and a specification that fits `prepared`."""
-    (tmp_path / "model").mkdir()
-    found = load_model(write_bundle(tmp_path / "model", [constant(0.6)]), "cpu")
+    found = load_model(write_bundle(tmp_path_factory.mktemp("model"), [constant(0.6)]), "cpu")
     return dataclasses.replace(found, spec=dataclasses.replace(found.spec, spacing_mm=SPACING_MM))
 
 
