@@ -47,8 +47,10 @@ docker run --rm --network=none --volume "$volume:/output:ro" --entrypoint tar "$
 
 echo "== invoke: it serves"
 docker run --rm --network=none --volume "$volume:/output" --entrypoint find "$IMAGE" /output -mindepth 1 -delete
-docker run --rm --detach "${restricted[@]}" "$IMAGE" serve >/dev/null
-docker exec --interactive "$volume" python - <test/invoke.py
+docker run --detach "${restricted[@]}" "$IMAGE" serve >/dev/null
+docker exec --interactive "$volume" python - <test/invoke.py || { docker logs "$volume" >&2; exit 1; }
 docker logs "$volume" 2>&1 | tail -n 3
-docker stop --time 5 "$volume" >/dev/null
+docker kill --signal=TERM "$volume" >/dev/null
+status=$(timeout 5 docker wait "$volume") || { echo "The server did not end within 5 s of SIGTERM" >&2; exit 1; }
+[ "$status" = 143 ] || { echo "The server ended with status $status, not 143" >&2; exit 1; }
 check

@@ -35,6 +35,7 @@ from training.data.sources.raw_case import Annotation, RawCase
 from training.data.sources.states import UNKNOWN
 from training.review.apply import Reviewed, review_case
 from training.review.decisions import Decisions, decision_files, read_decisions, refuse_others
+from training.review.mining import MINED_BY
 from training.review.verdicts import Outcome, tally
 from training.review.write import read_found
 
@@ -111,7 +112,13 @@ def _read_all(command: ApplyReview, cases: set[str]) -> dict[str, list[tuple[Pat
         if twice:
             raise ValueError(f"{twice[0]} and {path} are both by {decisions.reader}: keep one of them")
         of_case.append((path, decisions))
-    return found
+    return {case: _without_mined(given) for case, given in found.items()}
+
+
+def _without_mined(given: list[tuple[Path, Decisions]]) -> list[tuple[Path, Decisions]]:
+    """The decisions on a case, without mined ones where a person has judged it: those are no second opinion."""
+    people = [(path, decisions) for path, decisions in given if not decisions.reader.startswith(MINED_BY)]
+    return people or given
 
 
 def _same_reader(one: Decisions, other: Decisions) -> bool:

@@ -29,10 +29,15 @@ class Sampling:
     """How patches are taken from a prepared case."""
 
     node_every: int = 3  # one sample in so many is centred on an annotated node: a third, as in the paper
-    wrong_every: int = 0  # one in so many is centred where training.mine found a network wrong; 0: none
+    # One in so many is centred where training.mine found a network wrong, unless a node's turn comes; 0: none.
+    wrong_every: int = 0
     node_jitter: float = 0.25  # and moved by up to this part of the patch, so that nodes appear off-centre too
     region: bool = False  # centre the others in the mediastinal region: no node is reported outside it
     cache: bool = True  # hold the decompressed cases in memory; off for data larger than that
+
+    def __post_init__(self) -> None:
+        if self.wrong_every < 0:
+            raise ValueError(f"sampling.wrong_every must not be negative, as {self.wrong_every} is")
 
     def kind_of(self, index: int) -> Literal["node", "wrong"] | None:
         """What sample number `index` is centred on; None for a place in the region or in the crop."""
@@ -85,6 +90,10 @@ class Losses:
     batch_dice: bool = False  # one Dice of the whole batch, not one of each sample
     hardest: float = 1.0  # the part of a sample's voxels, those of the largest cross entropy, that it is the mean of
     trust: Trust = "none"  # certain: only what is certainly no node counts as background (METHOD section 9)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.hardest <= 1.0:
+            raise ValueError(f"losses.hardest must be above 0 and at most 1, not {self.hardest}")
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ from lnq.plain import to_plain
 from training.command import plain_console, run_command
 from training.config import COMPACT, Config, ConfigArguments, Losses, parse
 from training.data.mining import probability_of
-from training.data.prepared import PreparedCase
+from training.data.prepared import CaseInfo, PreparedCase
 from training.data.splits import SPLITS_NAME, Selection, cases_for, read_splits
+from training.engine.active import LossNotFiniteError
 from training.engine.finetuning import finetune
 from training.method.step import OBJECTIVES, Method
 from training.scoring.once import once
@@ -73,10 +74,7 @@ def search(command: Search, console: Console) -> bool:
 
     Raises ValueError where no trial can be judged, and what `finetune` raises.
     """
-    if command.trials < 1:
-        raise ValueError(f"--trials must be at least 1, not {command.trials}")
-    names = cases_for("validation", read_splits(command.data / SPLITS_NAME).values(), command.fold)
-    held_out = [command.data / name for name in names if (command.data / name / "case.json").is_file()]
+    held_out = read_held_out(command)
     trials: list[SearchTrial] = []
     for number in range(command.trials):
         losses = next_losses(command.config.losses, trials, command.config.seed)
@@ -90,11 +88,30 @@ def search(command: Search, console: Console) -> bool:
             f"{found.marks_per_case:.1f} marks per CT"
         )
     write_trials(command.output / "search.csv", trials)
-    text = report(trials, command.marks, names)
+    text = report(trials, command.marks, len(held_out))
     write_text(command.output / "search.md", text)
     draw(trials, command.output / "search.png")
     console.print(text)
     return True
+
+
+def read_held_out(command: Search) -> list[Path]:
+    """The folders of the held-out cases. Raises ValueError for what would only show after a training."""
+    if command.trials < 1:
+        raise ValueError(f"--trials must be at least 1, not {command.trials}")
+    if command.method == "cross_entropy":
+        raise ValueError("Plain cross entropy has none of the parameters that are searched")
+    names = cases_for("validation", read_splits(command.data / SPLITS_NAME).values(), command.fold)
+    held_out = [command.data / name for name in names if (command.data / name / "case.json").is_file()]
+    infos = [CaseInfo.read(path) for path in held_out]
+    if not any(info.node_centres for info in infos):
+        raise ValueError("None of the held-out cases has an annotated node: nothing tells good from bad")
+    for info in infos if command.complete is not None else ():
+        assert command.complete is not None
+        path = command.complete / info.case
+        if not path.is_dir() or CaseInfo.read(path).shape != info.shape:
+            raise ValueError(f"{command.complete} does not hold {info.case} as {command.data} does")
+    return held_out
 
 
 def next_losses(given: Losses, trials: Sequence[SearchTrial], seed: int) -> Losses:
@@ -148,8 +165,12 @@ def _trial(command: Search, config: Config, folder: Path, held_out: Sequence[Pat
     from training.bundle.write import export  # imports ONNX
 
     selection = Selection(fold=command.fold)
-    if not finetune(command.data, folder, config, command.init, OBJECTIVES[command.method], selection):
-        raise _StoppedError
+    try:
+        if not finetune(command.data, folder, config, command.init, OBJECTIVES[command.method], selection):
+            raise _StoppedError
+    except LossNotFiniteError:  # parameters as bad as any
+        nodes = sum(len(CaseInfo.read(path).node_centres) for path in held_out)
+        return SearchTrial(config.losses, Recall(1.0, 0.0, nodes, 0, 0.0, 0.0))
     with tempfile.TemporaryDirectory(prefix="lnq-search-") as temporary:
         bundle = Path(temporary) / "model"
         export([folder / "finetune.pt"], bundle)
@@ -171,10 +192,10 @@ def _trial(command: Search, config: Config, folder: Path, held_out: Sequence[Pat
 
 def of_complete(cases: Sequence[Sequence[Marked]], chosen: Recall) -> Complete:
     """What complete labels say of the chosen thresholds, and which they would have chosen."""
-    best, _ = choose(cases, THRESHOLDS)
+    _, tried = choose(cases, THRESHOLDS)
     at = THRESHOLDS.index(chosen.threshold)
     here = try_cut([levels[at] for levels in cases], chosen.threshold, chosen.peak_threshold)
-    return Complete(here.mean_dice, best.mean_dice)
+    return Complete(here.mean_dice, max(here.mean_dice, *(one.mean_dice for one in tried)))
 
 
 def draw(trials: Sequence[SearchTrial], path: Path) -> None:

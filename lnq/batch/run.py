@@ -247,7 +247,7 @@ def is_current(record: CaseRecord, case: Case, settings: WorkerSettings, version
         or not _is_whole(output / str(record.mask), findings)
         or read_case_table(output / case.name) is None
         or not _has_scores(record, case, settings)
-        or not all((output / case.name / name).exists() for name in _expected(settings, findings))
+        or not all(_is_there(output / case.name / name) for name in _expected(settings, findings))
     ):
         return False
     try:
@@ -264,6 +264,11 @@ def _is_whole(mask: Path, findings: Findings) -> bool:
     except (OSError, ImageError):
         return False
     return True
+
+
+def _is_there(path: Path) -> bool:
+    """Whether an object is there: a file, or a folder with some."""
+    return any(path.iterdir()) if path.is_dir() else path.is_file()
 
 
 def _expected(settings: WorkerSettings, findings: Findings) -> set[str]:

@@ -70,8 +70,8 @@ class CaseResults:
                 files.warnings[-1] += f" The mask is in {mask} instead."
         if not mask.endswith(".dcm"):
             write_volume(found.mask, folder / mask)
-        if options.sr and not files.left_out:
-            files.add(options.of_report, lambda: self._write_report(folder, options))
+        if options.sr:
+            files.add(options.of_report, lambda: self._write_report(folder, options, mask))
         if options.captures:
             files.add((CAPTURES,), lambda: self._write_captures(folder))
         if options.pdf:
@@ -114,10 +114,15 @@ class CaseResults:
 
             write_rtstruct(path, *self._of_slices())
 
-    def _write_report(self, folder: Path, options: ResultOptions) -> None:
-        """Write the structured report, and the SEG that it refers to unless that is the mask."""
+    def _write_report(self, folder: Path, options: ResultOptions, mask: str) -> None:
+        """Write the structured report, and the SEG that it refers to unless that is the mask.
+
+        Raises ImageError where the mask should have been that SEG, and could not be written.
+        """
         from lnq.results.write_sr import write_sr
 
+        if options.format == "dicom-seg" and not mask.endswith(".dcm"):
+            raise ImageError("the DICOM SEG that it refers to could not be written")
         if options.format != "dicom-seg":
             self._write_object(folder / SEGMENTS, "dicom-seg")
         write_sr(folder / REPORT, *self._of_slices())

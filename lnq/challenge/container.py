@@ -87,7 +87,8 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
             self.save()  # every CT is named at any time, also where the container is killed
 
     def process_case(self, *, idx: int, case: Any) -> dict[str, Any]:
-        result = _result(case["path"])
+        result = _result(case["path"]) | {"versions": self._versions}
+        result["warnings"] += [self._model.note] if self._model.note else []
         reason = attempt(case["path"].name, lambda: self._segment_into(result, case["name"], case["path"]))
         if reason is not None:
             error = str(reason)
@@ -98,11 +99,10 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
 
     def _segment_into(self, result: dict[str, Any], name: str, path: Path) -> None:
         volume = self._file_loaders["input_image"].load_image(path)
-        mask, result["warnings"] = self.predict(input_image=volume)
-        result["versions"] = self._versions
-        for warning in result["warnings"]:
-            if warning != self._model.note:  # that was said when the model was loaded
-                logger.warning("%s: %s", path.name, warning)
+        mask, warnings = self.predict(input_image=volume)
+        result["warnings"] += warnings
+        for warning in warnings:
+            logger.warning("%s: %s", path.name, warning)
         self._output_path.mkdir(parents=True, exist_ok=True)
         write_volume(mask, self._output_path / f"{name}.mha")
         result["outputs"].append({"type": "metaio_image", "filename": f"{name}.mha"})
@@ -111,8 +111,7 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
     def predict(self, *, input_image: Volume) -> tuple[Volume, list[str]]:
         """The mask, on the CT's own grid, and the warnings. `load_image` has checked the CT."""
         segmentation = segment(input_image, self._model)
-        note = [self._model.note] if self._model.note else []
-        return segmentation.mask, [*note, *segmentation.warnings]
+        return segmentation.mask, list(segmentation.warnings)
 
     def save(self) -> None:
         """Write results.json. Where the disk is full, the space that was kept for it is used."""

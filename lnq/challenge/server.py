@@ -3,8 +3,9 @@
     GET /health     200 once the model is loaded, 503 before
     POST /invoke    segments what lies in the input folder; 201 when masks and results.json are written
 
-What a call could not do is its answer, one sentence: 422 for its CT, 500 for all else. One call runs at a time, another
-gets 409. All work is done in the main thread, so that a signal ends it as it ends the container that runs once.
+What a call could not do is its answer, one sentence: 422 for its CT or what lies in its folders, 500 for all else. One
+call runs at a time, another gets 409. All work is done in the main thread, so that a signal ends it as it ends the
+container that runs once.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def serve(load_model: Callable[[], Model], source: Path, output: Path, host: str
     try:
         model = load_model()
         application.ready = True
-        logger.info("Ready at http://%s:%s", host, server.effective_port)
+        logger.info(
+            "Ready at http://%s:%s", host, getattr(server, "effective_port", port)
+        )  # several addresses have none
         while True:
             _answer(application.calls.get(), lambda: run_container(lambda: model, source, output))
     finally:
@@ -107,6 +110,8 @@ def serve(load_model: Callable[[], Model], source: Path, output: Path, host: str
 
 
 def _listen(application: Application, host: str, port: int) -> Any:
+    if not 0 <= port < 65536:
+        raise StartError(f"A port is a number from 0 to 65535, not {port}")
     try:
         return create_server(
             application, host=host, port=port, threads=_THREADS, max_request_body_size=_LARGEST_BODY, ident=None

@@ -120,11 +120,11 @@ def load_model(
     if members is not None:
         spec = spec.first_members(members)
     threads = threads or min(available_cpus(), _MAX_THREADS)
-    gpu = _wanted_gpu(device)
     if precision == "int8":
         if device not in ("auto", "cpu") or find_spec("openvino") is None:
             raise ValueError("Precision int8 is for the CPU, with OpenVINO installed")
         return _load_openvino(bundle, spec, threads, precision)
+    gpu = _wanted_gpu(device)
     if gpu.usable:
         return _load_torch(bundle, spec, "cuda", threads)
     if device == "cpu-torch" or find_spec("openvino") is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -22,11 +23,23 @@ class Gpu:
 
 
 def find_gpu() -> Gpu:
-    """Look for a GPU. PyTorch is imported only where there is a driver."""
-    if not any(Path(driver).exists() for driver in DRIVERS):
+    """Look for a GPU. PyTorch is imported only where there is a driver.
+
+    A GPU that CUDA_VISIBLE_DEVICES hides is not there. Nothing is raised: what goes wrong is the problem.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or not any(Path(driver).exists() for driver in DRIVERS):
         return Gpu(False)
     if find_spec("torch") is None:
         return Gpu(False, "PyTorch is not installed")
+    try:
+        return _try_cuda()
+    except (RuntimeError, OSError, ImportError) as error:  # of a library that is missing, or a GPU that others fill
+        return Gpu(False, f"PyTorch cannot use it: {_first_sentence(str(error))}")
+
+
+def _try_cuda() -> Gpu:
+    """Whether PyTorch can compute on the GPU, for which a little memory is taken. Raises what PyTorch raises."""
     import torch
 
     if torch.version.cuda is None:
@@ -41,6 +54,7 @@ def find_gpu() -> Gpu:
     if not has_code_for(capability, built_for):
         name, version = torch.cuda.get_device_name(), ".".join(map(str, capability))
         return Gpu(False, f"this PyTorch has no code for {name}, compute capability {version}")
+    torch.zeros(1, device="cuda")
     return Gpu(True)
 
 

@@ -1,7 +1,8 @@
 """Write slices of a DICOM series as secondary captures, with the nodes' outlines and numbers drawn into them.
 
 For a PACS that shows neither SEG nor RT Structure Set. Each picture keeps its slice's pixels, place and frame of
-reference, so it scrolls and links with the CT, and distances can be measured on it.
+reference, so it scrolls and links with the CT, and distances can be measured on it. Of a tilted gantry it shows what
+was segmented: HU that were resampled onto an upright grid and put back.
 """
 
 from __future__ import annotations

@@ -33,6 +33,18 @@ def raw(thorax: Volume, tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
+def test_mined_decisions_do_not_count_where_a_person_has_judged(raw: Path) -> None:
+    for name, verdict in zip(NAMES[1:], ("node", "node"), strict=True):
+        decisions = decide(raw.parent / "found" / name, {1: verdict}, "mined by lnq 0.1.0, seen by nobody")
+        write_decisions(raw.parent / "said" / f"{name}.mined.decisions.json", decisions)
+    assert main(apply_command(raw)) == 0
+    votes = [
+        (vote["case"], vote["reader"][:5], vote["outcome"]) for vote in read_table(raw.parent / "new" / "votes.csv")
+    ]
+    assert (NAMES[1], "A. Re", "no node") in votes and (NAMES[2], "mined", "node") in votes
+    assert not [vote for vote in votes if vote[:2] == (NAMES[1], "mined")]
+
+
 def bytes_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

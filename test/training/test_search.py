@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 from helpers.prepared_cases import fake_dataset
 from helpers.training_runs import SHORT
 
+from lnq.plain import to_plain
 from training import search as module
 from training.command import plain_console
 from training.config import Losses
 from training.data.prepared import CaseInfo, PreparedCase, case_folders, write_case
 from training.data.splits import SPLITS_NAME, make_splits, write_splits
+from training.engine.active import LossNotFiniteError
 from training.scoring.partial_labels import Recall
 from training.scoring.search_table import SearchTrial
 from training.search import RANGES, Search, next_losses, search
@@ -108,11 +111,39 @@ def test_a_signal_ends_the_search_and_nothing_is_chosen(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_trial_whose_loss_is_not_finite_found_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise LossNotFiniteError("The loss was not finite in epoch 0")
+
+    monkeypatch.setattr(module, "finetune", fail)
+    assert search(Search(data, tmp_path / "out", trials=2, config=SHORT), plain_console(quiet=True))
+    assert "0 of 2 nodes" in (tmp_path / "out" / "search.md").read_text()
+
+
+def test_data_that_cannot_judge_are_refused_before_anything_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "finetune", lambda *_: pytest.fail("trained"))
+    command = Search(data, tmp_path / "out", config=SHORT, complete=tmp_path / "none")
+    with pytest.raises(ValueError, match=f"^{tmp_path}/none does not hold case-0. as {data} does$"):
+        search(command, plain_console(quiet=True))
+    for path in case_folders(data):
+        info = dataclasses.replace(CaseInfo.read(path), node_centres=())
+        (path / "case.json").write_text(json.dumps(to_plain(info)))
+    with pytest.raises(
+        ValueError, match="^None of the held-out cases has an annotated node: nothing tells good from bad$"
+    ):
+        search(dataclasses.replace(command, complete=None), plain_console(quiet=True))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["--trials", "0"], "--trials must be at least 1, not 0"),
         (["--fold", "7"], "There is no fold 7: the folds are 0, 1, 2"),
+        (["--method", "cross_entropy"], "Plain cross entropy has none of the parameters that are searched"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

@@ -6,6 +6,7 @@ partial annotation only marks on certain background count.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ from lnq.files import replace_atomically, write_text
 from lnq.image.components import label as label_components
 from lnq.inference.backends import Model
 from lnq.inference.normalise import normalise
-from lnq.inference.spec import WEIGHTS_NAME
+from lnq.inference.spec import ModelSpec
 from lnq.nodes.postprocess import drop_faint
 from lnq.plain import from_plain, to_plain
-from training.data.certain import CERTAIN, refuse_missing
+from training.data.certain import CERTAIN, read_certain, refuse_missing
 from training.data.prepare_case import component_centres
 from training.data.prepared import WRONG_PLACES, PreparedCase
 
@@ -30,11 +31,9 @@ _BESIDE = np.ones((3, 3, 3), bool)
 
 @dataclass(frozen=True)
 class WrongFacts:
-    """The content of `wrong.json`: which weights were wrong, at which thresholds, and how often."""
+    """The content of `wrong.json`: what the places were found with, and how many there are."""
 
-    weights: str  # SHA-256 of the bundle's networks together
-    threshold: float
-    peak_threshold: float
+    made_from: str  # SHA-256 of the bundle's specification, weights included, and of how certain background was found
     marks: int  # on background
     missed: int  # annotated nodes
 
@@ -91,11 +90,9 @@ def find_wrong(folder: Path, model: Model) -> WrongFacts:
     Raises ValueError where the case was prepared for another spacing or crop, or has no certain background.
     """
     spec = model.spec
-    weights = spec.joint_sha256(WEIGHTS_NAME)
+    made_from = _digest(spec, folder)
     facts = read_facts(folder)
-    if facts and (facts.weights, facts.threshold, facts.peak_threshold) == (
-        weights, spec.threshold, spec.peak_threshold
-    ):  # fmt: skip
+    if facts is not None and facts.made_from == made_from and (folder / WRONG_PLACES).is_file():
         return facts
     refuse_missing(folder)
     case = PreparedCase(folder)
@@ -103,15 +100,20 @@ def find_wrong(folder: Path, model: Model) -> WrongFacts:
     marks, missed = wrong_places(
         probability, case.whole("label"), case.whole(CERTAIN), spec.threshold, spec.peak_threshold
     )
-    facts = WrongFacts(weights, spec.threshold, spec.peak_threshold, len(marks), len(missed))
+    facts = WrongFacts(made_from, len(marks), len(missed))
     with replace_atomically(folder / WRONG_PLACES) as temporary, temporary.open("wb") as file:
         np.save(file, np.concatenate([marks, missed]))
     write_text(folder / _FACTS, json.dumps(to_plain(facts), indent=1) + "\n")
     return facts
 
 
+def _digest(spec: ModelSpec, folder: Path) -> str:
+    text = json.dumps([to_plain(spec), to_plain(read_certain(folder))], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def read_facts(folder: Path) -> WrongFacts | None:
-    """Which weights were run on a prepared case; None where none were, or where the file is damaged."""
+    """What was found on a prepared case; None where nobody looked, or where the file is damaged."""
     try:
         return from_plain(WrongFacts, json.loads((folder / _FACTS).read_text()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

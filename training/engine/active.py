@@ -25,6 +25,10 @@ from training.engine.stepper import make_stepper
 from training.method.step import Step
 
 
+class LossNotFiniteError(RuntimeError):
+    """The loss of an epoch is NaN or infinite. The message is one sentence."""
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """A run to take: its settings and facts, a new network, and its step.
@@ -109,7 +113,7 @@ class ActiveRun:
     def pause(self) -> None:
         """Wait for the device, and add the time since the last pause to the epoch's.
 
-        Raises RuntimeError where the epoch's loss is NaN or infinite, before such weights are saved.
+        Raises LossNotFiniteError where the epoch's loss is NaN or infinite, before such weights are saved.
         """
         loss = self.mean_loss()
         if self._begun is not None:
@@ -117,7 +121,7 @@ class ActiveRun:
             self._begun = None
         if not math.isfinite(loss):
             epoch = (self.state.step - 1) // self.run.stage.iterations
-            raise RuntimeError(f"The loss was not finite in epoch {epoch}: start again with a lower rate")
+            raise LossNotFiniteError(f"The loss was not finite in epoch {epoch}: start again with a lower rate")
 
     def finish_epoch(self) -> dict[str, float]:
         """Turn the sums into a row of the history, and return it: means over the steps, but sums of times."""

@@ -13,6 +13,7 @@ from lnq.version import __version__
 from training.review.decisions import FORMAT, Decisions, Judgement, subject_of
 from training.review.write import read_found
 
+MINED_BY = "mined by lnq"  # begins the name of the reader that is none
 _TIME = "1970-01-01T00:00:00Z"  # the same candidates and rules give the same file
 
 
@@ -28,7 +29,7 @@ class Mining:
     def reader(self) -> str:
         """The name under which these decisions stand."""
         rules = f"score {self.score:g}, agreement {self.agreement:g}, {self.short_axis_mm:g} mm"
-        return f"mined by lnq {__version__}, seen by nobody ({rules} and more)"
+        return f"{MINED_BY} {__version__}, seen by nobody ({rules} and more)"
 
     def accepts(self, candidate: dict[str, float]) -> bool:
         """Whether a line of the list of candidates counts as a node."""

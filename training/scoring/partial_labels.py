@@ -6,6 +6,7 @@ that mark as much, the better finds more of the nodes that were annotated.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,11 +64,9 @@ def best_recall(
 ) -> Recall:
     """The best pair of thresholds at which no more than so many marks are made per case, over all cases.
 
-    `cases` holds for each case what `mark_at_all` found. Among equally good pairs, that of fewest marks. Raises
-    ValueError where no node is annotated, and where even the strictest pair marks more.
+    `cases` holds for each case what `mark_at_all` found. Among equally good pairs, that of fewest marks. A network that
+    marks more at every pair finds nothing: it gets the strictest pair, with no node found. Some node must be annotated.
     """
-    if not sum(len(levels[0].node_voxels) for levels in cases):
-        raise ValueError("None of the held-out cases has an annotated node: nothing tells good from bad")
     tried = [
         _recall([levels[index] for levels in cases], threshold, peak)
         for index, threshold in enumerate(thresholds)
@@ -76,7 +75,8 @@ def best_recall(
     ]
     allowed = [one for one in tried if one.marks_per_case <= marks_per_case]
     if not allowed:
-        raise ValueError(f"At every threshold there are more than {marks_per_case:g} marks per case")
+        fewest = min(tried, key=lambda one: one.marks_per_case)
+        return dataclasses.replace(fewest, found=0, covered=0.0)
     return max(allowed, key=lambda one: (*one.rank, -one.marks_per_case))
 
 

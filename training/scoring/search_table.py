@@ -55,7 +55,7 @@ def write_trials(path: Path, trials: Sequence[SearchTrial]) -> None:
             )  # fmt: skip
 
 
-def report(trials: Sequence[SearchTrial], marks: float, held_out: Sequence[str]) -> str:
+def report(trials: Sequence[SearchTrial], marks: float, held_out: int) -> str:
     """What was chosen, as Markdown, with the options to train with and what the choice cannot know."""
     number = best_of(trials)
     best, first = trials[number], trials[0]
@@ -63,7 +63,7 @@ def report(trials: Sequence[SearchTrial], marks: float, held_out: Sequence[str])
     values = {"gamma": losses.gamma, "alpha": losses.alpha, "tau": losses.tau, "final": losses.final}
     lines = [
         "# Search", "",
-        f"{len(trials)} trials, judged on {len(held_out)} held-out cases with {found.nodes} annotated nodes, at no "
+        f"{len(trials)} trials, judged on {held_out} held-out cases with {found.nodes} annotated nodes, at no "
         f"more than {marks:g} marks per CT.", "",
         f"- Best is trial {number + 1}: {_told(found)}.",
         f"- The given parameters, trial 1: {_told(first.recall)}.",

@@ -173,6 +173,8 @@ def test_an_address_that_cannot_be_listened_on_is_said(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(StartError, match=f"^Cannot listen on 127.0.0.1, port {port}: Address already in use$"):
             server.serve(lambda: pytest.fail("loaded"), tmp_path, tmp_path, port=port)
+    with pytest.raises(StartError, match="^A port is a number from 0 to 65535, not 99999$"):
+        server.serve(lambda: pytest.fail("loaded"), tmp_path, tmp_path, port=99999)
     with pytest.raises(StartError, match="^Cannot listen on nowhere.invalid, port 4743: "):
         server.serve(lambda: pytest.fail("loaded"), tmp_path, tmp_path, host="nowhere.invalid")
 

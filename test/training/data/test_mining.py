@@ -84,7 +84,7 @@ def test_places_are_written_beside_the_case(folders: list[Path], model: Model) -
         assert (facts.marks, facts.missed) == (0, 0) == np.shape(PreparedCase(folder).wrong)[:1] * 2
     spec = dataclasses.replace(spec, threshold=0.65)
     facts = find_wrong(folders[2], dataclasses.replace(model, spec=spec))
-    assert facts == WrongFacts(facts.weights, 0.65, 0.0, marks=0, missed=3) and len(facts.weights) == 64
+    assert facts == WrongFacts(facts.made_from, marks=0, missed=3) and len(facts.made_from) == 64
     wrong = PreparedCase(folders[2]).wrong
     assert wrong is not None and wrong.tolist() == [[3, 6, 5], [6, 12, 10], [9, 18, 14]]
 
@@ -102,6 +102,9 @@ def test_a_case_is_looked_at_once(folders: list[Path], model: Model, monkeypatch
     monkeypatch.undo()
     other = dataclasses.replace(model, spec=dataclasses.replace(model.spec, threshold=0.61))
     assert find_wrong(folders[0], other).missed == 1
+    find_wrong(folders[0], model)
+    (folders[0] / "wrong.npy").unlink()
+    assert find_wrong(folders[0], model) == first and (folders[0] / "wrong.npy").is_file()
     (folders[0] / "wrong.json").write_text("{")
     assert read_facts(folders[0]) is None and find_wrong(folders[0], model) == first
 

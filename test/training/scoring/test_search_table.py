@@ -26,7 +26,7 @@ def test_the_table_has_a_row_per_trial(tmp_path: Path) -> None:
 
 
 def test_the_report_compares_the_choice_with_the_given_parameters_and_with_complete_labels() -> None:
-    text = report([trial(3), trial(6, dice=0.35, gamma=1.25), trial(2, dice=0.6)], 10.0, ("a", "b"))
+    text = report([trial(3), trial(6, dice=0.35, gamma=1.25), trial(2, dice=0.6)], 10.0, 2)
     assert "3 trials, judged on 2 held-out cases with 8 annotated nodes, at no more than 10 marks per CT." in text
     assert "- Best is trial 2: 6 of 8 nodes at 9.5 marks per CT, threshold 0.3, peak 0.9." in text
     assert "- The given parameters, trial 1: 3 of 8 nodes" in text and "fewest nodes found are 2." in text
@@ -36,4 +36,4 @@ def test_the_report_compares_the_choice_with_the_given_parameters_and_with_compl
 
 
 def test_without_complete_labels_nothing_is_said_of_them() -> None:
-    assert "omplete labels" not in report([SearchTrial(Losses(), Recall(0.3, 0.0, 8, 5, 0.5, 2.0))], 10.0, ("a",))
+    assert "omplete labels" not in report([SearchTrial(Losses(), Recall(0.3, 0.0, 8, 5, 0.5, 2.0))], 10.0, 1)
