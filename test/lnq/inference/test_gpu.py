@@ -63,6 +63,8 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     monkeypatch.setattr(torch, "cuda", stand_in)
     monkeypatch.setattr(torch.version, "cuda", "12.6")
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return stand_in
 
 
@@ -73,6 +75,28 @@ def test_without_a_driver_there_is_no_gpu_and_nothing_to_say(monkeypatch: pytest
 
 def test_a_gpu_that_pytorch_can_use(driver: None, cuda: SimpleNamespace) -> None:
     assert find_gpu() == Gpu(True)
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_gpu_that_is_hidden_is_not_there(
+    driver: None, cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, hidden: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert find_gpu() == Gpu(False)
+
+
+def test_a_gpu_that_others_fill_is_a_problem_and_no_error(
+    driver: None, cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
+
+    monkeypatch.setattr(torch, "zeros", full)
+    found = find_gpu()
+    assert not found.usable and found.problem is not None
+    assert found.problem.startswith("PyTorch cannot use it: CUDA error: out of memory") and "\n" not in found.problem
 
 
 def test_without_pytorch_a_gpu_is_of_no_use(driver: None, monkeypatch: pytest.MonkeyPatch) -> None:
