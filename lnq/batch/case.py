@@ -65,7 +65,8 @@ def _segment_into(
     state, digest = file_state(case), content_sha256(case)
     opened = case.open(scratch)
     if options.wants_dicom and not opened.slices:
-        sentence = "{subject} is not a DICOM series, so its result cannot be DICOM: choose another --format"
+        sentence = "{subject} is not a DICOM series, so its result cannot be DICOM: "
+        sentence += "choose an image --format without --sr, --captures, --pdf"
         raise ImageError(sentence, subject=case.path.name)
     truth = read_truth(case, settings.truth, opened.volume)
     segmentation = segment(opened.volume, model)

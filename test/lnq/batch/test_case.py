@@ -30,7 +30,8 @@ def test_dicom_results_of_a_series_refer_to_it(tmp_path, thorax, tiny_bundle, wr
     assert cli.main(arguments) == 1
     manifest = read_manifest(tmp_path / "out")
     assert manifest["file"].error == (
-        "file.mha is not a DICOM series, so its result cannot be DICOM: choose another --format"
+        "file.mha is not a DICOM series, so its result cannot be DICOM: "
+        "choose an image --format without --sr, --captures, --pdf"
     )
     assert manifest["series"].mask == "series/segmentation.dcm"
     mask, report = (pydicom.dcmread(tmp_path / "out" / "series" / f"{name}.dcm") for name in ("segmentation", "nodes"))
