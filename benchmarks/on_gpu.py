@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.machine import caption
 from benchmarks.output import markdown_table
+from benchmarks.training_step import WAYS
 from lnq.files import write_text
 from training.engine.machine import environment
 
@@ -28,6 +29,7 @@ GPU_TESTS = tuple(  # by name: other modules import what the benchmarks' environ
     f"test/{name}.py"
     for name in ("lnq/inference/test_gpu_windows", "training/engine/test_loop", "training/engine/test_stepper")
 )
+UNCOMPILED = tuple(way for way in WAYS if "compile" not in way)
 _LEAST_SECONDS = 5.0  # with less time left a part is not begun
 
 
@@ -58,6 +60,7 @@ def parts(output: Path, in_small: bool) -> list[Part]:
     small = ("--preset", "tiny") if in_small else ("--preset", "compact")
     steps = ("--steps", "2", "--warm-up", "5") if in_small else ("--steps", "40", "--warm-up", "12")
     short = ("--ways", "plain", "channels-last, graph")
+    compiled = ("--ways", "compile, channels-last", "compile, channels-last, graph")
     nnunet = ("--patch", "32", "32", "32", "--features", "4", "8", "--repeats", "1") if in_small else ()
     window = ("--device", "cpu-torch", "--size", "64", "--repeats", "1") if in_small else ("--repeats", "3")
     tests = ("--collect-only",) if in_small else ()
@@ -67,14 +70,16 @@ def parts(output: Path, in_small: bool) -> list[Part]:
         Part("phantoms", ("-m", "phantom", raw, "--count", count, "--size", size), 90),
         Part("prepare", ("-m", "training.prepare", raw, "-o", data, *preset), 60, ("phantoms",)),
         Part("tests", ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *GPU_TESTS, *tests), 120),
-        Part("paper", ("-m", step, "--data", data, *out, *preset, *steps), 150, after),
+        Part("paper", ("-m", step, "--data", data, *out, *preset, *steps, "--ways", *UNCOMPILED), 120, after),
         Part("compact", ("-m", step, "--data", data, *out, *small, *steps, *short), 60, after),
         Part("nnunet", ("-m", "benchmarks.peers.step_nnunet", *out, *nnunet), 60),
+        Part("windows", ("-m", "benchmarks.gpu", "--bundles", "model", *(() if in_small else ("paper",)), *out,
+                         *window), 120),
         Part("norm", ("-m", "benchmarks.norm", *out, *preset, "--repeats", "3" if in_small else "20"), 60),
         Part("together", ("-m", step, "--data", data, *out, *small, *steps, "--stages", "finetune", *short,
                           "--together", "2" if in_small else "8"), 90, after),
-        Part("windows", ("-m", "benchmarks.gpu", "--bundles", "model", *(() if in_small else ("paper",)), *out,
-                         *window), 120),
+        Part("compiled", ("-m", step, "--data", data, "-o", str(output / "compiled"), *preset, *steps, *compiled), 150,
+             after),
     ]  # fmt: skip
 
 
@@ -105,7 +110,8 @@ def session(wanted: Sequence[Part], output: Path, minutes: float, head: Sequence
     begun, ended = time.monotonic(), list[Ended]()
     for part in wanted:
         left = 60 * minutes - (time.monotonic() - begun)
-        missing = [name for name in part.needs if not any(e.name == name and e.outcome == "done" for e in ended)]
+        failed = {one.name for one in ended if one.outcome != "done"}
+        missing = [name for name in part.needs if name in failed]  # one that was not asked for may have run before
         if missing:
             ended.append(Ended(part.name, f"not begun: without {missing[0]}", 0.0))
         elif left < _LEAST_SECONDS:
@@ -123,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.on_gpu", description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0, help="for all parts (default 9)")
-    parser.add_argument("--only", nargs="+", help="these parts alone")
+    parser.add_argument("--only", nargs="+", help="these parts alone, on what others left in OUT")
     parser.add_argument("--try", dest="in_small", action="store_true", help="in small, also without a GPU")
     options = parser.parse_args(arguments)
     if not (options.in_small or torch.cuda.is_available()):

@@ -86,7 +86,7 @@ class Losses:
     tau: float = 0.3  # sharpens the mixed pseudo label
     final: float = 2.0  # lambda, the consensus loss's weight after the ramp
     ramp: float = 1 / 3  # of the epochs until then: 100 of 300
-    # Of full cases; as they are, a few marks in a patch without a node cost next to nothing.
+    # Of Dice + CE, on full cases; as it is, a few marks in a patch without a node cost next to nothing.
     batch_dice: bool = False  # one Dice of the whole batch, not one of each sample
     hardest: float = 1.0  # the part of a sample's voxels, those of the largest cross entropy, that it is the mean of
     trust: Trust = "none"  # certain: only what is certainly no node counts as background (METHOD section 9)

@@ -99,8 +99,8 @@ def read_held_out(command: Search) -> list[Path]:
     """The folders of the held-out cases. Raises ValueError for what would only show after a training."""
     if command.trials < 1:
         raise ValueError(f"--trials must be at least 1, not {command.trials}")
-    if command.method == "cross_entropy":
-        raise ValueError("Plain cross entropy has none of the parameters that are searched")
+    if not OBJECTIVES[command.method].both:
+        raise ValueError(f"Method {command.method} has none of the parameters that are searched")
     names = cases_for("validation", read_splits(command.data / SPLITS_NAME).values(), command.fold)
     held_out = [command.data / name for name in names if (command.data / name / "case.json").is_file()]
     infos = [CaseInfo.read(path) for path in held_out]

@@ -23,7 +23,7 @@ from training.config import Losses
 from training.data.dataset import BACKGROUND, NODE
 from training.method.whole_batch import batch_min, over_batch
 
-SupervisedTerm = Literal["ce", "sce", "pce", "tversky"]
+SupervisedTerm = Literal["ce", "sce", "pce", "tversky", "dice_ce"]
 EQ_5: tuple[SupervisedTerm, ...] = ("pce", "sce", "tversky")
 """The terms of the paper's supervised loss."""
 
@@ -127,6 +127,7 @@ _TERMS: dict[SupervisedTerm, Callable[[Prediction, Tensor, Losses, Tensor | None
     "sce": lambda prediction, y, settings, known: symmetric_cross_entropy(prediction, y, settings.gamma, known),
     "pce": lambda prediction, y, settings, known: partial_cross_entropy(prediction, y),
     "tversky": lambda prediction, y, settings, known: tversky_loss(prediction, y, settings.alpha, known),
+    "dice_ce": lambda prediction, y, settings, known: full_supervised_loss(prediction, y, settings, known),
 }
 
 
@@ -207,14 +208,15 @@ def total_loss(supervised: tuple[Tensor, Tensor], pseudo: tuple[Tensor, Tensor],
     return QUARTER * (supervised[0] + supervised[1] + weight * (pseudo[0] + pseudo[1]))
 
 
-def full_supervised_loss(prediction: Prediction, y: Tensor, settings: Losses) -> Tensor:
-    """Dice + CE against a complete annotation, sample by sample: its background is trusted.
+def full_supervised_loss(prediction: Prediction, y: Tensor, settings: Losses, known: Tensor | None = None) -> Tensor:
+    """Dice + CE against an annotation whose background is trusted, sample by sample.
 
     1 - (2 TP + s) / (2 TP + FP + FN + s) of class 1, s = 1e-5, plus the cross entropy; mean over samples. With
     `batch_dice` TP, FP and FN are sums over the batch. With `hardest` below 1 a sample's cross entropy is the mean over
-    that part of its voxels, those where it is largest (at least one).
+    that part of its voxels, those where it is largest (at least one). Of unknown voxels neither speaks.
     """
-    p1, y1 = prediction.log_p[:, 1].exp().flatten(1), _exact(y)[:, 1].flatten(1)
+    p1, y1 = prediction.log_p[:, 1].exp(), _exact(y)[:, 1].flatten(1)
+    p1 = (p1 if known is None else p1 * known).flatten(1)
     overlap, marked = 2.0 * (p1 * y1).sum(dim=1), p1.sum(dim=1) + y1.sum(dim=1)
     if settings.batch_dice:
         both, all_marked = over_batch(overlap.sum(), marked.sum())
@@ -223,14 +225,14 @@ def full_supervised_loss(prediction: Prediction, y: Tensor, settings: Losses) ->
         dice = (overlap + SMOOTH) / (marked + SMOOTH)
         missed, samples = over_batch((1.0 - dice).sum(), dice.new_full((), len(dice)))
         lost = missed / samples
-    return _hardest_cross_entropy(prediction, y, settings.hardest) + lost
+    return _hardest_cross_entropy(prediction, y, settings.hardest, known) + lost
 
 
-def _hardest_cross_entropy(prediction: Prediction, y: Tensor, part: float) -> Tensor:
+def _hardest_cross_entropy(prediction: Prediction, y: Tensor, part: float, known: Tensor | None) -> Tensor:
     """The cross entropy of a part of each sample's voxels, those where it is largest; mean over samples."""
     if part >= 1.0:
-        return cross_entropy(prediction, y)
-    each = -(_exact(y) * prediction.log_p).sum(dim=1).flatten(1)
+        return cross_entropy(prediction, y, known)
+    each = -(_exact(y) * prediction.log_p).sum(dim=1).flatten(1)  # 0 where unknown
     largest = each.topk(max(1, round(part * each.shape[1])), dim=1, sorted=False).values.mean(dim=1)
     total, samples = over_batch(largest.sum(), largest.new_full((), len(largest)))
     return total / samples

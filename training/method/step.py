@@ -90,8 +90,16 @@ With partial cross entropy such weights mark more and more, for nothing in it ev
 CROSS_ENTROPY = Objective("cross_entropy", ("ce",))
 """The paper's baseline: the main branch alone, which trusts every background voxel."""
 
-Method = Literal["dbdmp", "without_pce", "cross_entropy"]
-OBJECTIVES: dict[Method, Objective] = {"dbdmp": DBDMP, "without_pce": WITHOUT_PCE, "cross_entropy": CROSS_ENTROPY}
+KNOWN = Objective("known", ("dice_ce",))
+"""Dice + CE of the main branch on what is known, for cases of which little is unknown.
+
+With `losses.trust` "certain" that is annotated nodes and certain background, else every voxel.
+"""
+
+Method = Literal["dbdmp", "without_pce", "cross_entropy", "known"]
+OBJECTIVES: dict[Method, Objective] = {
+    "dbdmp": DBDMP, "without_pce": WITHOUT_PCE, "cross_entropy": CROSS_ENTROPY, "known": KNOWN
+}  # fmt: skip
 
 
 def theta(seed: int, step: int) -> float:

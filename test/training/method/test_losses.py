@@ -312,6 +312,17 @@ def test_what_is_unknown_counts_in_no_loss_of_the_annotation() -> None:
         assert found == pytest.approx(wanted, abs=1e-6)  # the floor of RCE is in single precision
 
 
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_what_is_unknown_counts_in_no_dice_and_no_hardest_voxels(batch_dice: bool) -> None:
+    y, known = losses.three_states(THREE)
+    seen = Prediction(logits_of(*P_NODE, 0.9))
+    dice = 1.0 - 2.0 * 0.75 / (0.2 + 0.75 + 1.0)
+    for part, cross in ((1.0, CE), (0.3, -math.log(0.75))):  # one voxel of three, the node's
+        settings = Losses(batch_dice=batch_dice, hardest=part)
+        found = losses.supervised_loss(seen, y, settings, ["dice_ce"], known).item()
+        assert found == pytest.approx(cross + dice, abs=1e-5)
+
+
 def test_where_nothing_is_known_the_losses_are_0_or_that_of_an_empty_patch() -> None:
     y, known = losses.three_states(torch.zeros(1, 1, 1, 3, dtype=torch.uint8))
     logits = logits_of(0.2, 0.5, 0.9).requires_grad_()
@@ -321,7 +332,7 @@ def test_where_nothing_is_known_the_losses_are_0_or_that_of_an_empty_patch() -> 
     assert loss.item() == pytest.approx(0.0, abs=1e-6) and logits.grad is not None and not logits.grad.any()
 
 
-@pytest.mark.parametrize("term", ["ce", "sce", "pce", "tversky"])
+@pytest.mark.parametrize("term", ["ce", "sce", "pce", "tversky", "dice_ce"])
 def test_where_all_is_known_the_losses_are_the_papers_to_the_bit(term: losses.SupervisedTerm) -> None:
     torch.manual_seed(0)
     seen = Prediction(torch.randn(2, 2, 3, 4, 5))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from training.ablation.rows import ALL_ROWS, EXTRA_ROW, ROWS
 from training.config import TINY, Losses
+from training.data.dataset import BACKGROUND, NODE
 from training.method.losses import (
     Prediction,
     consensus_loss,
@@ -24,6 +25,7 @@ from training.method.losses import (
 from training.method.step import (
     CROSS_ENTROPY,
     DBDMP,
+    KNOWN,
     Objective,
     finetuning_step,
     position_at,
@@ -103,6 +105,20 @@ def test_baseline_asks_for_the_main_branch_alone(
     wanted = nn.functional.cross_entropy(network.main, batch["label"].long())
     assert terms.keys() == {"loss"} and terms["loss"].item() == pytest.approx(wanted.item(), rel=1e-6)
     assert network.asked == [False]
+
+
+def test_what_is_known_alone_trains_the_main_branch(batch: dict[str, Tensor], network: FixedLogits) -> None:
+    label = torch.where(batch["label"] > 0, NODE, 0).to(torch.uint8)
+    label[:, :, :2] = torch.where(label[:, :, :2] > 0, NODE, BACKGROUND)  # the rest without a node is unknown
+    config = dataclasses.replace(CONFIG, losses=dataclasses.replace(CONFIG.losses, trust="certain"))
+    position = position_at(config, 3, 11, [True, False])
+    found = finetuning_step(KNOWN, config)(network, batch | {"label": label}, position)
+    log_p, known = network.main.log_softmax(1), label > 0
+    cross = -log_p.gather(1, (label == NODE).long()[:, None])[:, 0][known].mean()
+    p, y = log_p[:, 1].exp() * known, label == NODE
+    dice = [1 - (2 * p[i][y[i]].sum() + 1e-5) / (p[i].sum() + y[i].sum() + 1e-5) for i in range(len(p))]
+    assert found.keys() == {"loss"} and network.asked == [False]
+    assert found["loss"].item() == pytest.approx(cross.item() + sum(dice).item() / len(dice), rel=1e-5)
 
 
 def test_first_pseudo_label_row_is_cross_entropy_and_dice(batch: dict[str, Tensor], network: FixedLogits) -> None:

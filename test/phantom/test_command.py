@@ -1,16 +1,21 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lnq.image.itk import read_volume
-from phantom.__main__ import main, parse
+from phantom.command import main, parse
 
+ROOT = Path(__file__).resolve().parents[2]
 GRID = ["--size", "34", "96", "96", "--spacing", "8", "4", "4"]
 
 
 def test_files_have_the_challenge_names_and_one_geometry(tmp_path):
-    main([str(tmp_path), "--count", "2", "--first-seed", "40", "--split", "val", "--workers", "2", *GRID])
+    given = [str(tmp_path), "--count", "2", "--first-seed", "40", "--split", "val", "--workers", "2", *GRID]
+    subprocess.run([sys.executable, "-m", "phantom", *given], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     names = {
         f"lnq2023-val-000{i}-{part}" for i in (1, 2) for part in ("ct.nrrd", "seg.nrrd", "nodes.nrrd", "info.json")
     }
