@@ -1,4 +1,4 @@
-"""The command `lnq`: `batch`, `info`, and `exec` or `serve`, the grand-challenge container.
+"""The command `lnq`: `batch`, `node`, `info`, and `exec` or `serve`, the grand-challenge container.
 
 Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 141 the reader of the output has
 ended, 143 terminated. The last line on stderr is one sentence that says what happened and why.
@@ -105,6 +105,12 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
         _add_folders(command, argparse.SUPPRESS, argparse.SUPPRESS)
         _add_model_options(command, *[argparse.SUPPRESS] * 5)
 
+    node_ = commands.add_parser("node", help="take studies from a PACS or a folder, and send results on")
+    node_.add_argument("settings", type=Path, metavar="SETTINGS", help="TOML file")
+    node_.add_argument("--watch", type=Path, metavar="DIR", help="take studies from this folder (default: the file's)")
+    _add_model_options(node_, *[argparse.SUPPRESS] * 5)
+    node_.set_defaults(command=node)
+
     info_ = commands.add_parser("info", help="bundle, backend, device and versions")
     _add_model_options(info_, *[argparse.SUPPRESS] * 5)
     info_.set_defaults(command=info)
@@ -197,6 +203,17 @@ def _need_challenge() -> None:
 def batch(options: argparse.Namespace) -> tuple[int, str]:
     """Segment many cases into one folder. Returns the exit status and the last sentence."""
     return batch_command.run(options, _bundle(options))
+
+
+def node(options: argparse.Namespace) -> tuple[int, str]:
+    """Run a DICOM node. It ends by a signal, which is raised."""
+    missing = [name for name in ("pynetdicom", "dicomweb_client", "highdicom") if find_spec(name) is None]
+    if missing:
+        raise StartError(f"A DICOM node needs the package {missing[0]}: install the extra lnq[node]")
+    from lnq.pacs.command import run as run_node
+
+    run_node(options, _bundle(options))
+    raise AssertionError("The node ended by itself")
 
 
 def info(options: argparse.Namespace) -> tuple[int, str]:
