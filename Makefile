@@ -85,14 +85,14 @@ $(DEMO)/.installed: requirements-cpu.txt requirements-batch.txt
 	@touch $@
 
 # torch goes first, so that nothing that depends on it can choose another build
-$(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-batch.txt requirements-train.txt requirements-docs.txt requirements-dev.txt
+$(DEV)/.installed: requirements-cpu.txt requirements.txt requirements-batch.txt requirements-node.txt requirements-train.txt requirements-docs.txt requirements-dev.txt
 	$(call make_venv,$(DEV))
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0
 	$(DEV)/bin/python -m pip install $(PIP_FLAGS) -r requirements-dev.txt
 	@touch $@
 
 # torchvision with it: nnU-Net's timm would pull one, and that another torch
-$(BENCH)/.installed: requirements-cpu.txt requirements.txt requirements-batch.txt requirements-train.txt requirements-bench.txt
+$(BENCH)/.installed: requirements-cpu.txt requirements.txt requirements-batch.txt requirements-node.txt requirements-train.txt requirements-bench.txt
 	$(call make_venv,$(BENCH))
 	$(BENCH)/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0 torchvision==0.28.0
 	$(BENCH)/bin/python -m pip install $(PIP_FLAGS) -r requirements-bench.txt

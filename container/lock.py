@@ -3,7 +3,8 @@
     make lock          needs Linux on x86-64 and Python 3.11, as in the image
 
 requirements.txt becomes gpu.lock, and cuda.lock with what only the CUDA build of torch needs. requirements-cpu.txt
-becomes cpu.lock. torch has two hashes: for the CUDA build on PyPI, and for the CPU build on PyTorch's own index.
+becomes cpu.lock, requirements-node.txt dicom.lock. torch has two hashes: for the CUDA build on PyPI, and for the CPU
+build on PyTorch's own index.
 """
 
 from __future__ import annotations
@@ -83,11 +84,12 @@ def write(path: Path, source: str, pins: Pins) -> None:
 
 
 def main() -> None:
-    """Write all three lists."""
+    """Write all lists."""
     gpu = with_cpu_torch(resolve(ROOT / "requirements.txt"))
     write(HERE / "gpu.lock", "requirements.txt", {n: p for n, p in gpu.items() if not CUDA.match(n)})
     write(HERE / "cuda.lock", "requirements.txt", {n: p for n, p in gpu.items() if CUDA.match(n)})
-    write(HERE / "cpu.lock", "requirements-cpu.txt", resolve(ROOT / "requirements-cpu.txt"))
+    for flavour, name in (("cpu", "requirements-cpu.txt"), ("dicom", "requirements-node.txt")):
+        write(HERE / f"{flavour}.lock", name, resolve(ROOT / name))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command `lnq`: `batch`, `node`, `info`, and `exec` or `serve`, the grand-challenge container.
+"""The command `lnq`: `batch`, `node`, `mercure`, `info`, and `exec` or `serve`, the grand-challenge container.
 
 Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 141 the reader of the output has
 ended, 143 terminated. The last line on stderr is one sentence that says what happened and why.
@@ -34,6 +34,7 @@ PROGRAM = "lnq"
 API_METHODS = {"exec": "exec", "invoke": "serve"}  # what the platform calls them, and the commands here
 API_VARIABLES = ("GRAND_CHALLENGE_COMPONENT_API_METHOD", "LNQ_API_METHOD")  # set by the platform, and by the image
 HOST_VARIABLE = "LNQ_HOST"
+MERCURE_VARIABLE = "MERCURE_IN_DIR"  # set by the router mercure
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,10 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     _add_model_options(node_, *[argparse.SUPPRESS] * 5)
     node_.set_defaults(command=node)
 
+    mercure_ = commands.add_parser("mercure", help="a processing module of the DICOM router mercure")
+    _add_model_options(mercure_, *[argparse.SUPPRESS] * 5)
+    mercure_.set_defaults(command=mercure)
+
     info_ = commands.add_parser("info", help="bundle, backend, device and versions")
     _add_model_options(info_, *[argparse.SUPPRESS] * 5)
     info_.set_defaults(command=info)
@@ -164,6 +169,8 @@ def _add_model_options(
 
 def container(options: argparse.Namespace) -> tuple[int, str]:
     """Run as the container that the environment asks for. Returns the exit status and the last sentence."""
+    if os.environ.get(MERCURE_VARIABLE):
+        return mercure(options)
     variable, method = next(((name, os.environ[name]) for name in API_VARIABLES if os.environ.get(name)), ("", "exec"))
     if method not in API_METHODS:
         raise StartError(f"{variable} must be exec or invoke, not {on_one_line(method)}")
@@ -214,6 +221,15 @@ def node(options: argparse.Namespace) -> tuple[int, str]:
 
     run_node(options, _bundle(options))
     raise AssertionError("The node ended by itself")
+
+
+def mercure(options: argparse.Namespace) -> tuple[int, str]:
+    """Segment what the router mercure hands over. Returns the exit status and the last sentence."""
+    if find_spec("highdicom") is None:
+        raise StartError("DICOM results need the package highdicom: install the extra lnq[dicom]")
+    from lnq.pacs.mercure import run as run_module
+
+    return run_module(options, _bundle(options))
 
 
 def info(options: argparse.Namespace) -> tuple[int, str]:

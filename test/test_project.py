@@ -17,6 +17,7 @@ LISTS = {  # extras: the list of pinned versions that serves them
     ("challenge",): "requirements-cpu.txt",
     ("batch",): "requirements-batch.txt",
     ("gpu",): "requirements.txt",
+    ("batch", "node"): "requirements-node.txt",
     ("train",): "requirements-train.txt",
 }
 TOOLS = {  # package: the program that it brings, where that has another name
@@ -59,6 +60,7 @@ def test_pinned_versions_lie_within_the_ranges_that_users_may_have(extras: tuple
 def test_what_is_pinned_for_users_is_what_the_package_asks_for():
     assert pinned("requirements-cpu.txt").keys() == wanted("challenge").keys()
     assert pinned("requirements-batch.txt").keys() == wanted("challenge", "batch").keys()
+    assert pinned("requirements-node.txt").keys() == wanted("challenge", "batch", "node").keys()
     assert pinned("requirements.txt").keys() == wanted("challenge", "gpu").keys()
     assert pinned("requirements-train.txt").keys() == wanted("train").keys()
 

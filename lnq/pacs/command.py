@@ -12,7 +12,7 @@ from lnq.batch.key import read_key
 from lnq.batch.lock import alone
 from lnq.errors import StartError
 from lnq.inference.spec import ModelSpec
-from lnq.pacs.node import Node
+from lnq.pacs.node import DicomNode
 from lnq.pacs.settings import NodeSettings, client_context, read_settings
 from lnq.pacs.spool import QUEUE, Spool
 from lnq.pacs.work import Segmenting
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, bundle: Path) -> None:
                 options.members,
                 settings.time_limit,
             )
-            Node(settings, how, spool).run()
+            DicomNode(settings, how, spool).run()
     finally:
         os.umask(before)
 

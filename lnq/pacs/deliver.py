@@ -70,7 +70,7 @@ class Store:
         try:
             for one in objects:
                 status = association.send_c_store(one)
-                if not status:
+                if "Status" not in status:
                     raise Away("the connection broke off")
                 code = int(status.Status)
                 if 0xA700 <= code <= 0xA7FF:
@@ -90,8 +90,8 @@ class Store:
     def _associate(self, objects: Sequence[Dataset]) -> Association:
         settings, address = self.settings, store_address(self.to)
         entity = AE(settings.ae_title)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = settings.network_timeout
-        entity.connection_timeout = settings.network_timeout
+        entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = settings.network_timeout
+        entity.network_timeout = 2 * settings.network_timeout  # open while the answer to commitment is waited for
         for sop_class, syntax in Counter((o.SOPClassUID, o.file_meta.TransferSyntaxUID) for o in objects):
             entity.add_requested_context(sop_class, syntax)
         roles = []
@@ -124,8 +124,10 @@ class Store:
             status, _ = association.send_n_action(
                 request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
             )
-            if not status or status.Status != 0x0000:
-                raise Refused("it does not do storage commitment")
+            if "Status" not in status:
+                raise Away("the connection broke off")
+            if status.Status != 0x0000:
+                raise Refused(f"it does not do storage commitment (status 0x{status.Status:04X})")
             if not waiting.answered.wait(self.settings.network_timeout):
                 raise Away("no answer to storage commitment came")
             if waiting.failed:

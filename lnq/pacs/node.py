@@ -14,7 +14,7 @@ from lnq.errors import Stopped
 from lnq.pacs.deliver import Away, Destination, Refused, destinations
 from lnq.pacs.receive import Commitments, Port, Receiver
 from lnq.pacs.settings import NodeSettings
-from lnq.pacs.spool import Entry, Outcome, Spool
+from lnq.pacs.spool import Entry, Spool, StudyOutcome
 from lnq.pacs.watch import Watcher
 from lnq.pacs.work import Segmenting, segment_study
 
@@ -62,7 +62,7 @@ class Deliverer:
             if time.monotonic() >= self._refused.setdefault(entry.study, _Waiting()).due:
                 self._send(entry, outcome)
 
-    def _send(self, entry: Entry, outcome: Outcome) -> None:
+    def _send(self, entry: Entry, outcome: StudyOutcome) -> None:
         name, study = self.destination.name, entry.study[:8]
         try:
             self.destination.send(entry.study, [entry.folder / file for file in outcome.files])
@@ -86,7 +86,7 @@ class Deliverer:
 
 
 @dataclass
-class Node:
+class DicomNode:
     """A running node."""
 
     settings: NodeSettings
@@ -166,7 +166,7 @@ class Node:
     def _segment(self, entry: Entry) -> None:
         begun = time.monotonic()
         try:
-            outcome = segment_study(entry, self.how, self.stop)
+            outcome = segment_study(entry.objects, entry.folder, self.how, self.stop)
         except Stopped:
             return
         if not outcome.files and not self.spool.has_room():

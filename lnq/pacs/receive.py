@@ -167,7 +167,7 @@ class Port:
 
     def _admit(self, event: evt.Event) -> None:
         """Reject an association whose caller is not known."""
-        requestor = event.assoc.requestor
+        requestor: Any = event.assoc.requestor  # its title is not set yet
         title, address = str(requestor.primitive.calling_ae_title).strip(), str(requestor.address)
         if not is_known(title, address, self._known()):
             logger.warning("Refused: %s at %s, who is not in [[from]]", on_one_line(title), address)

@@ -7,6 +7,7 @@ import os
 import re
 import ssl
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,15 +130,19 @@ class NodeSettings:
     @property
     def options(self) -> ResultOptions:
         """The results in the terms of `lnq batch`."""
-        wanted = set(self.results)
-        return ResultOptions(
-            format="rtstruct" if "rtstruct" in wanted else "dicom-seg",
-            sr="sr" in wanted,
-            captures="captures" in wanted,
-            pdf="pdf" in wanted,
-            preview=False,
-            page=False,
-        )
+        return result_options(self.results)
+
+
+def result_options(results: Sequence[str]) -> ResultOptions:
+    """Some of RESULTS in the terms of `lnq batch`, without pictures and pages."""
+    return ResultOptions(
+        format="rtstruct" if "rtstruct" in results else "dicom-seg",
+        sr="sr" in results,
+        captures="captures" in results,
+        pdf="pdf" in results,
+        preview=False,
+        page=False,
+    )
 
 
 def store_address(to: To) -> StoreAddress:

@@ -45,11 +45,12 @@ def digest_of(data: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StudyOutcome:
     """The content of `result.json`: what became of a study."""
 
     files: tuple[str, ...]  # DICOM objects to be sent, below the entry's folder
     sentences: tuple[str, ...] = ()  # what failed or was set aside, without names
+    nodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ class Entry:
         """The digests of its objects."""
         return frozenset(path.stem for path in self.objects.glob("*.dcm"))
 
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> StudyOutcome | None:
         """What became of it; None where it is still to be segmented."""
-        return _read(self.folder / _RESULT, Outcome)
+        return _read(self.folder / _RESULT, StudyOutcome)
 
-    def note_outcome(self, outcome: Outcome) -> None:
+    def note_outcome(self, outcome: StudyOutcome) -> None:
         """Write what became of it."""
         write_text(self.folder / _RESULT, json.dumps(to_plain(outcome), indent=1) + "\n")
 

@@ -1,4 +1,4 @@
-"""Segment a study of the queue, as `lnq batch` does, in a process of its own."""
+"""Segment a study, as `lnq batch` does, in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lnq.batch.workers.pool import LocalPool
 from lnq.dicom.choice import ONE_PER_STUDY
 from lnq.errors import StartError
 from lnq.memory import share_gb
-from lnq.pacs.spool import Entry, Outcome
+from lnq.pacs.spool import StudyOutcome
 from lnq.results.case_record import FAILED, ResultOptions
 
 _NOTHING = "No axial CT series is in it"
@@ -39,20 +39,21 @@ class Segmenting:
     time_limit: float = 0.0  # seconds
 
 
-def segment_study(entry: Entry, how: Segmenting, stop: threading.Event) -> Outcome:
-    """Segment a study of the queue; returns what became of it, which has no files where it failed.
+def segment_study(objects: Path, folder: Path, how: Segmenting, stop: threading.Event) -> StudyOutcome:
+    """Segment the study whose DICOM objects lie in `objects`. Results go below `folder`, where a run goes on.
 
-    Raises Stopped when told to stop, StartError and BundleError where the model cannot be loaded.
+    Returns what became of it, with files relative to `folder`, and with none where it failed. Raises Stopped when told
+    to stop, StartError and BundleError where the model cannot be loaded.
     """
-    output = entry.folder / "result"
+    output = folder / "result"
     output.mkdir(exist_ok=True, mode=0o700)
     try:
-        found = discover([entry.objects], ONE_PER_STUDY, output, how.key, RESERVED, stop.is_set)
+        found = discover([objects], ONE_PER_STUDY, output, how.key, RESERVED, stop.is_set)
     except StartError:  # no file is a DICOM object that can be read
-        return Outcome((), (_NOTHING,))
+        return StudyOutcome((), (_NOTHING,))
     if not any(isinstance(one, ToSegment) for one in found):
         reasons = [str(one.reason.without_names(one.case.name)) for one in found if isinstance(one, SetAside)]
-        return Outcome((), tuple(reasons) or (_NOTHING,))
+        return StudyOutcome((), tuple(reasons) or (_NOTHING,))
     settings = WorkerSettings(
         output=str(output),
         bundle=str(how.bundle.resolve()),
@@ -67,16 +68,16 @@ def segment_study(entry: Entry, how: Segmenting, stop: threading.Event) -> Outco
     )
     ended = threading.Event()  # closing a pool sets its event
     pool = LocalPool(settings, CaseLimits(how.time_limit, share_gb(1)), 1, _Either(stop, ended))
-    files, sentences = list[str](), list[str]()
+    files, sentences, nodes = list[str](), list[str](), 0
     with closing(Batch(found, settings, stopping=stop.is_set).run(pool)) as records:
         for record, _ in records:
-            if record.is_done:
-                folder = output / record.case
-                files += sorted(str(path.relative_to(entry.folder)) for path in folder.rglob("*.dcm"))
+            if record.is_done and record.findings is not None:
+                files += sorted(str(path.relative_to(folder)) for path in (output / record.case).rglob("*.dcm"))
                 sentences += record.warnings
+                nodes += record.findings.nodes
             elif record.status == FAILED:
                 sentences.append(record.error or "")
-    return Outcome(tuple(files), tuple(sentences))
+    return StudyOutcome(tuple(files), tuple(sentences), nodes)
 
 
 class _Either(threading.Event):

@@ -21,6 +21,8 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 
+from lnq.pacs.settings import Tls, client_context
+
 MODEL = ROOT / "model"
 
 
@@ -100,12 +102,19 @@ class RunningNode:
         return any(text in line for line in self.lines)
 
 
-def send(paths: Sequence[Path], port: int, title: str = "SENDER", called: str = "LNQ") -> list[int]:
+def send(
+    paths: Sequence[Path], port: int, title: str = "SENDER", called: str = "LNQ", tls: Tls | None = None
+) -> list[int]:
     """C-STORE files to a node; returns the statuses. None where the association is refused."""
     entity = AE(title)
     for syntax in {dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID for path in paths}:
         entity.add_requested_context(CTImageStorage, syntax)
-    association = entity.associate("127.0.0.1", port, ae_title=called)
+    context = None
+    if tls is not None:
+        context = client_context(tls)
+        context.check_hostname = False
+    tls_args = (context, "127.0.0.1") if context else None
+    association = entity.associate("127.0.0.1", port, ae_title=called, tls_args=tls_args)
     if not association.is_established:
         return []
     statuses = [int(association.send_c_store(path).Status) for path in paths]

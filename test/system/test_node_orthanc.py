@@ -17,7 +17,9 @@ from helpers.pacs import RunningNode, free_port, wait_for, write_study
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not Path(PROGRAM).exists(), reason="Orthanc is not installed (Debian: orthanc, orthanc-dicomweb)"),
+    pytest.mark.skipif(
+        not Path(PROGRAM).exists(), reason="Orthanc is not installed (Debian: orthanc, orthanc-dicomweb)"
+    ),
 ]
 
 SETTINGS = """
