@@ -1,6 +1,7 @@
 # The challenge's container, and any other's: docker build -t lnq .
 # Default: torch on a GPU where there is one, OpenVINO otherwise. Without torch, much smaller:
 #   docker build --build-arg FLAVOUR=cpu -t lnq .
+# That with DICOM results, a DICOM node and a module of mercure: FLAVOUR=dicom
 # It serves by default, as its label says to grand-challenge. `docker run lnq exec` runs once and ends.
 #   docker build --build-arg API_METHOD=exec -t lnq .     makes that the default, and the label
 # The digest is that of the tag's index of architectures; docs/grand-challenge.md tells how to renew it.

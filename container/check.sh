@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the image, runs ./test.sh, checks the saved image as the platform does and runs the tests marked `container`.
-# Usage: container/check.sh [cpu|gpu]... (both unless given). Without a Docker engine podman does it, see podman.sh.
+# Usage: container/check.sh [cpu|gpu|dicom]... (cpu and gpu unless given). Without a Docker engine podman does it, see podman.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=$PWD/.container-check

@@ -40,9 +40,11 @@ def pins(name: str) -> dict[str, tuple[str, int]]:
     return {m[1]: (m[2], m[3].count("--hash")) for m in matches if m}
 
 
-@pytest.mark.parametrize(("name", "source"), [("cpu", "requirements-cpu.txt"), ("gpu", "requirements.txt")])
+@pytest.mark.parametrize(("name", "source"), [("cpu", "requirements-cpu.txt"), ("gpu", "requirements.txt"), ("dicom", "requirements-node.txt")])
 def test_committed_list_holds_the_versions_that_are_asked_for(name, source):
-    text = (ROOT / source).read_text().replace("-r requirements-cpu.txt", (ROOT / "requirements-cpu.txt").read_text())
+    text = (ROOT / source).read_text()
+    for included in ("requirements-batch.txt", "requirements-cpu.txt"):
+        text = text.replace(f"-r {included}", (ROOT / included).read_text())
     asked = dict(line.split("==") for line in text.splitlines() if "==" in line and not line.startswith("#"))
     locked = pins(name)
     assert {n: locked[n.lower()][0] for n in asked} == asked

@@ -23,6 +23,7 @@ class Orthanc:
 
     folder: Path
     node_port: int
+    more: dict[str, Any] = field(default_factory=dict)  # settings
     port: int = field(default_factory=free_port)
     http: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
@@ -36,7 +37,7 @@ class Orthanc:
             "Plugins": [str(PLUGINS)], "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
             "DicomModalities": {"lnq": ["LNQ", "127.0.0.1", self.node_port]}, "DicomAlwaysAllowStore": True,
             "ConcurrentJobs": 8, "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}, "JobsHistorySize": 1000,
-        }  # fmt: skip
+        } | self.more  # fmt: skip
         (self.folder / "orthanc.json").write_text(json.dumps(settings))
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen([PROGRAM, self.folder / "orthanc.json"], stdout=log, stderr=log)

@@ -14,6 +14,7 @@ pytest.importorskip("pynetdicom")
 
 from helpers.orthanc import PROGRAM, Orthanc
 from helpers.pacs import RunningNode, free_port, wait_for, write_study
+from helpers.paths import ROOT
 
 pytestmark = [
     pytest.mark.slow,
@@ -113,3 +114,19 @@ def test_results_go_to_a_dicomweb_service(orthanc, tmp_path):
     wait_for(lambda: node.said("is done"), 120)
     assert orthanc.results(study) == ["SEG", "SR"]
     assert node.stop() == 143
+
+
+def test_the_recipes_route_sends_each_study_once(tmp_path):
+    more = {"LuaScripts": [str(ROOT / "container" / "orthanc" / "route.lua")], "StableAge": 5}
+    orthanc = Orthanc(tmp_path / "orthanc", free_port(), more)
+    orthanc.start()
+    try:
+        node = node_for(orthanc, tmp_path)
+        node.start()
+        study = orthanc.upload(write_study(tmp_path / "ct", 1))
+        wait_for(lambda: node.said("is done"), 120)
+        time.sleep(10)  # the results have made the study stable once more
+        assert orthanc.results(study) == ["SEG", "SR"] and not node.said("came again")
+        assert node.stop() == 143
+    finally:
+        orthanc.stop()
