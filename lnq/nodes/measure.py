@@ -16,6 +16,7 @@ from lnq.anatomy.airway import find_carina
 from lnq.anatomy.region import midline_column
 from lnq.image import components
 from lnq.image.volume import Volume, bounding_box
+from lnq.nodes.stations import station_of
 
 SHORT_AXES_MM = (10.0, 15.0)  # RECIST 1.1: a node is pathological from 10 mm, and a target lesion from 15 mm
 _LEAST_MARKED = 0.5  # part of a node's voxels that a network must mark to agree
@@ -45,6 +46,7 @@ class Node:
     side: Side | None  # None where fewer than two lungs give no midline
     above_carina_mm: float | None  # negative below the carina; None where the carina was not found
     agreement: float | None = None  # share of the networks that mark at least half of it; None where there is one
+    station: str | None = None  # see `lnq.nodes.stations`; None where the carina was not found
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,15 @@ class Landmarks:
 
     midline_l_mm: float | None  # L of the carina, or else of the middle between the lungs' upper halves
     carina_lps_mm: tuple[float, float, float] | None
+    lungs_mm: tuple[float, float, float] | None = None  # extent z, y, x of the box around both lungs
 
 
 def find_landmarks(chest: Volume, region: np.ndarray) -> Landmarks:
     """The landmarks of a chest (HU in LPS axes, cropped to both lungs) with its mediastinal region (bool [Z, Y, X])."""
     carina = find_carina(chest, region)
     if carina is not None:
-        return Landmarks(carina[0], carina)
+        z, y, x = (float(count * spacing) for count, spacing in zip(chest.shape, chest.spacing_mm, strict=True))
+        return Landmarks(carina[0], carina, (z, y, x))
     middle = chest.affine @ [region.shape[0] / 2, region.shape[1] / 2, midline_column(region), 1.0]
     return Landmarks(float(middle[0]), None)
 
@@ -109,6 +113,7 @@ def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.nda
     short, long = axes_mm(node, grid.spacing_mm)
     left, posterior, superior = (grid.affine @ [*np.argwhere(node).mean(axis=0), 1.0])[:3]
     carina = landmarks.carina_lps_mm
+    from_carina = None if carina is None else np.subtract((left, posterior, superior), carina)
     return Node(
         number=0,
         volume_mm3=float(np.count_nonzero(node)) * grid.voxel_volume_mm3,
@@ -120,8 +125,15 @@ def _measure(node: np.ndarray, grid: Volume, hu: np.ndarray, probability: np.nda
         mean_probability=float(probability.mean(dtype=np.float64)),
         centroid_lps_mm=(float(left), float(posterior), float(superior)),
         side=side_of(left, landmarks.midline_l_mm),
-        above_carina_mm=None if carina is None else float(superior - carina[2]),
+        above_carina_mm=None if from_carina is None else float(from_carina[2]),
+        station=_station(from_carina, landmarks),
     )
+
+
+def _station(from_carina_mm: np.ndarray | None, landmarks: Landmarks) -> str | None:
+    if from_carina_mm is None or landmarks.lungs_mm is None:
+        return None
+    return station_of(from_carina_mm.tolist(), landmarks.lungs_mm)
 
 
 def _short_axis_class(short_axis_mm: float) -> str:

@@ -84,6 +84,7 @@ _NODE_COLUMNS = (
     Column("mean_probability", "Score", "0 to 1", 2, "Mean of the model's output in the node"),
     Column("side", "Side", "", numeric=False, large_first=False),
     Column("above_carina_mm", "Above carina", "mm", 0, "Above the carina; below it negative"),
+    Column("station", "Station", "", 0, "IASLC, coarsely, by its place from the carina", False, large_first=False),
     Column("s_mm", "Level S", "mm", 1, "Patient coordinate to the head, as DICOM's slice location often is"),
     Column("agreement", "Agreement", "0 to 1", 2, "Share of the model's networks that mark at least half of the node"),
 )

@@ -41,6 +41,7 @@ class NodeRow:
     s_mm: float
     side: str | None
     above_carina_mm: float | None
+    station: str | None = None
     agreement: float | None = None
 
     def plain(self) -> dict[str, Any]:
@@ -76,6 +77,7 @@ def _row(case: str, node: Node) -> NodeRow:
         s_mm=superior,
         side=node.side,
         above_carina_mm=None if node.above_carina_mm is None else _round(node.above_carina_mm),
+        station=node.station,
         agreement=None if node.agreement is None else _round(node.agreement, 3),
     )
 

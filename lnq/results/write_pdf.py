@@ -32,6 +32,7 @@ _COLUMNS = (
     "score",
     "side",
     "above\ncarina mm",
+    "station",
 )
 
 
@@ -109,4 +110,5 @@ def _cells(row: NodeRow) -> tuple[str, ...]:
     return (
         str(row.number), f"{row.short_axis_mm:.1f}", f"{row.long_axis_mm:.1f}", f"{row.volume_mm3:.0f}",
         f"{row.mean_hu:.0f}", f"{row.mean_probability:.2f}", row.side or "", carina,
+        row.station or "",
     )  # fmt: skip

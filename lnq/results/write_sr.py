@@ -15,6 +15,7 @@ from pydicom.uid import SegmentationStorage
 from lnq.dicom.header import SliceFile
 from lnq.image.volume import Volume
 from lnq.nodes.measure import Node
+from lnq.nodes.stations import UNCERTAIN
 from lnq.results.dicom_common import (
     ARTIFICIAL_INTELLIGENCE,
     LYMPH_NODE,
@@ -54,6 +55,19 @@ _ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 _PROCEDURE = Code("121058", "DCM", "Procedure reported")
 _CENTER = Code("111010", "DCM", "Center")
 _LATERALITY = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
+_MEDIASTINAL = Code("62683002", "SCT", "mediastinal lymph node")
+_SITES = {  # of a station; 5/6 is either of two, for which SNOMED CT has no code together
+    "2": Code("127927006", "SCT", "upper paratracheal lymph node (mediastinal)"),
+    "3A": Code("5296000", "SCT", "anterior mediastinal lymph node"),
+    "3P": Code("25447008", "SCT", "posterior mediastinal lymph node"),
+    "4": Code("127932007", "SCT", "lower paratracheal (including azygous) lymph node"),
+    "5/6": _MEDIASTINAL,
+    "7": Code("28330007", "SCT", "subcarinal lymph node"),
+    "8": Code("127940001", "SCT", "paraesophageal lymph node below carina"),
+    "10": Code("53074004", "SCT", "hilar lymph node"),
+}
+_SIDES = {"R": "right", "L": "left"}
+_STATION = Code("station", "99LNQ", "Station of the IASLC map, coarsely")
 _DEVICE = Code("121007", "DCM", "Device")
 _CT = Code("25045-6", "LN", "CT unspecified body region")
 _QUALITATIVE = Code("C0034375", "UMLS", "Qualitative Evaluations")
@@ -128,6 +142,24 @@ def _concept(code: Code) -> highdicom.sr.CodedConcept:
     return sr.CodedConcept.from_code(code)
 
 
+def _site(row: NodeRow) -> tuple[Code, Code | None]:
+    """Where a node lies: that of its station and its side, or the mediastinum where the station is not known."""
+    station = row.station or UNCERTAIN
+    if station == UNCERTAIN:
+        return MEDIASTINUM, _LATERALITY.get(row.side or "")
+    name, side = (station[:-1], _SIDES[station[-1]]) if station[-1] in _SIDES else (station, row.side or "")
+    return _SITES[name], _LATERALITY.get(side)
+
+
+def _evaluations(row: NodeRow) -> list[highdicom.sr.QualitativeEvaluation]:
+    from highdicom import sr
+
+    if row.station is None:
+        return []
+    value = "Uncertain" if row.station == UNCERTAIN else f"Station {row.station}"
+    return [sr.QualitativeEvaluation(_STATION, Code(row.station, "99LNQ", value))]
+
+
 def _nothing_found(maker: Maker) -> highdicom.sr.ContainerContentItem:
     """The evaluation that no node was found. It is qualitative, because TID 1500 has no group without a finding."""
     from highdicom import sr
@@ -157,7 +189,7 @@ def _group(origin: Origin, row: NodeRow) -> highdicom.sr.VolumetricROIMeasuremen
         ),
         finding_category=TISSUE,
         finding_type=LYMPH_NODE,
-        finding_sites=[sr.FindingSite(MEDIASTINUM, _LATERALITY.get(row.side or ""))],
+        finding_sites=[sr.FindingSite(*_site(row))],
         algorithm_id=sr.AlgorithmIdentification(
             maker.name, maker.version, [f"weights_sha256={maker.weights_sha256}"], ARTIFICIAL_INTELLIGENCE
         ),
@@ -166,6 +198,7 @@ def _group(origin: Origin, row: NodeRow) -> highdicom.sr.VolumetricROIMeasuremen
             for column, name, unit, method, derivation in _MEASUREMENTS
             if column in values
         ],
+        qualitative_evaluations=_evaluations(row),
     )
     centre = np.array([[row.l_mm, row.p_mm, row.s_mm]])
     point = sr.Scoord3DContentItem(_CENTER, "POINT", centre, first.FrameOfReferenceUID, relationship_type="CONTAINS")

@@ -40,7 +40,10 @@ def pins(name: str) -> dict[str, tuple[str, int]]:
     return {m[1]: (m[2], m[3].count("--hash")) for m in matches if m}
 
 
-@pytest.mark.parametrize(("name", "source"), [("cpu", "requirements-cpu.txt"), ("gpu", "requirements.txt"), ("dicom", "requirements-node.txt")])
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("cpu", "requirements-cpu.txt"), ("gpu", "requirements.txt"), ("dicom", "requirements-node.txt")],
+)
 def test_committed_list_holds_the_versions_that_are_asked_for(name, source):
     text = (ROOT / source).read_text()
     for included in ("requirements-batch.txt", "requirements-cpu.txt"):

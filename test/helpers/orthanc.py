@@ -60,11 +60,15 @@ class Orthanc:
         """The address of its DICOMweb service."""
         return f"http://127.0.0.1:{self.http}/dicom-web"
 
-    def get(self, path: str) -> Any:
-        """What it answers to GET."""
+    def raw(self, path: str) -> bytes:
+        """The bytes that it answers to GET."""
         answer = requests.get(f"http://127.0.0.1:{self.http}/{path}", timeout=30)
         answer.raise_for_status()
-        return answer.json()
+        return answer.content
+
+    def get(self, path: str) -> Any:
+        """The JSON that it answers to GET."""
+        return json.loads(self.raw(path))
 
     def upload(self, paths: list[Path]) -> str:
         """Give it DICOM files of one study; returns its name of the study."""
@@ -94,10 +98,14 @@ class Orthanc:
             time.sleep(0.5)
         raise AssertionError("The study could not be sent")
 
+    def instances(self, study: str) -> dict[str, list[str]]:
+        """Its names of a study's instances, by modality."""
+        found = dict[str, list[str]]()
+        for one in self.get(f"studies/{study}/series"):
+            found.setdefault(one["MainDicomTags"]["Modality"], []).extend(one["Instances"])
+        return found
+
     def results(self, study: str) -> list[str]:
         """Modalities of all series of a study but its CT, one for each instance."""
-        found = []
-        for one in self.get(f"studies/{study}/series"):
-            if one["MainDicomTags"]["Modality"] != "CT":
-                found += [one["MainDicomTags"]["Modality"]] * len(one["Instances"])
-        return sorted(found)
+        of_instances = [[name] * len(ones) for name, ones in self.instances(study).items() if name != "CT"]
+        return sorted(name for names in of_instances for name in names)

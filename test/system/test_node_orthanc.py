@@ -27,6 +27,7 @@ SETTINGS = """
 spool = "{spool}"
 port = {port}
 quiet_seconds = 2
+results = {results}
 least_free_gb = 0.1
 [[from]]
 ae_title = "ORTHANC"
@@ -43,10 +44,10 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     server.stop()
 
 
-def node_for(orthanc: Orthanc, folder: Path, to: str = "") -> RunningNode:
+def node_for(orthanc: Orthanc, folder: Path, to: str = "", results: str = '["seg", "sr"]') -> RunningNode:
     settings = folder / "node.toml"
     to = to or f'store = "ORTHANC@127.0.0.1:{orthanc.port}"\ncommitment = true'
-    settings.write_text(SETTINGS.format(spool=folder / "spool", port=orthanc.node_port, to=to))
+    settings.write_text(SETTINGS.format(spool=folder / "spool", port=orthanc.node_port, to=to, results=results))
     return RunningNode(settings)
 
 
@@ -106,13 +107,22 @@ def test_a_pacs_that_is_away_for_a_minute_gets_its_results(orthanc, tmp_path):
     assert node.stop() == 143
 
 
-def test_results_go_to_a_dicomweb_service(orthanc, tmp_path):
+def test_all_results_go_to_a_dicomweb_service_which_opens_them(orthanc, tmp_path):
     study = orthanc.upload(write_study(tmp_path / "ct", 1))
-    node = node_for(orthanc, tmp_path, f'stow = "{orthanc.dicom_web}"')
+    node = node_for(orthanc, tmp_path, f'stow = "{orthanc.dicom_web}"', '["seg", "sr", "captures", "pdf"]')
     node.start()
     orthanc.send(study)
     wait_for(lambda: node.said("is done"), 120)
-    assert orthanc.results(study) == ["SEG", "SR"]
+    by_modality = orthanc.instances(study)
+    assert by_modality.keys() == {"CT", "SEG", "SR", "OT", "DOC"} and len(by_modality["OT"]) >= 3
+    [report], [page], [masks] = (by_modality[modality] for modality in ("SR", "DOC", "SEG"))
+    assert orthanc.raw(f"instances/{page}/pdf").startswith(b"%PDF-")
+    pictures = [orthanc.raw(f"instances/{one}/preview") for one in (*by_modality["OT"], masks)]
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    template = orthanc.get(f"instances/{report}/simplified-tags")["ContentTemplateSequence"]
+    assert template[0]["TemplateIdentifier"] == "1500"
+    series = orthanc.get("dicom-web/studies?PatientID=SECRET1&includefield=ModalitiesInStudy")
+    assert set(series[0]["00080061"]["Value"]) == by_modality.keys()
     assert node.stop() == 143
 
 

@@ -7,7 +7,9 @@ import pytest
 from lnq.nodes.measure import Node
 from lnq.results.node_table import NODES_JSON, read_case_table, rows_of, write_case_table
 
-NODE = Node(1, 523.598, 9.94, 12.34, 13.0, "below 10 mm", 61.25, 0.98765, (1.24, -2.0, 300.06), "left", -0.04)
+NODE = Node(
+    1, 523.598, 9.94, 12.34, 13.0, "below 10 mm", 61.25, 0.98765, (1.24, -2.0, 300.06), "left", -0.04, station="4L"
+)
 
 
 def test_tables_hold_rounded_numbers(tmp_path):
@@ -17,16 +19,18 @@ def test_tables_hold_rounded_numbers(tmp_path):
     assert list(row) == [
         "case", "number", "volume_mm3", "short_axis_mm", "long_axis_mm", "diameter_mm", "short_axis_class",
         "mean_hu", "mean_probability", "l_mm", "p_mm", "s_mm", "side", "above_carina_mm",
+        "station",
     ]  # fmt: skip
     assert list(row.values()) == [
         "a", "1", "523.6", "9.9", "12.3", "13.0", "below 10 mm", "61.2", "0.988", "1.2", "-2.0", "300.1", "left", "0.0",
+        "4L",
     ]  # fmt: skip
 
 
 def test_what_is_not_known_is_blank_and_null(tmp_path):
-    unknown = dataclasses.replace(NODE, side=None, above_carina_mm=None)
+    unknown = dataclasses.replace(NODE, side=None, above_carina_mm=None, station=None)
     write_case_table(tmp_path, rows_of("a", [unknown]))
-    assert (tmp_path / "nodes.csv").read_text().splitlines()[1].endswith(",,")
+    assert (tmp_path / "nodes.csv").read_text().splitlines()[1].endswith(",,,")
     (stored,) = json.loads((tmp_path / "nodes.json").read_text())
     assert (stored["side"], stored["above_carina_mm"]) == (None, None)
 
@@ -36,7 +40,7 @@ def test_agreement_has_a_column_where_any_node_has_one(tmp_path):
     write_case_table(tmp_path, rows_of("a", [agreed, NODE]))
     with open(tmp_path / "nodes.csv", newline="") as file:
         both = list(csv.DictReader(file))
-    assert list(both[0])[-2:] == ["above_carina_mm", "agreement"]
+    assert list(both[0])[-2:] == ["station", "agreement"]
     assert [row["agreement"] for row in both] == ["0.667", ""]
     stored = json.loads((tmp_path / "nodes.json").read_text())
     assert stored[0]["agreement"] == 0.667 and "agreement" not in stored[1]

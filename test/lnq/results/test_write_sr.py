@@ -82,6 +82,30 @@ def test_findings_are_mediastinal_lymph_nodes(groups):
     assert [group.finding_sites[0].laterality for group in groups] == [codes.SCT.Left, None]
 
 
+STATIONS = {  # code of the site, its side, meaning of the station
+    "4R": ("127932007", "Right", "Station 4R"),
+    "10L": ("53074004", "Left", "Station 10L"),
+    "7": ("28330007", None, "Station 7"),
+    "5/6": ("62683002", "Left", "Station 5/6"),
+    "uncertain": ("72410000", "Left", "Uncertain"),
+}
+
+
+@pytest.mark.parametrize("station", STATIONS)
+def test_a_station_is_the_site_and_an_evaluation(series, tmp_path, problems_of, station):
+    side = {"7": "middle"}.get(station, "left")
+    nodes = tuple(dataclasses.replace(node, station=station, side=side) for node in series.nodes)
+    path = series.write(write_sr, tmp_path / "station.dcm", nodes=nodes)
+    site, laterality, meaning = STATIONS[station]
+    for group in report(path).get_volumetric_roi_measurement_groups():
+        (found,) = group.finding_sites
+        assert found.value.value == site and found.value.scheme_designator == "SCT"
+        assert (found.laterality.meaning if found.laterality else None) == laterality
+        (evaluation,) = group.get_qualitative_evaluations(CodedConcept("station", "99LNQ", "Station"))
+        assert evaluation.value.meaning == meaning and evaluation.value.value == station
+    assert problems_of(path) == []
+
+
 def test_groups_and_segments_are_the_same_nodes(series, groups, tmp_path):
     """Though the report was written without the SEG object."""
     seg = highdicom.seg.segread(series.write(write_seg, tmp_path / "seg.dcm"))
