@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed  # noqa: TID251
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,6 +26,7 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], processe
 
 def in_fresh_processes(work: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:
     """Like `side_by_side`, but in new processes even for one. If the caller stops early, pending items are dropped."""
+    _refuse_unfindable(work)
     # Processes are spawned, not forked: SimpleITK's threads do not survive a fork.
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
     try:
@@ -31,3 +34,11 @@ def in_fresh_processes(work: Callable[[Item], Result], items: Sequence[Item], pr
             yield job.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _refuse_unfindable(work: Callable[..., Any]) -> None:
+    """Raise ValueError for a function of a package's `__main__`: new processes do not import that module."""
+    function = work.func if isinstance(work, partial) else work
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if getattr(function, "__module__", "") == "__main__" and spec is not None and spec.name.endswith(".__main__"):
+        raise ValueError(f"New processes cannot find a function of {spec.name}: define it in another module")
