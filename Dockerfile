@@ -10,8 +10,8 @@ FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa1849
 # nothing that runs here may gain rights: the bits of su, mount and the like go
 RUN groupadd --system --gid 10001 algorithm \
     && useradd --system --create-home --uid 10001 --gid algorithm algorithm \
-    && mkdir -p /opt/algorithm /input /output \
-    && chown algorithm:algorithm /input /output \
+    && mkdir -p /opt/algorithm /input /output /spool \
+    && chown algorithm:algorithm /input /output /spool \
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 WORKDIR /opt/algorithm

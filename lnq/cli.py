@@ -214,7 +214,7 @@ def batch(options: argparse.Namespace) -> tuple[int, str]:
 
 def node(options: argparse.Namespace) -> tuple[int, str]:
     """Run a DICOM node. It ends by a signal, which is raised."""
-    missing = [name for name in ("pynetdicom", "dicomweb_client", "highdicom") if find_spec(name) is None]
+    missing = [name for name in ("pynetdicom", "requests", "highdicom") if find_spec(name) is None]
     if missing:
         raise StartError(f"A DICOM node needs the package {missing[0]}: install the extra lnq[node]")
     from lnq.pacs.command import run as run_node

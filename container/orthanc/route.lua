@@ -1,7 +1,9 @@
 -- Sends each study with CT slices to the modality "lnq" once it is stable, and again only where slices were added.
--- The results that come back make the study stable once more, and add no CT slices.
+-- The results that come back make the study stable once more, and add no CT slices. Where the node is away the job fails:
+-- it stands among Orthanc's jobs, and the study is sent when it is stable again.
 
 local SENT = '4242'  -- number of a metadata entry of our own: how many CT slices were sent
+local running = {}   -- by job: the study, and how many slices
 
 function OnStableStudy(study, tags, metadata)
    local count = 0
@@ -11,7 +13,14 @@ function OnStableStudy(study, tags, metadata)
       end
    end
    if count > 0 and metadata[SENT] ~= tostring(count) then
-      RestApiPut('/studies/' .. study .. '/metadata/' .. SENT, tostring(count))
-      RestApiPost('/modalities/lnq/store', DumpJson({Resources = {study}, Asynchronous = true}, true))
+      local wanted = DumpJson({Resources = {study}, Asynchronous = true}, true)
+      running[ParseJson(RestApiPost('/modalities/lnq/store', wanted))['ID']] = {study = study, count = count}
+   end
+end
+
+function OnJobSuccess(job)
+   if running[job] then
+      RestApiPut('/studies/' .. running[job].study .. '/metadata/' .. SENT, tostring(running[job].count))
+      running[job] = nil
    end
 end

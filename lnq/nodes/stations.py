@@ -34,6 +34,8 @@ _LEFT_PULMONARY = (-15.0, 6.0)  # behind and below its upper rim: 10L
 _PREVASCULAR = (-42.0, -50.0)  # in front of the cava, on the left of the carotid artery: 3A
 _RETROTRACHEAL = (4.0, 16.0)  # behind the trachea, this far above the carina: 3P
 
+_OUTER = ((-75.0, 75.0), (-95.0, 45.0), (-130.0, 85.0))  # left, back, up: beyond lie other stations, or none
+
 
 def station_of(from_carina_mm: Sequence[float], lungs_mm: Sequence[float]) -> str:
     """One of `STATIONS`, or `UNCERTAIN`, of a point (left, back, up) in mm from the carina.
@@ -48,6 +50,8 @@ def station_of(from_carina_mm: Sequence[float], lungs_mm: Sequence[float]) -> st
 
 
 def _station(left: float, back: float, up: float) -> str:
+    if not all(low <= value <= high for value, (low, high) in zip((left, back, up), _OUTER, strict=True)):
+        return UNCERTAIN
     if up < _TOP_OF_7:
         return _below_carina(left, back, up)
     if back > _RETROTRACHEAL[0] and up > _RETROTRACHEAL[1]:

@@ -54,6 +54,8 @@ def _refuse(settings: NodeSettings) -> None:
     if settings.watch is not None and _is_below(settings.spool, settings.watch):
         raise StartError("The spool lies in the folder that is watched")
     for to in settings.to:
+        if to.folder is not None and not to.folder.is_dir():
+            raise StartError(f"The folder for results, {to.folder}, is not there")
         if to.folder is not None and settings.watch is not None and _is_below(to.folder, settings.watch):
             raise StartError("Results would go into the folder that is watched")
     if settings.tls is not None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import secrets
 import shutil
+import socket
 import ssl
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +31,9 @@ from lnq.pacs.receive import Commitments
 from lnq.pacs.settings import NodeSettings, Tls, To, client_context, store_address
 
 _WARNINGS = frozenset({0x0000, 0xB000, 0xB006, 0xB007, 0x0111})  # stored; 0x0111: it was there already
+_STORED = (200, 202)  # all, or a part: the answer tells which
+_REFUSES = (400, 409, 415, 422)
+_PROCESSING_FAILURE = 0x0110
 _REQUEST_COMMITMENT = 1  # the action's type
 
 
@@ -66,6 +74,9 @@ class Store:
     def send(self, study: str, files: Sequence[Path]) -> None:
         """See `Destination`. With storage commitment they have arrived once the destination says so."""
         objects = [dcmread(path) for path in files]
+        uids = [str(one.SOPInstanceUID) for one in objects]
+        if self.to.commitment and not self.commitments.missing(uids):
+            return  # the answer came late
         association = self._associate(objects)
         try:
             for one in objects:
@@ -73,8 +84,8 @@ class Store:
                 if "Status" not in status:
                     raise Away("the connection broke off")
                 code = int(status.Status)
-                if 0xA700 <= code <= 0xA7FF:
-                    raise Away(f"it has no room (status 0x{code:04X})")
+                if 0xA700 <= code <= 0xA7FF or code == _PROCESSING_FAILURE:
+                    raise Away(f"it has no room or no time (status 0x{code:04X})")
                 if code not in _WARNINGS:
                     raise Refused(f"it answered status 0x{code:04X}")
             if self.to.commitment:
@@ -105,7 +116,10 @@ class Store:
             ae_title=address.ae_title,
             ext_neg=roles,  # type: ignore[arg-type]
             tls_args=tls,  # type: ignore[arg-type]
-            evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.commitments.handle)],  # it may answer on this association
+            evt_handlers=[
+                (evt.EVT_N_EVENT_REPORT, self.commitments.handle),  # it may answer on this association
+                (evt.EVT_CONN_OPEN, self._limit_sending),
+            ],
         )
         if association.is_rejected:
             raise Away("it rejects the association")
@@ -113,27 +127,29 @@ class Store:
             raise Away("no connection")
         return association
 
+    def _limit_sending(self, event: evt.Event) -> None:
+        """Have a peer that reads no longer end the connection: pynetdicom itself would wait for ever."""
+        connection = event.assoc.dul.socket
+        if connection is not None and connection.socket is not None:
+            limit = struct.pack("ll", int(self.settings.network_timeout) + 1, 0)
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
     def _commit(self, association: Association, objects: Sequence[Dataset]) -> None:
-        """Ask for storage commitment, and wait for the answer, which comes to the node's port."""
+        """Ask for storage commitment, and wait for the answer, which comes to the node's port, or on this way."""
         request = Dataset()
         request.TransactionUID = generate_uid()
         request.ReferencedSOPSequence = [_reference(one) for one in objects]
-        transaction = str(request.TransactionUID)
-        waiting = self.commitments.expect(transaction)
-        try:
-            status, _ = association.send_n_action(
-                request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-            )
-            if "Status" not in status:
-                raise Away("the connection broke off")
-            if status.Status != 0x0000:
-                raise Refused(f"it does not do storage commitment (status 0x{status.Status:04X})")
-            if not waiting.answered.wait(self.settings.network_timeout):
-                raise Away("no answer to storage commitment came")
-            if waiting.failed:
-                raise Away(f"it has not committed {len(waiting.failed)} objects")
-        finally:
-            self.commitments.forget(transaction)
+        status, _ = association.send_n_action(
+            request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        if "Status" not in status:
+            raise Away("the connection broke off")
+        if status.Status != 0x0000:
+            raise Refused(f"it does not do storage commitment (status 0x{status.Status:04X})")
+        uids = [str(one.SOPInstanceUID) for one in objects]
+        missing = self.commitments.wait(uids, self.settings.network_timeout)
+        if missing:
+            raise Refused(f"it has not committed {len(missing)} of {len(uids)} objects")
 
 
 @dataclass(frozen=True)
@@ -150,31 +166,57 @@ class Stow:
     def send(self, study: str, files: Sequence[Path]) -> None:
         """See `Destination`."""
         import requests
-        from dicomweb_client.api import DICOMwebClient
 
-        session = requests.Session()
+        parts = [path.read_bytes() for path in files]
+        boundary = secrets.token_hex(16)
+        head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        body = b"".join(head + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+        headers = {
+            "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+            "Accept": "application/dicom+json",
+        }
+        if self.to.token:
+            headers["Authorization"] = f"Bearer {os.environ[self.to.token]}"
         tls = self.settings.tls
-        if tls is not None:
-            session.verify, session.cert = str(tls.ca), (str(tls.certificate), str(tls.key))
-        headers = {"Authorization": f"Bearer {os.environ[self.to.token]}"} if self.to.token else {}
-        client = DICOMwebClient(self.to.stow, session=session, headers=headers)
-        client.set_http_retry_params(retry=False)
         try:
-            answer = client.store_instances([dcmread(path) for path in files])
-        except requests.HTTPError as error:
-            code = error.response.status_code if error.response is not None else 0
-            problem = Refused if 400 <= code < 500 and code not in (401, 403, 408, 429) else Away
-            raise problem(f"it answered HTTP status {code}") from None
+            answer = requests.post(
+                f"{self.to.stow.rstrip('/')}/studies",
+                data=body,
+                headers=headers,
+                timeout=self.settings.network_timeout,
+                allow_redirects=False,  # a page to log in at would look like success
+                verify=str(tls.ca) if tls else True,
+                cert=(str(tls.certificate), str(tls.key)) if tls else None,
+            )
         except requests.RequestException as error:
             raise Away(f"no connection ({type(error).__name__})") from None
-        failed = answer.get("FailedSOPSequence") or []
-        if failed:
-            raise Refused(f"it did not store {len(failed)} of {len(files)} objects")
+        code = answer.status_code
+        if code not in _STORED:
+            problem = Refused if code in _REFUSES else Away
+            raise problem(f"it answered HTTP status {code}")
+        missing = _uids(files) - _stored(answer.content)
+        if missing:
+            raise Refused(f"it did not say that it stored {len(missing)} of {len(files)} objects")
+
+
+def _uids(files: Sequence[Path]) -> set[str]:
+    return {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in files}
+
+
+def _stored(answer: bytes) -> set[str]:
+    """The SOPInstanceUIDs that an answer to STOW-RS says are stored; none where it cannot be read."""
+    try:
+        told = json.loads(answer)
+        told = Dataset.from_json(told[0] if isinstance(told, list) else told)
+        failed = {str(item.ReferencedSOPInstanceUID) for item in told.get("FailedSOPSequence") or []}
+        return {str(item.ReferencedSOPInstanceUID) for item in told.get("ReferencedSOPSequence") or []} - failed
+    except Exception:  # it may be anything
+        return set()
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, which gets one for each study, whole or not at all."""
+    """A folder, which gets one for each result of a study, whole or not at all."""
 
     to: To
 
@@ -185,12 +227,15 @@ class Folder:
     def send(self, study: str, files: Sequence[Path]) -> None:
         """See `Destination`."""
         assert self.to.folder is not None
-        target = self.to.folder / study[:16]
-        new, aside = (self.to.folder / f".{study[:16]}.{end}" for end in ("new", "old"))
+        if not self.to.folder.is_dir():
+            raise Away("it is not there")  # a share that is not mounted
+        uids = "".join(sorted(_uids(files)))
+        name = f"{study[:16]}-{hashlib.sha256(uids.encode()).hexdigest()[:8]}"
+        target, new, aside = (self.to.folder / part for part in (name, f".{name}.new", f".{name}.old"))
         try:
             for left in (new, aside):
                 shutil.rmtree(left, ignore_errors=True)
-            new.mkdir(parents=True)
+            new.mkdir()
             for number, path in enumerate(files, start=1):
                 shutil.copyfile(path, new / f"{number:03d}-{path.name}")
             replace_folder(new, target, aside)

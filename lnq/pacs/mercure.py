@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import secrets
 import shutil
@@ -20,8 +21,8 @@ from typing import Any
 
 from lnq.errors import DONE, SOME_FAILED, StartError
 from lnq.files import write_text
+from lnq.pacs.entry import StudyOutcome
 from lnq.pacs.settings import RESULTS, result_options
-from lnq.pacs.spool import StudyOutcome
 from lnq.pacs.work import Segmenting, segment_study
 from lnq.plain import check_types, from_plain
 from lnq.version import __version__
@@ -42,6 +43,8 @@ class MercureSettings:
         check_types(self)
         if not self.results or not set(self.results) <= set(RESULTS):
             raise ValueError(f"results must name some of {', '.join(RESULTS)}")
+        if not 0.0 <= self.time_limit < math.inf:
+            raise ValueError(f"time_limit must be a number of seconds, not {self.time_limit}")
 
 
 def read_task(folder: Path) -> MercureSettings:

@@ -1,28 +1,22 @@
-"""The node's port: C-ECHO, C-STORE into the spool, and the answers of storage commitment."""
+"""Objects that come in, from the port or from a folder, and the answers of storage commitment."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import hmac
 import io
-import ipaddress
 import logging
-import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lnq.errors import StartError
-from lnq.pacs.settings import Caller, NodeSettings, server_context, store_address
-from lnq.pacs.spool import Spool, digest_of
-from lnq.text import on_one_line
+from lnq.pacs.entry import ObjectName
+from lnq.pacs.spool import Spool
 
 CT_CLASSES = frozenset({
     "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
@@ -32,55 +26,67 @@ CT_CLASSES = frozenset({
 """What is kept. Other objects are taken and thrown away: a PACS sends whole studies."""
 
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID")
+_OBJECT = ("SeriesInstanceUID", "SOPInstanceUID", "ImagePositionPatient", "InstanceNumber")
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
-_REJECTED, _BY_USER = 0x01, 0x01  # permanently, by the service user
-_CALLING_TITLE_UNKNOWN = 0x03
+_HEAD_BYTES = 2048  # hold the file's meta information, which names the transfer syntax
+LARGEST_BYTES = 1 << 31  # of an object
+_REMEMBERED = 100_000  # committed objects
 
 logger = logging.getLogger(__name__)
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it may quote what it receives
-
-
-@dataclass
-class Commitment:
-    """A transaction of storage commitment that waits for its answer."""
-
-    answered: threading.Event = field(default_factory=threading.Event)
-    failed: frozenset[str] = frozenset()  # SOPInstanceUIDs that are not committed
 
 
 @dataclass
 class Commitments:
-    """The transactions that wait, by their UIDs."""
+    """The objects that storage commitment has spoken of, whichever transaction told it, and however late."""
 
-    _waiting: dict[str, Commitment] = field(default_factory=dict)
+    _committed: dict[str, None] = field(default_factory=dict)  # SOPInstanceUIDs, the oldest first
+    _failed: set[str] = field(default_factory=set)
+    _told: threading.Condition = field(default_factory=threading.Condition)
 
-    def expect(self, transaction: str) -> Commitment:
-        """Wait for a transaction from now on."""
-        return self._waiting.setdefault(transaction, Commitment())
-
-    def forget(self, transaction: str) -> None:
-        """Wait for it no longer."""
-        self._waiting.pop(transaction, None)
-
-    def handle(self, event: evt.Event) -> tuple[int, None]:
-        """Take an N-EVENT-REPORT. One that nobody waits for is acknowledged and forgotten."""
+    def handle(self, event: object) -> tuple[int, None]:
+        """Take an N-EVENT-REPORT; returns its status."""
         try:
-            told: Dataset = event.event_information
-            waiting = self._waiting.get(str(told.TransactionUID))
-            if waiting is not None:
-                failed = told.get("FailedSOPSequence", [])
-                waiting.failed = frozenset(str(item.ReferencedSOPInstanceUID) for item in failed)
-                waiting.answered.set()
+            told: Dataset = event.event_information  # type: ignore[attr-defined]
+            done = [str(item.ReferencedSOPInstanceUID) for item in told.get("ReferencedSOPSequence") or []]
+            failed = [str(item.ReferencedSOPInstanceUID) for item in told.get("FailedSOPSequence") or []]
         except Exception:
             logger.warning("An answer of storage commitment cannot be read")
             return 0x0110, None
+        with self._told:
+            self._committed.update(dict.fromkeys(uid for uid in done if uid not in set(failed)))
+            self._failed = (self._failed | set(failed)) - set(done)
+            for uid in list(self._committed)[: max(0, len(self._committed) - _REMEMBERED)]:
+                del self._committed[uid]
+            self._told.notify_all()
         return SUCCESS, None
+
+    def missing(self, uids: Iterable[str]) -> set[str]:
+        """Those of some objects that are not committed."""
+        with self._told:
+            return {uid for uid in uids if uid not in self._committed}
+
+    def wait(self, uids: Iterable[str], seconds: float) -> set[str]:
+        """Wait until all objects were spoken of, so long at most; returns those that are not committed."""
+        wanted = set(uids)
+        with self._told:
+            self._failed -= wanted
+            self._told.wait_for(lambda: not wanted - self._committed.keys() - self._failed, seconds)
+            return wanted - self._committed.keys()
 
 
 def study_of(dataset: Dataset, key: str) -> str:
-    """The keyed digest of a study's identity, 32 hex digits: a UID alone is none, as anonymisers reuse them."""
-    identity = "\0".join(str(dataset.get(name, "")) for name in _IDENTITY)
+    """The keyed digest of a study's identity, 32 hex digits: a UID alone is none, as anonymisers reuse them.
+
+    Names that differ in capitals or empty parts are one.
+    """
+    identity = "\0".join(str(dataset.get(name, "")).casefold().strip("^= ") for name in _IDENTITY)
     return hmac.digest(key.encode(), identity.encode(errors="surrogatepass"), "sha256").hex()[:32]
+
+
+def object_of(dataset: Dataset, body: bytes) -> ObjectName:
+    """The name of an object: which one it is, and what it holds."""
+    which = "\0".join(str(dataset.get(name, "")) for name in _OBJECT).encode(errors="surrogatepass")
+    return ObjectName(hashlib.sha256(which).hexdigest()[:32], hashlib.sha256(body).hexdigest()[:32])
 
 
 @dataclass
@@ -89,123 +95,35 @@ class Receiver:
 
     spool: Spool
     key: str  # of the digests that studies are called by
-    _told: dict[str, bool] = field(default_factory=dict)
+    _full: bool = False
 
-    def take(self, part10: bytes, body: bytes) -> int:
-        """Keep an object, given as a file's bytes and as those of its data set alone. Returns a C-STORE status."""
+    def take(self, part10: bytes, body: bytes) -> tuple[int, str]:
+        """Keep an object, given as a file's bytes and as those of its data set alone.
+
+        Returns a C-STORE status, and the study where it is known. What is not acknowledged is owed: its study is not
+        complete until it has come.
+        """
+        if len(part10) > LARGEST_BYTES or DeflatedExplicitVRLittleEndian.encode() in part10[:_HEAD_BYTES]:
+            return CANNOT_UNDERSTAND, ""  # what is deflated may be of any size
+        try:
+            tags = ["SOPClassUID", *_IDENTITY, *_OBJECT]
+            head = dcmread(io.BytesIO(part10), stop_before_pixels=True, specific_tags=tags)
+            if str(head.file_meta.MediaStorageSOPClassUID) not in CT_CLASSES:
+                return SUCCESS, ""
+            if not head.get("StudyInstanceUID"):
+                return CANNOT_UNDERSTAND, ""
+            study, name = study_of(head, self.key), object_of(head, body)
+        except Exception:  # pydicom raises many kinds, whose texts may quote the patient
+            return CANNOT_UNDERSTAND, ""
         try:
             if not self.spool.has_room(len(part10)):
                 raise OSError(errno.ENOSPC, "No space left on device")
-            head = dcmread(io.BytesIO(part10), stop_before_pixels=True, specific_tags=["SOPClassUID", *_IDENTITY])
-            if str(head.file_meta.MediaStorageSOPClassUID) not in CT_CLASSES:
-                return SUCCESS
-            if not head.get("StudyInstanceUID"):
-                return CANNOT_UNDERSTAND
-            self.spool.add(study_of(head, self.key), digest_of(body), part10)
+            self.spool.add(study, name, part10)
         except OSError as error:
-            self._tell(f"Nothing is taken: {error.strerror or error}")
-            return OUT_OF_RESOURCES
-        except (InvalidDicomError, AttributeError, ValueError, KeyError, TypeError, NotImplementedError):
-            return CANNOT_UNDERSTAND
-        self._told.clear()
-        return SUCCESS
-
-    def _tell(self, sentence: str) -> None:
-        """Say a sentence once, until things go well again."""
-        if not self._told.get(sentence):
-            logger.error("%s", sentence)
-            self._told[sentence] = True
-
-
-@dataclass
-class Port:
-    """The open port of a node."""
-
-    settings: NodeSettings
-    receiver: Receiver
-    commitments: Commitments
-    _server: Any = None
-    _busy: dict[Any, set[str]] = field(default_factory=dict)
-
-    def open(self) -> None:
-        """Listen. Raises StartError where the address cannot be listened on."""
-        settings = self.settings
-        entity = AE(settings.ae_title)
-        entity.require_called_aet = True
-        entity.maximum_associations = settings.associations
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = settings.network_timeout
-        entity.add_supported_context(Verification)
-        for storage in AllStoragePresentationContexts:
-            entity.add_supported_context(str(storage.abstract_syntax), list(ALL_TRANSFER_SYNTAXES))
-        entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
-        handlers = [
-            (evt.EVT_REQUESTED, self._admit),
-            (evt.EVT_C_STORE, self._store),
-            (evt.EVT_C_ECHO, lambda _event: SUCCESS),
-            (evt.EVT_N_EVENT_REPORT, self.commitments.handle),
-        ]
-        context = server_context(settings.tls) if settings.tls else None
-        try:
-            self._server = entity.start_server(
-                (settings.host, settings.port),
-                block=False,
-                evt_handlers=handlers,  # type: ignore[arg-type]
-                ssl_context=context,
-            )
-        except OSError as error:
-            reason = error.strerror or error
-            raise StartError(f"Cannot listen on {settings.host}, port {settings.port}: {reason}") from None
-        logger.info(
-            "Listens on %s, port %d, as %s%s", settings.host, settings.port, settings.ae_title, ", TLS" * bool(context)
-        )
-
-    def close(self) -> None:
-        """Take no more associations, and end those that are there."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server = None
-
-    def _admit(self, event: evt.Event) -> None:
-        """Reject an association whose caller is not known."""
-        requestor: Any = event.assoc.requestor  # its title is not set yet
-        title, address = str(requestor.primitive.calling_ae_title).strip(), str(requestor.address)
-        if not is_known(title, address, self._known()):
-            logger.warning("Refused: %s at %s, who is not in [[from]]", on_one_line(title), address)
-            event.assoc.acse.send_reject(_REJECTED, _BY_USER, _CALLING_TITLE_UNKNOWN)
-
-    def _known(self) -> Sequence[Caller]:
-        """The callers, and those who answer with storage commitment."""
-        addresses = [store_address(to) for to in self.settings.to if to.commitment]
-        return (*self.settings.callers, *(Caller(one.ae_title, _resolved(one.host)) for one in addresses))
-
-    def _store(self, event: evt.Event) -> int:
-        try:
-            body: bytes = event.request.DataSet.getvalue()  # type: ignore[union-attr]  # of a C-STORE request
-            return self.receiver.take(event.encoded_dataset(), body)
-        except Exception:
-            logger.exception("Unforeseen error with an object")
-            return CANNOT_UNDERSTAND
-
-
-def is_known(title: str, address: str, callers: Sequence[Caller]) -> bool:
-    """Whether somebody of this AE title and IP address may call."""
-    return any(
-        caller.ae_title.strip() == title and (not caller.address or _same(caller.address, address))
-        for caller in callers
-    )
-
-
-def _same(one: str, other: str) -> bool:
-    try:
-        a, b = (ipaddress.ip_address(text.removeprefix("::ffff:")) for text in (one, other))
-    except ValueError:
-        return False
-    return a == b
-
-
-def _resolved(host: str) -> str:
-    """The IP address of a host; one that no caller has where it cannot be found."""
-    try:
-        return socket.gethostbyname(host)
-    except OSError:
-        return "0.0.0.0"
+            self.spool.owe(study, name)
+            if not self._full:
+                logger.error("Nothing is taken: %s", error.strerror or error)
+            self._full = True
+            return OUT_OF_RESOURCES, study
+        self._full = False
+        return SUCCESS, study

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import ssl
@@ -86,9 +87,11 @@ class NodeSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("quiet_seconds", "least_free_gb", "keep_hours", "time_limit"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, as {getattr(self, name)} is")
+        for name in ("quiet_seconds", "least_free_gb", "keep_hours", "time_limit", "network_timeout"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number from 0 on, not {getattr(self, name)}")
+        if self.network_timeout < 1:
+            raise ValueError(f"network_timeout must be at least 1, not {self.network_timeout}")
         if not self.to:
             raise ValueError("there is no [[to]]: results would go nowhere")
         if not self.callers and self.watch is None:

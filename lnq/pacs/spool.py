@@ -1,6 +1,6 @@
 """The node's queue on disk, from which it goes on after any end: what was acknowledged is here, and is done once.
 
-    arriving/STUDY/OBJECT.dcm        a study that is still coming in
+    arriving/STUDY/OBJECT.dcm        a study that is still coming in; .owed-OBJECT, what was not acknowledged
     queue/TIME-STUDY/objects/        a complete one, in the order of arrival
     queue/TIME-STUDY/result/         what segmenting it leaves, and result.json once that has ended
     queue/TIME-STUDY/sent.json       where its results have arrived; refused.json, where they never will
@@ -13,7 +13,6 @@ STUDY and OBJECT are digests, which name nobody. A folder changes its place by o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -22,95 +21,24 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lnq.errors import StartError
 from lnq.files import flush, replace_atomically, write_text
-from lnq.plain import from_plain, to_plain
+from lnq.pacs.entry import EndedStudy, Entry, ObjectName, StudyOutcome, read_note, which_of
+from lnq.plain import to_plain
 
 ARRIVING, QUEUE, KEPT, REMOVED = "arriving", "queue", "kept", "removed"
 DONE_STUDIES, FAILED_STUDIES = "done", "failed"
 _FOLDERS = (ARRIVING, QUEUE, KEPT, REMOVED, DONE_STUDIES, FAILED_STUDIES)
-_OBJECTS, _RESULT, _SENT, _REFUSED = "objects", "result.json", "sent.json", "refused.json"
+_OWED = ".owed-"
+_NOT_ALL_CAME = "Objects of it were offered when there was no room for them, and never came again: send it again"
+_TOO_LATE = "Some objects came late, and the earlier ones are kept no longer: send the whole study again"
 _GB = 1e9
 
 logger = logging.getLogger(__name__)
-
-
-def digest_of(data: bytes) -> str:
-    """32 hex digits that stand for some bytes."""
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class StudyOutcome:
-    """The content of `result.json`: what became of a study."""
-
-    files: tuple[str, ...]  # DICOM objects to be sent, below the entry's folder
-    sentences: tuple[str, ...] = ()  # what failed or was set aside, without names
-    nodes: int = 0
-
-
-@dataclass(frozen=True)
-class EndedStudy:
-    """The content of a file in `done` or `failed`."""
-
-    objects: tuple[str, ...]  # digests
-    when: float  # seconds since 1970
-    sentences: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A complete study in the queue."""
-
-    folder: Path
-
-    @property
-    def study(self) -> str:
-        """The digest of the study's identity."""
-        return self.folder.name.rpartition("-")[2]
-
-    @property
-    def objects(self) -> Path:
-        """The folder of its DICOM objects."""
-        return self.folder / _OBJECTS
-
-    def digests(self) -> frozenset[str]:
-        """The digests of its objects."""
-        return frozenset(path.stem for path in self.objects.glob("*.dcm"))
-
-    def outcome(self) -> StudyOutcome | None:
-        """What became of it; None where it is still to be segmented."""
-        return _read(self.folder / _RESULT, StudyOutcome)
-
-    def note_outcome(self, outcome: StudyOutcome) -> None:
-        """Write what became of it."""
-        write_text(self.folder / _RESULT, json.dumps(to_plain(outcome), indent=1) + "\n")
-
-    def sent(self) -> frozenset[str]:
-        """Names of the destinations at which its results have arrived."""
-        try:
-            return frozenset(json.loads((self.folder / _SENT).read_text()))
-        except (OSError, ValueError, TypeError):
-            return frozenset()
-
-    def note_sent(self, destination: str) -> None:
-        """Write that its results have arrived there. One thread at a time may do so."""
-        write_text(self.folder / _SENT, json.dumps(sorted(self.sent() | {destination})) + "\n")
-
-    def refused(self) -> dict[str, str]:
-        """Of destinations that refuse its results for good: the name, and a sentence."""
-        try:
-            return dict(json.loads((self.folder / _REFUSED).read_text()))
-        except (OSError, ValueError, TypeError):
-            return {}
-
-    def note_refused(self, destination: str, sentence: str) -> None:
-        """Write that a destination refuses its results for good. One thread at a time may do so."""
-        write_text(self.folder / _REFUSED, json.dumps(self.refused() | {destination: sentence}) + "\n")
 
 
 @dataclass
@@ -134,74 +62,113 @@ class Spool:
 
     def tidy(self) -> None:
         """Remove what a killed process has left. The caller alone may hold the folder."""
-        for path in self._place(ARRIVING).glob("*/.*"):  # left by a killed process, and not acknowledged
+        for path in self._place(ARRIVING).glob("*/.*.part-*"):  # left by a killed process, and not acknowledged
             path.unlink(missing_ok=True)
         for path in self._place(REMOVED).iterdir():
             shutil.rmtree(path, ignore_errors=True)
         for path in self._place(QUEUE).iterdir():  # a process was killed while it made or removed the entry
-            if not (path / _OBJECTS).is_dir():
+            if not Entry(path).objects.is_dir():
                 self._remove(path)
+        newest = {entry.study: entry for entry in self.entries()}
+        for entry in self.entries():  # another took its objects over
+            if entry != newest[entry.study] and entry.outcome() is None:
+                self._remove(entry.folder)
 
     def has_room(self, size: int = 0) -> bool:
         """Whether the disk has room for so many bytes more."""
         return shutil.disk_usage(self.folder).free - size >= self.least_free_gb * _GB
 
-    def add(self, study: str, digest: str, data: bytes) -> None:
-        """Keep an object. When this returns, the disk holds it. Raises OSError."""
+    def add(self, study: str, name: ObjectName, data: bytes) -> None:
+        """Keep an object, in the place of an earlier version of it. When this returns, the disk holds it.
+
+        Raises OSError.
+        """
         with self._lock:  # a study must not be moved while one of its objects is written
             folder = self._place(ARRIVING) / study
-            folder.mkdir(exist_ok=True, mode=0o700)
-            with replace_atomically(folder / f"{digest}.dcm") as part:
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700)
+                flush(folder.parent)
+            with replace_atomically(folder / name.file) as part:
                 part.write_bytes(data)
+            for other in folder.glob(f"{name.which}-*.dcm"):
+                if other.name != name.file:
+                    other.unlink()
+            (folder / f"{_OWED}{name.which}").unlink(missing_ok=True)
             flush(folder)
+            self._last[study] = time.monotonic()
+
+    def owe(self, study: str, name: ObjectName) -> None:
+        """Remember that an object was offered and not acknowledged: its study is not complete without it."""
+        with self._lock, suppress(OSError):  # an empty file finds room where data do not
+            folder = self._place(ARRIVING) / study
+            folder.mkdir(exist_ok=True, mode=0o700)
+            (folder / f"{_OWED}{name.which}").touch()
             self._last[study] = time.monotonic()
 
     def arriving(self) -> list[str]:
         """The studies that are coming in."""
         return sorted(path.name for path in self._place(ARRIVING).iterdir())
 
-    def quiet_for(self, study: str) -> float:
-        """Seconds since a study's last object came, or since this process began to look."""
-        with self._lock:
-            return time.monotonic() - self._last.setdefault(study, time.monotonic())
+    def complete(self, study: str, quiet_seconds: float = 0.0) -> Entry | None:
+        """Move a study that has arrived, and was quiet for so long, into the queue, with its earlier objects.
 
-    def complete(self, study: str) -> Entry | None:
-        """Move a study that has arrived into the queue, with its earlier objects.
-
-        None where it must wait for its earlier entry, or brings nothing that was not done before. Raises OSError.
+        None where it must wait: for objects that it is owed, or for the results of its earlier entry. None too where it
+        brings nothing that was not done before. Where objects are missing for good, the entry's outcome says so. Raises
+        OSError.
         """
         with self._lock:
-            if any(entry.study == study for entry in self.entries()):
-                return None
+            now = time.monotonic()
+            quiet = now - self._last.setdefault(study, now)
             arrived = self._place(ARRIVING) / study
-            self._last.pop(study, None)
-            done = self.done(study)
-            if done is not None and {path.stem for path in arrived.glob("*.dcm")} <= set(done.objects):
-                self._remove(arrived)
-                logger.info("Study %s came again, and brings nothing new", study[:8])
+            owed = any(arrived.glob(f"{_OWED}*"))
+            if quiet < quiet_seconds or (owed and quiet < 3600 * self.keep_hours):
                 return None
-            for path in (self._place(KEPT) / study).glob("*.dcm"):
-                if not (arrived / path.name).exists():
+            earlier = next((entry for entry in self.entries() if entry.study == study), None)
+            if earlier is not None and earlier.outcome() is not None:
+                return None
+            self._last.pop(study, None)
+            stems = {path.stem for path in arrived.glob("*.dcm")}
+            done = self.done(study)
+            if not stems or (earlier is None and done is not None and stems <= set(done.objects)):
+                self._remove(arrived)
+                if stems:
+                    logger.info("Study %s came again, and brings nothing new", study[:8])
+                return None
+            before = self._place(KEPT) / study if earlier is None else earlier.objects
+            for path in before.glob("*.dcm"):
+                if not any(arrived.glob(f"{which_of(path.stem)}-*.dcm")):
                     os.link(path, arrived / path.name)
-            entry = Entry(self._place(QUEUE) / f"{time.time_ns():020d}-{study}")
-            entry.folder.mkdir(mode=0o700)
-            os.rename(arrived, entry.objects)
-            flush(entry.folder.parent)
-            logger.info("Study %s is complete: %d objects", study[:8], len(entry.digests()))
-            return entry
+            return self._into_queue(study, arrived, earlier, _NOT_ALL_CAME if owed else "")
+
+    def _into_queue(self, study: str, arrived: Path, earlier: Entry | None, fault: str) -> Entry:
+        known = [one for one in (self.done(study), self.failed(study)) if one is not None]
+        wanted = {which_of(stem) for one in known for stem in one.objects}
+        entry = Entry(self._place(QUEUE) / f"{time.time_ns():020d}-{study}")
+        if wanted - {which_of(path.stem) for path in arrived.glob("*.dcm")}:
+            fault = fault or _TOO_LATE
+        entry.folder.mkdir(mode=0o700)
+        if fault:
+            entry.note_outcome(StudyOutcome((), (fault,)))
+        os.rename(arrived, entry.objects)
+        flush(entry.folder)
+        flush(entry.folder.parent)
+        if earlier is not None:  # its objects are in the new one
+            self._remove(earlier.folder)
+        logger.info("Study %s is complete: %d objects", study[:8], len(entry.digests()))
+        return entry
 
     def entries(self) -> list[Entry]:
         """The complete studies that are not done, in the order of arrival."""
         folders = sorted(self._place(QUEUE).iterdir())
-        return [Entry(folder) for folder in folders if (folder / _OBJECTS).is_dir()]
+        return [Entry(folder) for folder in folders if Entry(folder).objects.is_dir()]
 
     def done(self, study: str) -> EndedStudy | None:
         """What is known of a study that was done; None of another."""
-        return _read(self._place(DONE_STUDIES) / f"{study}.json", EndedStudy)
+        return read_note(self._place(DONE_STUDIES) / f"{study}.json", EndedStudy)
 
     def failed(self, study: str) -> EndedStudy | None:
         """What is known of a study that failed; None of another."""
-        return _read(self._place(FAILED_STUDIES) / f"{study}.json", EndedStudy)
+        return read_note(self._place(FAILED_STUDIES) / f"{study}.json", EndedStudy)
 
     def failures(self) -> list[str]:
         """The studies that failed and were not done since."""
@@ -229,7 +196,10 @@ class Spool:
 
     def prune(self) -> None:
         """Remove objects that have waited long enough for late ones, and all of them, oldest first, for room."""
+        busy = {*self.arriving(), *(entry.study for entry in self.entries())}
         for path in sorted(self._place(KEPT).iterdir(), key=lambda path: path.stat().st_mtime):
+            if path.name in busy:
+                continue
             when = max((one.when for one in (self.done(path.name), self.failed(path.name)) if one), default=0.0)
             if time.time() - when > 3600 * self.keep_hours or not self.has_room():
                 with self._lock:
@@ -244,10 +214,3 @@ class Spool:
 
     def _place(self, name: str) -> Path:
         return self.folder / name
-
-
-def _read(path: Path, kind: type[Any]) -> Any:
-    try:
-        return from_plain(kind, json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None

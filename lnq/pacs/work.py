@@ -16,7 +16,7 @@ from lnq.batch.workers.pool import LocalPool
 from lnq.dicom.choice import ONE_PER_STUDY
 from lnq.errors import StartError
 from lnq.memory import share_gb
-from lnq.pacs.spool import StudyOutcome
+from lnq.pacs.entry import StudyOutcome
 from lnq.results.case_record import FAILED, ResultOptions
 
 _NOTHING = "No axial CT series is in it"

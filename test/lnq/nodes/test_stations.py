@@ -57,6 +57,13 @@ def test_a_larger_patient_has_its_borders_farther_away():
     assert station_of((0.0, 6.0, -36.0), np.multiply(LUNGS, 3.0)) == "7"  # a deep breath counts no more than so much
 
 
+@pytest.mark.parametrize(
+    "place", [(-20, -20, 150), (20, -20, 150), (10, 20, 150), (-150, 0, 20), (150, 0, -20), (0, 10, -200), (60, 0, -90)]
+)
+def test_beyond_the_map_nothing_is_said(place):
+    assert station_of(place, LUNGS) == UNCERTAIN
+
+
 @given(st.tuples(*[st.floats(-200, 200)] * 3), st.tuples(*[st.floats(100, 500)] * 3))
 def test_every_place_has_an_answer(place, lungs):
     assert station_of(place, lungs) in (*STATIONS, UNCERTAIN)

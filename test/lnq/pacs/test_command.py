@@ -31,7 +31,8 @@ folder = "{folder}/out"
 def settings(folder: Path, more: str = "", port: int = 1) -> Path:
     path = folder / "node.toml"
     path.write_text(SETTINGS.format(folder=folder, port=port, more=more))
-    (folder / "in").mkdir(exist_ok=True)
+    for name in ("in", "out"):
+        (folder / name).mkdir(exist_ok=True)
     return path
 
 
@@ -88,6 +89,9 @@ def test_folders_that_cannot_be_used_are_said(tmp_path, capsys):
     assert main(["node", str(path), "--watch", str(tmp_path)]) == 2
     assert capsys.readouterr().err.strip() == "The spool lies in the folder that is watched"
     path.write_text(path.read_text().replace(f"{tmp_path}/out", f"{tmp_path}/in/out"))
+    assert main(["node", str(path)]) == 2
+    assert capsys.readouterr().err.strip() == f"The folder for results, {tmp_path}/in/out, is not there"
+    (tmp_path / "in" / "out").mkdir()
     assert main(["node", str(path)]) == 2
     assert capsys.readouterr().err.strip() == "Results would go into the folder that is watched"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -64,7 +65,9 @@ class Pacs:
         asked = event.action_information
         told = Dataset()
         told.TransactionUID = asked.TransactionUID
-        told.FailedSOPSequence = [i for i in asked.ReferencedSOPSequence if i.ReferencedSOPInstanceUID in self.lost]
+        told.ReferencedSOPSequence = [
+            one for one in asked.ReferencedSOPSequence if one.ReferencedSOPInstanceUID not in self.lost
+        ]
         if self.commitments is not None:
             self.commitments.handle(SimpleNamespace(event_information=told))  # as the report brings it
         return 0, None
@@ -96,7 +99,8 @@ def test_objects_are_stored_with_their_uids_also_twice(pacs, tmp_path, files):
 @pytest.mark.parametrize(
     ("status", "problem", "words"),
     [
-        (0xA700, Away, r"it has no room \(status 0xA700\)"),
+        (0xA700, Away, r"it has no room or no time \(status 0xA700\)"),
+        (0x0110, Away, r"it has no room or no time \(status 0x0110\)"),
         (0xC001, Refused, "it answered status 0xC001"),
         (0xA900, Refused, "it answered status 0xA900"),
     ],
@@ -127,13 +131,16 @@ def test_objects_of_a_class_that_is_not_taken_are_refused(pacs, tmp_path, files)
 
 def test_storage_commitment_is_waited_for(pacs, tmp_path, files):
     store = store_to(pacs.port, tmp_path, commitment=True)
-    with pytest.raises(Away, match="^no answer to storage commitment came$"):
+    with pytest.raises(Refused, match="^it has not committed 2 of 2 objects$"):
         store.send(STUDY, files)
-    pacs.commitments = store.commitments
+    pacs.commitments, pacs.lost = store.commitments, (dcmread(files[1]).SOPInstanceUID,)
+    with pytest.raises(Refused, match="^it has not committed 1 of 2 objects$"):
+        store.send(STUDY, files)
+    pacs.lost = ()
     store.send(STUDY, files)
-    pacs.lost = (dcmread(files[1]).SOPInstanceUID,)
-    with pytest.raises(Away, match="^it has not committed 1 objects$"):
-        store.send(STUDY, files)
+    pacs.stored.clear()
+    store.send(STUDY, files)
+    assert not pacs.stored  # all was committed before
 
 
 @pytest.fixture(scope="module")
@@ -167,12 +174,15 @@ def test_a_pacs_with_a_wrong_certificate_gets_nothing(certificates, tmp_path, fi
 
 class Web(BaseHTTPRequestHandler):
     status, answer, bodies = 200, b"[]", list[tuple[str, str, bytes]]()
+    kind = "application/dicom+json; charset=utf-8"
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.bodies.append((self.path, self.headers.get("Authorization", ""), body))
         self.send_response(self.status)
-        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Type", self.kind)
+        if self.status == 302:
+            self.send_header("Location", "/login")
         self.send_header("Content-Length", str(len(self.answer)))
         self.end_headers()
         self.wfile.write(self.answer)
@@ -185,7 +195,7 @@ class Web(BaseHTTPRequestHandler):
 def web() -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), Web)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    Web.status, Web.answer, Web.bodies = 200, b'{"00081190": {"vr": "UR"}}', []
+    Web.status, Web.answer, Web.bodies = 200, b"", []
     yield f"http://127.0.0.1:{server.server_port}/web"
     server.shutdown()
     server.server_close()
@@ -196,16 +206,29 @@ def stow_to(address: str, tmp_path: Path, token: str = "") -> Stow:
     return Stow(to, NodeSettings(tmp_path, (to,), (Caller("A"),)))
 
 
+def stored(files: list[Path], failed: int = 0) -> bytes:
+    """The answer to STOW-RS that names the files, the last ones as failed."""
+    items = []
+    for path in files:
+        items.append(Dataset())
+        items[-1].ReferencedSOPInstanceUID = dcmread(path).SOPInstanceUID
+    told = Dataset()
+    told.ReferencedSOPSequence, told.FailedSOPSequence = items[: len(items) - failed], items[len(items) - failed :]
+    return told.to_json().encode()
+
+
 def test_stow_sends_all_objects_in_one_request(web, tmp_path, files, monkeypatch):
     monkeypatch.setenv("LNQ_TEST_TOKEN", "abc")
+    Web.answer = stored(files)
     stow_to(web, tmp_path, "LNQ_TEST_TOKEN").send(STUDY, files)
     (path, authorization, body), *more = Web.bodies
     assert not more and path == "/web/studies" and authorization == "Bearer abc"
-    assert all(dcmread(file).SOPInstanceUID.encode() in body for file in files)
+    assert all(file.read_bytes() in body for file in files)
 
 
 @pytest.mark.parametrize(
-    ("status", "problem"), [(400, Refused), (409, Refused), (401, Away), (429, Away), (500, Away), (503, Away)]
+    ("status", "problem"),
+    [(400, Refused), (409, Refused), (401, Away), (404, Away), (429, Away), (500, Away), (503, Away), (302, Away)],
 )
 def test_stow_tells_what_was_answered(web, tmp_path, files, status, problem):
     Web.status = status
@@ -213,21 +236,57 @@ def test_stow_tells_what_was_answered(web, tmp_path, files, status, problem):
         stow_to(web, tmp_path).send(STUDY, files)
 
 
+def test_stow_believes_only_what_names_the_objects(web, tmp_path, files):
+    sentence = "^it did not say that it stored {} of 2 objects$"
+    for status, answer, missing in (
+        (200, b"", 2), (200, b"<html>log in</html>", 2), (200, b"[1]", 2), (200, b"{}", 2),
+        (202, stored(files, failed=1), 1), (200, stored(files[:1]), 1),
+    ):  # fmt: skip
+        Web.status, Web.answer = status, answer
+        with pytest.raises(Refused, match=sentence.format(missing)):
+            stow_to(web, tmp_path).send(STUDY, files)
+    Web.status, Web.answer = 200, b"[" + stored(files) + b"]"
+    stow_to(web, tmp_path).send(STUDY, files)
+
+
 def test_stow_to_nobody_is_away(tmp_path, files):
     with pytest.raises(Away, match=r"^no connection \(ConnectionError\)$"):
         stow_to(f"http://127.0.0.1:{free_port()}", tmp_path).send(STUDY, files)
 
 
-def test_a_folder_gets_each_study_whole(tmp_path, files):
-    folder = Folder(To(folder=tmp_path / "a" / "out"))
-    folder.send(STUDY, files)
-    folder.send(STUDY, files[:1])
-    target = tmp_path / "a" / "out" / STUDY[:16]
-    assert [path.name for path in target.iterdir()] == ["001-segmentation.dcm"]
-    assert [path.name for path in target.parent.iterdir()] == [STUDY[:16]]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(Away, match="^it cannot be written: Not a directory$"):
-        Folder(To(folder=tmp_path / "file" / "out")).send(STUDY, files)
+def test_a_folder_gets_each_result_whole_and_keeps_earlier_ones(tmp_path, files):
+    out = tmp_path / "out"
+    folder = Folder(To(folder=out))
+    with pytest.raises(Away, match="^it is not there$"):  # a share that is not mounted
+        folder.send(STUDY, files)
+    assert not out.exists()
+    out.mkdir()
+    for sent in (files, files, files[:1]):
+        folder.send(STUDY, sent)
+    found = sorted(sorted(path.name for path in one.iterdir()) for one in out.iterdir())
+    assert found == [["001-segmentation.dcm"], ["001-segmentation.dcm", "002-nodes.dcm"]]
+    assert all(one.name.startswith(f"{STUDY[:16]}-") for one in out.iterdir())
+
+
+def test_a_peer_that_reads_no_longer_is_away(tmp_path, files):
+    """It accepts the association, and takes no byte of the object."""
+    entity, port = AE("PACS"), free_port()
+    entity.add_supported_context(SegmentationStorage)
+    paused = threading.Event()
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_ACCEPTED, lambda _: paused.wait(20))]
+    )
+    big = dcmread(files[0])
+    big.PixelData = bytes(60_000_000)
+    big.save_as(files[0])
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Away, match="^the connection broke off$"):
+            store_to(port, tmp_path).send(STUDY, files)
+        assert time.monotonic() - begun < 18
+    finally:
+        paused.set()
+        server.shutdown()
 
 
 def test_each_way_of_the_settings_has_its_destination(tmp_path):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("pynetdicom")
 
-from lnq.errors import Stopped
+from lnq.errors import BundleError, Stopped
 from lnq.pacs import node as node_module
 from lnq.pacs.deliver import Away, Refused
+from lnq.pacs.entry import ObjectName, StudyOutcome
 from lnq.pacs.node import Deliverer, DicomNode
 from lnq.pacs.settings import NodeSettings, To
-from lnq.pacs.spool import Spool, StudyOutcome
+from lnq.pacs.spool import Spool
 from lnq.pacs.work import Segmenting
 from lnq.results.case_record import ResultOptions
 
@@ -53,7 +56,7 @@ def node(tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> Dicom
     def segment(objects: Path, folder: Path, _how: Segmenting, stop: threading.Event) -> StudyOutcome:
         if stop.is_set():
             raise Stopped
-        names = {path.stem for path in objects.iterdir()}
+        names = {path.stem.partition("-")[0] for path in objects.iterdir()}
         if "bad" in names:
             return StudyOutcome((), ("It is bad",))
         (folder / "r.dcm").write_text(f"of {len(names)}")
@@ -83,8 +86,8 @@ def test_studies_go_through_in_the_order_of_arrival(node, spool, caplog):
     caplog.set_level("INFO")
     place = Place()
     for study in STUDIES:
-        spool.add(study, "1", b"1")
-        spool.add(study, "2", b"2")
+        spool.add(study, ObjectName("1", "x"), b"1")
+        spool.add(study, ObjectName("2", "x"), b"2")
     for _ in range(5):
         node.step()
         deliver(deliverer(spool, place))
@@ -95,7 +98,7 @@ def test_studies_go_through_in_the_order_of_arrival(node, spool, caplog):
 
 def test_a_study_is_complete_when_it_was_quiet_for_long_enough(node, spool):
     node.settings = NodeSettings(spool.folder, node.settings.to, watch=spool.folder, quiet_seconds=60.0)
-    spool.add(STUDIES[0], "1", b"1")
+    spool.add(STUDIES[0], ObjectName("1", "x"), b"1")
     node.step()
     assert spool.arriving() == [STUDIES[0]] and spool.entries() == []
     spool._last[STUDIES[0]] = time.monotonic() - 61
@@ -105,7 +108,7 @@ def test_a_study_is_complete_when_it_was_quiet_for_long_enough(node, spool):
 
 def test_a_bad_study_fails_alone(node, spool, caplog):
     for study, name in zip(STUDIES, ("1", "bad", "2"), strict=True):
-        spool.add(study, name, b"1")
+        spool.add(study, ObjectName(name, "x"), b"1")
     place = Place()
     for _ in range(5):
         node.step()
@@ -115,15 +118,71 @@ def test_a_bad_study_fails_alone(node, spool, caplog):
 
 
 def test_on_a_full_disk_studies_wait(node, spool):
-    spool.add(STUDIES[0], "bad", b"1")
+    spool.add(STUDIES[0], ObjectName("bad", "x"), b"1")
+    spool.complete(STUDIES[0])
+    spool.add(STUDIES[1], ObjectName("1", "x"), b"1")
     spool.least_free_gb = 1e9
     for _ in range(3):
         node.step()
+    assert spool.arriving() == [STUDIES[1]]
     assert [entry.study for entry in spool.entries()] == [STUDIES[0]] and spool.failures() == []
 
 
+def test_nothing_is_complete_while_its_sender_is_there(node, spool):
+    node._port = SimpleNamespace(brings=lambda study: study == STUDIES[0])
+    for study in STUDIES[:2]:
+        spool.add(study, ObjectName("1", "x"), b"1")
+    node.step()
+    assert spool.arriving() == [STUDIES[0]]
+
+
+def test_a_study_waits_for_what_is_coming_in_of_it(node, spool):
+    spool.add(STUDIES[0], ObjectName("1", "x"), b"1")
+    spool.complete(STUDIES[0])
+    spool.add(STUDIES[0], ObjectName("2", "x"), b"2")
+    node.settings = dataclasses.replace(node.settings, quiet_seconds=60.0)
+    node.step()
+    assert [entry.outcome() for entry in spool.entries()] == [None]
+    spool._last[STUDIES[0]] -= 61
+    node.step()
+    [entry] = spool.entries()
+    assert (entry.folder / "r.dcm").read_text() == "of 2"
+
+
+def test_an_unforeseen_fault_fails_its_study_and_ends_nothing(node, spool, monkeypatch, caplog):
+    def fault(*_):
+        raise RuntimeError("MUELLER^HEINZ")
+
+    monkeypatch.setattr(node_module, "segment_study", fault)
+    spool.add(STUDIES[0], ObjectName("1", "x"), b"1")
+    node.step()
+    node.step()
+    assert spool.failures() == [STUDIES[0]] and "MUELLER" not in caplog.text
+    assert "Study aaaaaaaa failed: Stopped by an unforeseen RuntimeError" in caplog.messages
+
+
+def test_where_the_model_cannot_be_loaded_studies_wait(node, spool, monkeypatch, caplog):
+    def fault(*_):
+        raise BundleError("The bundle is damaged")
+
+    monkeypatch.setattr(node_module, "segment_study", fault)
+    monkeypatch.setattr(node_module, "_LONG_WAIT", 0.0)
+    spool.add(STUDIES[0], ObjectName("1", "x"), b"1")
+    node.step()
+    assert [entry.outcome() for entry in spool.entries()] == [None]
+    assert caplog.messages[-1] == "Nothing can be segmented, and is tried again in 0 s: The bundle is damaged"
+
+
+def test_results_that_cannot_be_read_hold_no_others_up(node, spool, caplog):
+    segmented(node, spool, *STUDIES[:2])
+    place = Place(problems=[FileNotFoundError("secret")])
+    deliver(deliverer(spool, place))
+    assert [study for study, _ in place.came] == [STUDIES[1]]
+    assert "they cannot be sent (FileNotFoundError)" in caplog.text and "secret" not in caplog.text
+
+
 def test_told_to_stop_a_study_stays_in_the_queue(node, spool):
-    spool.add(STUDIES[0], "1", b"1")
+    spool.add(STUDIES[0], ObjectName("1", "x"), b"1")
     node.stop.set()
     node.step()
     assert [entry.outcome() for entry in spool.entries()] == [None]
@@ -131,7 +190,7 @@ def test_told_to_stop_a_study_stays_in_the_queue(node, spool):
 
 def segmented(node: DicomNode, spool: Spool, *studies: str) -> None:
     for study in studies:
-        spool.add(study, "1", b"1")
+        spool.add(study, ObjectName("1", "x"), b"1")
     for _ in studies:
         node.step()
 

@@ -15,7 +15,7 @@ from helpers.pacs import MODEL, write_study
 from pydicom import dcmread
 
 from lnq.errors import BundleError, StartError, Stopped
-from lnq.pacs.spool import Entry
+from lnq.pacs.entry import Entry
 from lnq.pacs.work import Segmenting, segment_study
 from lnq.results.case_record import ResultOptions
 
