@@ -36,7 +36,7 @@ from training.dataset_page.page import report_dataset
 from training.engine.finetuning import finetune
 from training.method.step import WITHOUT_PCE
 from training.scoring.before_after import COLUMNS, HeldOutScore, read_instances_of, score_once, table
-from training.scoring.tune import THRESHOLDS, Marked, choose, mark
+from training.scoring.tune import CHOSEN_BY, THRESHOLDS, Marked, choose, mark
 
 FEW_CASES = 10  # wholly annotated ones to compare on: with fewer, a difference may be chance
 # Short, at a low rate, as the weights are trained already.
@@ -164,7 +164,7 @@ def _with_thresholds(spec: ModelSpec, marked: Sequence[tuple[str, list[Marked]]]
     if not marked:
         return spec
     best, _ = choose([levels for _, levels in marked], THRESHOLDS)
-    by = {"by": "best mean Dice, then best F1 of nodes", "cases": [name for name, _ in marked]}
+    by = {"by": CHOSEN_BY, "cases": [name for name, _ in marked]}
     return dataclasses.replace(
         spec,
         threshold=best.threshold,

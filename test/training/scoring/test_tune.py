@@ -70,6 +70,16 @@ def test_peak_stays_0_where_it_drops_nothing_wrong() -> None:
     assert best.peak_threshold == 0.0
 
 
+def test_half_a_point_of_f1_is_given_for_fewer_false_components() -> None:
+    cases = [marked((0.99, 10, 80)) for _ in range(299)]
+    faint = marked((0.65, 10, 80), (0.65, 3, 0), (0.65, 3, 0))  # a found node, and two false ones
+    best, _ = choose([[case] for case in [*cases, faint]], (0.5,))
+    assert (best.peak_threshold, best.false_components_per_case) == (0.7, 0.0)
+    assert best.node_f1 == pytest.approx(2 * 299 / (300 + 299))
+    many = [marked((0.65, 10, 80))] * 20  # too many nodes would go
+    assert choose([[case] for case in [*cases, faint, *many]], (0.5,))[0].peak_threshold == 0.0
+
+
 def test_nodes_beyond_the_crop_count_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     truth = np.zeros((4, 4, 4), np.int16)
     truth[0, 0, :2], truth[2, 2, 2] = 7, 3
