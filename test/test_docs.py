@@ -171,7 +171,7 @@ def test_the_ten_lines_of_python_find_the_nodes_of_the_sample(
     found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "nodes.nii.gz"))
     truth = sitk.GetArrayFromImage(sitk.ReadImage(ROOT / "test/expected/phantom-8000.mha"))
     dice = 2 * np.count_nonzero(found & truth) / (np.count_nonzero(found) + np.count_nonzero(truth))
-    assert dice == pytest.approx(0.872, abs=0.003)  # as docs/results.md says; processors differ
+    assert dice == pytest.approx(0.855, abs=0.003)  # as docs/results.md says; processors differ
     printed = capsys.readouterr().out.splitlines()
     count = sitk.ConnectedComponent(sitk.GetImageFromArray(found), True)
     assert len(printed) == int(sitk.GetArrayFromImage(count).max()) + 1  # a line per node, and the warnings

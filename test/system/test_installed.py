@@ -28,7 +28,7 @@ SAMPLE = ROOT / "test" / "input" / "images" / "mediastinal-ct" / "phantom-8000.m
 TRUTH = ROOT / "test" / "expected" / SAMPLE.name
 FILES = ("pyproject.toml", "README.md", "LICENSE", "process.py")
 FOLDERS = ("lnq", "model", "phantom", "training", "benchmarks")
-README_DICE = 0.872  # of the sample, as the documentation's table of results has it
+README_DICE = 0.855  # of the sample, as the documentation's table of results has it
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from lnq.pipeline import segment
 
 SAMPLE = ROOT / "test/input/images/mediastinal-ct/phantom-8000.mha"
 TRUTH = ROOT / "test/expected/phantom-8000.mha"
-LEAST_DICE = 0.8  # the shipped model has 0.872
+LEAST_DICE = 0.8  # the shipped model has 0.855
 
 
 @pytest.fixture(scope="module")
