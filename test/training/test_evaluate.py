@@ -190,8 +190,8 @@ def test_checkpoint_scores_as_its_exported_bundle(
     assert main([*common, str(tmp_path / "one"), "--checkpoint", str(run / "finetune.pt")]) == 0
     error = capsys.readouterr().err
     assert main([*common, str(tmp_path / "two"), "--model", str(tmp_path / "model")]) == 0
-    best = ModelSpec.load(tmp_path / "model").threshold
-    options = f"--threshold {best:g} --peak-threshold 0\n"
+    best = ModelSpec.load(tmp_path / "model")
+    options = f"--threshold {best.threshold:g} --peak-threshold {best.peak_threshold:g}\n"
     assert f"These thresholds are the best, give them to training.export: {options}" in error
     one, two = (json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two"))
     assert one.pop("scored") == str(run / "finetune.pt") and two.pop("scored") == str(tmp_path / "model")
