@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from helpers.chests import SPACING_MM, draw_chest, grid
-from helpers.dicom_slices import write_slices
+from helpers.dicom_slices import slice_dataset, write_slices
 from helpers.paths import ROOT
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -43,6 +44,21 @@ def write_study(folder: Path, number: int, leave_out: Sequence[int] = ()) -> lis
     for index in leave_out:
         paths[index].unlink()
     return [path for index, path in enumerate(paths) if index not in set(leave_out)]
+
+
+def ct_object(patient: str = "P1", uid: str | None = None, **tags: object) -> Dataset:
+    """A small CT object of a patient, of study 1.2.3."""
+    given = {"PatientID": patient, "StudyInstanceUID": "1.2.3", "SOPInstanceUID": uid or generate_uid()}
+    return slice_dataset(np.zeros((4, 4), np.uint16), (0, 0, 0), **(given | tags))
+
+
+def write_objects(folder: Path, *objects: Dataset) -> list[Path]:
+    """Write objects as files 0.dcm and so on."""
+    paths = []
+    for number, one in enumerate(objects):
+        paths.append(folder / f"{number}.dcm")
+        one.save_as(paths[-1], enforce_file_format=True)
+    return paths
 
 
 def free_port() -> int:

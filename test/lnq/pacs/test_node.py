@@ -42,13 +42,6 @@ class Place:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    made = Spool(tmp_path / "spool", least_free_gb=0.0)
-    made.make()
-    return made
-
-
-@pytest.fixture
 def node(tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> DicomNode:
     """A node whose segmenting writes one file, and fails where the study holds the object `bad`."""
     settings = NodeSettings(spool.folder, (To(folder=tmp_path / "out"),), watch=tmp_path, quiet_seconds=0.0)

@@ -11,13 +11,9 @@ import pytest
 
 pytest.importorskip("pynetdicom")
 
-import numpy as np
 from helpers.certificates import make_certificates
-from helpers.dicom_slices import slice_dataset
-from helpers.pacs import free_port, send, wait_for
+from helpers.pacs import ct_object, free_port, send, wait_for, write_objects
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
@@ -27,26 +23,6 @@ from lnq.pacs.settings import Caller, NodeSettings, To
 from lnq.pacs.spool import Spool
 
 KEY = "k"
-
-
-def object_of(patient: str = "P1", uid: str | None = None, **tags: object) -> Dataset:
-    given = {"PatientID": patient, "StudyInstanceUID": "1.2.3", "SOPInstanceUID": uid or generate_uid()}
-    return slice_dataset(np.zeros((4, 4), np.uint16), (0, 0, 0), **(given | tags))
-
-
-def write(folder: Path, *objects: Dataset) -> list[Path]:
-    paths = []
-    for number, one in enumerate(objects):
-        paths.append(folder / f"{number}.dcm")
-        one.save_as(paths[-1], enforce_file_format=True)
-    return paths
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    made = Spool(tmp_path / "spool", least_free_gb=0.0)
-    made.make()
-    return made
 
 
 @pytest.fixture
@@ -70,8 +46,8 @@ def test_echo(port):
 
 
 def test_objects_are_kept_byte_for_byte_by_patient_and_study(port, spool, tmp_path):
-    one, two, other = object_of(), object_of(), object_of("P2")
-    paths = write(tmp_path, one, two, other)
+    one, two, other = ct_object(), ct_object(), ct_object("P2")
+    paths = write_objects(tmp_path, one, two, other)
     assert send(paths, port.settings.port, "SENDER") == [0, 0, 0]
     assert sorted(spool.arriving()) == sorted({study_of(one, KEY), study_of(other, KEY)})
     kept = [dcmread(path) for path in (spool.folder / "arriving" / study_of(one, KEY)).iterdir()]
@@ -81,14 +57,14 @@ def test_objects_are_kept_byte_for_byte_by_patient_and_study(port, spool, tmp_pa
 
 
 def test_the_same_object_is_kept_once(port, spool, tmp_path):
-    paths = write(tmp_path, object_of(uid="1.2.9"))
+    paths = write_objects(tmp_path, ct_object(uid="1.2.9"))
     assert send(paths * 3, port.settings.port, "SENDER") == [0, 0, 0]
     assert len(list((spool.folder / "arriving").glob("*/*.dcm"))) == 1
 
 
 @pytest.mark.parametrize(("title", "called"), [("OTHER", "LNQ"), ("AWAY", "LNQ"), ("SENDER", "ELSE"), ("", "LNQ")])
 def test_strangers_are_refused(port, spool, tmp_path, title, called):
-    assert send(write(tmp_path, object_of()), port.settings.port, title or "PYNETDICOM", called) == []
+    assert send(write_objects(tmp_path, ct_object()), port.settings.port, title or "PYNETDICOM", called) == []
     assert spool.arriving() == []
 
 
@@ -111,7 +87,7 @@ def test_who_is_known():
 
 def test_an_association_that_cannot_be_judged_is_refused(port, tmp_path, monkeypatch):
     monkeypatch.setattr("lnq.pacs.port.is_known", lambda *_: 1 / 0)
-    assert send(write(tmp_path, object_of()), port.settings.port, "SENDER") == []
+    assert send(write_objects(tmp_path, ct_object()), port.settings.port, "SENDER") == []
 
 
 def test_who_only_answers_commitment_stores_nothing(tmp_path, spool):
@@ -120,7 +96,7 @@ def test_who_only_answers_commitment_stores_nothing(tmp_path, spool):
     port = Port(settings, Receiver(spool, KEY), Commitments())
     port.open()
     try:
-        assert send(write(tmp_path, object_of()), settings.port, "PACS") == [0x0124] and spool.arriving() == []
+        assert send(write_objects(tmp_path, ct_object()), settings.port, "PACS") == [0x0124] and spool.arriving() == []
     finally:
         port.close()
 
@@ -136,7 +112,7 @@ def test_a_silent_connection_holds_up_nobody(tmp_path, spool):
     port = Port(settings, Receiver(spool, KEY), Commitments())
     port.open()
     with socket.create_connection(("127.0.0.1", settings.port)):
-        assert send(write(tmp_path, object_of()), settings.port, "SENDER", tls=own) == [0]
+        assert send(write_objects(tmp_path, ct_object()), settings.port, "SENDER", tls=own) == [0]
         begun = time.monotonic()
         port.close()
         assert time.monotonic() - begun < 5
@@ -151,8 +127,8 @@ def test_closing_ends_the_associations_that_are_there(port):
 
 
 def test_a_study_is_held_back_while_its_sender_is_there(port, tmp_path):
-    one = object_of()
-    [path] = write(tmp_path, one)
+    one = ct_object()
+    [path] = write_objects(tmp_path, one)
     entity = AE("SENDER")
     entity.add_requested_context(CTImageStorage, one.file_meta.TransferSyntaxUID)
     association = entity.associate("127.0.0.1", port.settings.port, ae_title="LNQ")

@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import io
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("pynetdicom")
 
-import numpy as np
-from helpers.dicom_slices import slice_dataset
+from helpers.pacs import ct_object
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, SegmentationStorage, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, SegmentationStorage
 
 from lnq.pacs.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Commitments, Receiver, study_of
-from lnq.pacs.spool import Spool
 
 KEY = "k"
-
-
-def object_of(patient: str = "P1", uid: str | None = None, **tags: object) -> Dataset:
-    given = {"PatientID": patient, "StudyInstanceUID": "1.2.3", "SOPInstanceUID": uid or generate_uid()}
-    return slice_dataset(np.zeros((4, 4), np.uint16), (0, 0, 0), **(given | tags))
-
-
-def write(folder: Path, *objects: Dataset) -> list[Path]:
-    paths = []
-    for number, one in enumerate(objects):
-        paths.append(folder / f"{number}.dcm")
-        one.save_as(paths[-1], enforce_file_format=True)
-    return paths
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    made = Spool(tmp_path / "spool", least_free_gb=0.0)
-    made.make()
-    return made
 
 
 def file_of(one: Dataset) -> bytes:
@@ -49,12 +26,12 @@ def file_of(one: Dataset) -> bytes:
 
 
 def test_what_is_no_ct_is_taken_and_not_kept(spool):
-    assert Receiver(spool, KEY).take(file_of(object_of(SOPClassUID=SegmentationStorage)), b"x") == (0, "")
+    assert Receiver(spool, KEY).take(file_of(ct_object(SOPClassUID=SegmentationStorage)), b"x") == (0, "")
     assert spool.arriving() == []
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"x" * 300, file_of(object_of())[:150], file_of(object_of(StudyInstanceUID=None))]
+    "data", [b"", b"x" * 300, file_of(ct_object())[:150], file_of(ct_object(StudyInstanceUID=None))]
 )
 def test_what_cannot_be_read_is_not_acknowledged(spool, data):
     assert Receiver(spool, KEY).take(data, data) == (CANNOT_UNDERSTAND, "")
@@ -64,7 +41,7 @@ def test_what_cannot_be_read_is_not_acknowledged(spool, data):
 def test_on_a_full_disk_nothing_is_acknowledged_and_it_is_said_once(spool, caplog):
     spool.least_free_gb = 1e9
     receiver = Receiver(spool, KEY)
-    data = file_of(object_of())
+    data = file_of(ct_object())
     assert [receiver.take(data, data)[0] for _ in range(3)] == [OUT_OF_RESOURCES] * 3
     assert caplog.messages == ["Nothing is taken: No space left on device"]
     [study] = spool.arriving()
@@ -74,21 +51,21 @@ def test_on_a_full_disk_nothing_is_acknowledged_and_it_is_said_once(spool, caplo
 
 
 def test_what_is_deflated_is_not_unpacked(spool):
-    one = object_of()
+    one = ct_object()
     one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     data = file_of(one)
     assert Receiver(spool, KEY).take(data, data) == (CANNOT_UNDERSTAND, "")
 
 
 def test_an_odd_identity_is_refused_and_quoted_nowhere(spool, caplog):
-    data = file_of(object_of("MUELLER^HEINZ1")).replace(b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00UL")
+    data = file_of(ct_object("MUELLER^HEINZ1")).replace(b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00UL")
     assert Receiver(spool, KEY).take(data, data) == (CANNOT_UNDERSTAND, "") and caplog.text == ""
 
 
 def test_names_that_differ_in_form_alone_are_one_patient():
     names = ["DOE^JOHN", "Doe^John", "DOE^JOHN^", "DOE^JOHN="]
-    assert len({study_of(object_of(PatientName=name), KEY) for name in names}) == 1
-    assert study_of(object_of(PatientName="DOE^JANE"), KEY) != study_of(object_of(PatientName="DOE^JOHN"), KEY)
+    assert len({study_of(ct_object(PatientName=name), KEY) for name in names}) == 1
+    assert study_of(ct_object(PatientName="DOE^JANE"), KEY) != study_of(ct_object(PatientName="DOE^JOHN"), KEY)
 
 
 def report(done=(), failed=()) -> SimpleNamespace:
@@ -116,9 +93,9 @@ def test_only_what_commitment_names_is_committed():
 
 
 def test_a_study_is_its_patient_too_and_needs_the_key():
-    one, other, named = object_of(), object_of("P2"), object_of(PatientName="A^B")
+    one, other, named = ct_object(), ct_object("P2"), ct_object(PatientName="A^B")
     digests = {study_of(one, KEY), study_of(other, KEY), study_of(named, KEY), study_of(one, "other")}
     assert len(digests) == 4 and all(len(digest) == 32 for digest in digests)
-    implicit = object_of(uid=one.SOPInstanceUID)
+    implicit = ct_object(uid=one.SOPInstanceUID)
     implicit.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     assert study_of(implicit, KEY) == study_of(one, KEY)

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 
@@ -16,14 +15,6 @@ from lnq.pacs.entry import Entry, ObjectName, StudyOutcome
 from lnq.pacs.spool import Spool
 
 STUDY, OTHER = "a" * 32, "b" * 32
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    made = Spool(tmp_path / "spool", least_free_gb=0.0)
-    made.make()
-    made.tidy()
-    return made
 
 
 def name_of(data: bytes) -> ObjectName:
