@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import secrets
 from pathlib import Path
@@ -16,8 +15,6 @@ from lnq.pacs.node import DicomNode
 from lnq.pacs.settings import NodeSettings, client_context, read_settings
 from lnq.pacs.spool import QUEUE, Spool
 from lnq.pacs.work import Segmenting
-
-logger = logging.getLogger(__name__)
 
 
 def run(options: argparse.Namespace, bundle: Path) -> None:

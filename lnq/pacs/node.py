@@ -125,18 +125,20 @@ class DicomNode:
                 self._beside(partial(deliverer.deliver, self.stop.is_set))
             if self.settings.watch is not None:
                 watcher = Watcher(self.settings.watch, receiver, self.settings.quiet_seconds)
-                self._beside(lambda: watcher.look(time.monotonic()))
+                self._beside(
+                    lambda: watcher.look(time.monotonic()), max(_TICK_SECONDS, self.settings.quiet_seconds / 5)
+                )
             waiting, failed = len(self.spool.entries()) + len(self.spool.arriving()), len(self.spool.failures())
             logger.info("Ready: %d studies wait, %d have failed", waiting, failed)
             while not self.stop.is_set():
                 self.step()
                 self.stop.wait(_TICK_SECONDS)
 
-    def _beside(self, work: Callable[[], object]) -> None:
+    def _beside(self, work: Callable[[], object], every_seconds: float = _TICK_SECONDS) -> None:
         """Do some work in a thread, again and again until the node stops. What goes wrong is said, and ends nothing."""
 
         def repeat() -> None:
-            while not self.stop.wait(_TICK_SECONDS):
+            while not self.stop.wait(every_seconds):
                 try:
                     work()
                 except OSError as error:

@@ -26,6 +26,7 @@ CT_CLASSES = frozenset({
 """What is kept. Other objects are taken and thrown away: a PACS sends whole studies."""
 
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID")
+_TO_THE_PIXELS = "Rows"  # stands after all of these: without it a file was cut off, and its identity may be another's
 _OBJECT = ("SeriesInstanceUID", "SOPInstanceUID", "ImagePositionPatient", "InstanceNumber")
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 _HEAD_BYTES = 2048  # hold the file's meta information, which names the transfer syntax
@@ -106,11 +107,11 @@ class Receiver:
         if len(part10) > LARGEST_BYTES or DeflatedExplicitVRLittleEndian.encode() in part10[:_HEAD_BYTES]:
             return CANNOT_UNDERSTAND, ""  # what is deflated may be of any size
         try:
-            tags = ["SOPClassUID", *_IDENTITY, *_OBJECT]
+            tags = ["SOPClassUID", *_IDENTITY, *_OBJECT, _TO_THE_PIXELS]
             head = dcmread(io.BytesIO(part10), stop_before_pixels=True, specific_tags=tags)
             if str(head.file_meta.MediaStorageSOPClassUID) not in CT_CLASSES:
                 return SUCCESS, ""
-            if not head.get("StudyInstanceUID"):
+            if not head.get("StudyInstanceUID") or _TO_THE_PIXELS not in head:
                 return CANNOT_UNDERSTAND, ""
             study, name = study_of(head, self.key), object_of(head, body)
         except Exception:  # pydicom raises many kinds, whose texts may quote the patient

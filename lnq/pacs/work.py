@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 from contextlib import closing
@@ -21,8 +20,6 @@ from lnq.results.case_record import FAILED, ResultOptions
 
 _NOTHING = "No axial CT series is in it"
 _PRIVATE = 0o077
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,14 @@ def test_what_is_no_ct_is_taken_and_not_kept(spool):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"x" * 300, file_of(ct_object())[:150], file_of(ct_object(StudyInstanceUID=None))]
+    "data",
+    [
+        b"",
+        b"x" * 300,
+        file_of(ct_object())[:150],
+        file_of(ct_object())[:600],
+        file_of(ct_object(StudyInstanceUID=None)),
+    ],
 )
 def test_what_cannot_be_read_is_not_acknowledged(spool, data):
     assert Receiver(spool, KEY).take(data, data) == (CANNOT_UNDERSTAND, "")

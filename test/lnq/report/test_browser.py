@@ -50,6 +50,7 @@ def chosen(page) -> list[str]:
 def test_a_row_leads_to_its_node_in_its_colour(open_page, run, viewer, width):
     page = open_case(open_page, viewer, width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("section.nodes").evaluate("part => part.scrollWidth - part.clientWidth") <= 0
     for number, slice_ in ((1, 33), (2, 25), (3, 18)):
         page.click(f'tr[data-node="{number}"] button')
         assert abs(int(page.input_value("#slice")) - slice_) <= 3
