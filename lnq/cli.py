@@ -1,4 +1,4 @@
-"""The command `lnq`: `batch`, `node`, `mercure`, `info`, and `exec` or `serve`, the grand-challenge container.
+"""The command `lnq`: `batch`, `compare`, `node`, `mercure`, `info`, and the challenge's container, `exec` or `serve`.
 
 Exit status: 0 all done, 1 some case failed, 2 nothing could start, 130 interrupted, 141 the reader of the output has
 ended, 143 terminated. The last line on stderr is one sentence that says what happened and why.
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from lnq.batch import command as batch_command
 from lnq.errors import BROKEN_PIPE, DONE, INTERRUPTED, NOT_STARTED, SOME_FAILED, TERMINATED, BundleError, StartError
+from lnq.followup import command as followup_command
 from lnq.inference.bundle import default_bundle
 from lnq.inference.spec import MIRRORINGS, ModelSpec
 from lnq.text import on_one_line, start_logging
@@ -28,7 +29,6 @@ from lnq.version import __version__
 
 if TYPE_CHECKING:
     from lnq.inference.backends import Model
-
 
 PROGRAM = "lnq"
 API_METHODS = {"exec": "exec", "invoke": "serve"}  # what the platform calls them, and the commands here
@@ -96,6 +96,11 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     _add_model_options(batch_, *[argparse.SUPPRESS] * 5)
     batch_.set_defaults(command=batch)
 
+    compare_ = commands.add_parser("compare", help="two CTs of one patient: which node is which, and how it changed")
+    followup_command.add_options(compare_)
+    _add_model_options(compare_, *[argparse.SUPPRESS] * 5)
+    compare_.set_defaults(command=compare)
+
     exec_ = commands.add_parser("exec", help="segment every CT in INPUT/images/mediastinal-ct, and end")
     exec_.set_defaults(command=execute)
     serve_ = commands.add_parser("serve", help="do so whenever POST /invoke asks for it; GET /health tells when ready")
@@ -106,6 +111,14 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
         _add_folders(command, argparse.SUPPRESS, argparse.SUPPRESS)
         _add_model_options(command, *[argparse.SUPPRESS] * 5)
 
+    _add_pacs(commands)
+    info_ = commands.add_parser("info", help="bundle, backend, device and versions")
+    _add_model_options(info_, *[argparse.SUPPRESS] * 5)
+    info_.set_defaults(command=info)
+    return top
+
+
+def _add_pacs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     node_ = commands.add_parser("node", help="take studies from a PACS or a folder, and send results on")
     node_.add_argument("settings", type=Path, metavar="SETTINGS", help="TOML file")
     node_.add_argument("--watch", type=Path, metavar="DIR", help="take studies from this folder (default: the file's)")
@@ -115,11 +128,6 @@ def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
     mercure_ = commands.add_parser("mercure", help="a processing module of the DICOM router mercure")
     _add_model_options(mercure_, *[argparse.SUPPRESS] * 5)
     mercure_.set_defaults(command=mercure)
-
-    info_ = commands.add_parser("info", help="bundle, backend, device and versions")
-    _add_model_options(info_, *[argparse.SUPPRESS] * 5)
-    info_.set_defaults(command=info)
-    return top
 
 
 def _add_folders(parser: argparse.ArgumentParser, source: Path | str, output: Path | str) -> None:
@@ -210,6 +218,11 @@ def _need_challenge() -> None:
 def batch(options: argparse.Namespace) -> tuple[int, str]:
     """Segment many cases into one folder. Returns the exit status and the last sentence."""
     return batch_command.run(options, _bundle(options))
+
+
+def compare(options: argparse.Namespace) -> tuple[int, str]:
+    """Compare two CTs of one patient. Returns the exit status and the last sentence."""
+    return followup_command.run(options, _bundle(options))
 
 
 def node(options: argparse.Namespace) -> tuple[int, str]:

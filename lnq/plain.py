@@ -87,6 +87,8 @@ def check_types(value: Any) -> None:
 def _fits(wanted: Any, value: Any) -> bool:
     if wanted is Any:
         return True
+    if typing.get_origin(wanted) is typing.Literal:
+        return value in typing.get_args(wanted)
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):
         return any(_fits(kind, value) for kind in typing.get_args(wanted))
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):

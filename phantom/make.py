@@ -12,7 +12,7 @@ from phantom.domain import Domain, shift_patient, shift_scanner, slice_mm_of
 from phantom.patient import Patient, draw_patient
 from phantom.place import PlacedNode
 from phantom.render import render
-from phantom.scene import build_scene
+from phantom.scene import Scene, build_scene
 
 # Parts of a phantom, each with random numbers of its own. A new part comes last, or all phantoms change.
 PARTS = (
@@ -22,6 +22,9 @@ PARTS = (
 STREAKS_FROM_HU = 280.0  # of the vena cava: contrast medium that dense makes streaks
 # Thickness of slices in mm, and how often it is drawn. The median is 3 mm, as in the challenge's data.
 SLICE_MM = ((1.0, 0.08), (1.25, 0.12), (2.0, 0.12), (2.5, 0.18), (3.0, 0.25), (5.0, 0.25))
+
+Grid = tuple[tuple[float, float, float], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Spacing and the coordinates of the voxels' centres along each axis, both z, y, x in mm."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +83,12 @@ def make_phantom(
     annotator: makes the partial annotation. Another one leaves the CT and the truth as they are.
     Raises ValueError for a spacing that is not positive and for another phase.
     """
-    streams = dict(
-        zip(PARTS, (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(len(PARTS))), strict=True)
-    )
+    streams = streams_of(seed)
     patient = shift_patient(draw_patient(streams["patient"], phase), domain, streams["domain"])
-    spacing, axes = draw_grid(patient, streams, spacing_mm, size, domain)
+    grid = draw_grid(patient, streams, spacing_mm, size, domain)
     scene = build_scene(patient, streams, domain)
-    hu, labels = render(scene, *axes, spacing[0])
-    if domain != "usual" and patient.hu["svc"] >= STREAKS_FROM_HU:
-        vein = patient.pose.to_image(patient.place(SVC)[:, ::-1])
-        strength = float(streams["domain"].uniform(15, 45))
-        physics.add_streaks(hu, axes, vein, strength, streams["domain"])
-    scanner = shift_scanner(physics.draw_scanner(streams["scanner"], spacing[0]), domain, streams["domain"])
-    image = physics.to_image(hu, scanner, spacing[1:], streams["noise"])
-    labels, nodes = _describe(scene.nodes, labels, patient, float(np.prod(spacing)), streams["partial"], annotator)
-    affine = make_affine(spacing, origin_mm=(float(axes[2][0]), float(axes[1][0]), float(axes[0][0])))
+    ct, labels, noise_hu = scan(scene, streams, grid, domain)
+    labels, nodes = _describe(scene.nodes, labels, patient, ct.voxel_volume_mm3, streams["partial"], annotator)
     info = PhantomInfo(
         seed=seed,
         phase=patient.phase,
@@ -102,12 +96,40 @@ def make_phantom(
         female=patient.female,
         scale=patient.scale,
         fatness=patient.fatness,
-        spacing_mm=spacing,
-        noise_hu=scanner.noise_hu,
+        spacing_mm=ct.spacing_mm,
+        noise_hu=noise_hu,
         nodes=nodes,
     )
     partial = annotator.outline(streams["partial"], labels, [node.label for node in nodes if node.annotated])
-    return Phantom(Volume(image, affine), Volume(labels, affine), Volume(partial, affine), info)
+    return Phantom(ct, ct.with_array(labels), ct.with_array(partial), info)
+
+
+def streams_of(seed: int) -> dict[str, np.random.Generator]:
+    """Random numbers for each of `PARTS`."""
+    seeds = np.random.SeedSequence(seed).spawn(len(PARTS))
+    return dict(zip(PARTS, (np.random.default_rng(own) for own in seeds), strict=True))
+
+
+def scan(
+    scene: Scene,
+    streams: dict[str, np.random.Generator],
+    grid: Grid,
+    domain: Domain = "usual",
+) -> tuple[Volume, np.ndarray, float]:
+    """The CT of a scene in int16 HU, labels uint16 on its grid, 1 + index into the scene's nodes, and the noise in HU.
+
+    `streams` and `grid` are those of `streams_of` and `draw_grid`.
+    """
+    patient, (spacing, axes) = scene.patient, grid
+    hu, labels = render(scene, *axes, spacing[0])
+    if domain != "usual" and patient.hu["svc"] >= STREAKS_FROM_HU:
+        vein = patient.pose.to_image(patient.place(SVC)[:, ::-1])
+        strength = float(streams["domain"].uniform(15, 45))
+        physics.add_streaks(hu, axes, vein, strength, streams["domain"])
+    scanner = shift_scanner(physics.draw_scanner(streams["scanner"], spacing[0]), domain, streams["domain"])
+    image = physics.to_image(hu, scanner, spacing[1:], streams["noise"])
+    affine = make_affine(spacing, origin_mm=(float(axes[2][0]), float(axes[1][0]), float(axes[0][0])))
+    return Volume(image, affine), labels, scanner.noise_hu
 
 
 def draw_grid(
@@ -116,7 +138,7 @@ def draw_grid(
     spacing_mm: tuple[float, float, float] | None,
     size: int | tuple[int, int, int] | None,
     domain: Domain,
-) -> tuple[tuple[float, float, float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> Grid:
     """Spacing and the coordinates of the voxels' centres along each axis, both z, y, x in mm.
 
     Raises ValueError for a spacing that is not positive.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from phantom.nodes import NodeShape, draw_node, draw_node_hu, draw_short_axis_mm
+from phantom.nodes import Shape, draw_node, draw_node_hu, draw_short_axis_mm
 from phantom.patient import Patient
 from phantom.stations import STATIONS
 
@@ -14,7 +14,7 @@ from phantom.stations import STATIONS
 class PlacedNode:
     """A node in its place in one patient."""
 
-    shape: NodeShape
+    shape: Shape
     centre_mm: np.ndarray  # z, y, x in the patient's frame
     station: str
     hu: float  # of its tissue
@@ -40,7 +40,7 @@ class Field:
         return distance
 
 
-def _samples(shape: NodeShape) -> np.ndarray:
+def _samples(shape: Shape) -> np.ndarray:
     """Points within the shape, [N, 3]. They lie on a grid of a seventh of its short axis."""
     step = shape.short_axis_mm / 7
     axis = np.arange(-shape.reach_mm, shape.reach_mm + step, step)
@@ -52,7 +52,7 @@ def _seat(
     rng: np.random.Generator,
     patient: Patient,
     field: Field,
-    shape: NodeShape,
+    shape: Shape,
     spot: np.ndarray,
     spread: np.ndarray,
     taken: list[PlacedNode],
@@ -86,7 +86,7 @@ def _seat(
     return best
 
 
-def _overlap(shape: NodeShape, samples: np.ndarray, centre: np.ndarray, other: PlacedNode) -> bool:
+def _overlap(shape: Shape, samples: np.ndarray, centre: np.ndarray, other: PlacedNode) -> bool:
     """Whether a shape at `centre` comes as near as 0.4 mm to another node."""
     offset = centre - other.centre_mm
     if np.linalg.norm(offset) > shape.reach_mm + other.shape.reach_mm:
@@ -101,25 +101,44 @@ def place_nodes(rng: np.random.Generator, patient: Patient, field: Field) -> lis
     """
     count = int(np.clip(rng.gamma(4.0, 2.9) + 2, 5, 25))
     sizes = [float(rng.uniform(9, 16)), *(draw_short_axis_mm(rng) for _ in range(count - 1))]
-    names = list(STATIONS)
-    weights = np.array([STATIONS[n][2] for n in names]) * rng.gamma(4.0, 1.0, len(names))
-    weights /= weights.sum()
+    weights = draw_weights(rng)
     nodes: list[PlacedNode] = []
     for size in sorted(sizes, reverse=True):
-        for attempt in range(14):
-            shape = draw_node(rng, max(size * 0.94**attempt, min(size, 4.0)))
-            near = nodes[rng.integers(len(nodes))] if nodes and rng.random() < 0.22 else None
-            if near is not None:
-                station, spot = near.station, _unplaced(patient, near.centre_mm)
-                spread = 0.6 * (near.shape.short_axis_mm + size) * np.ones(3)
-            else:
-                station = str(rng.choice(names, p=weights))
-                spot, spread = np.array(STATIONS[station][0], float), np.array(STATIONS[station][1], float)
-            seat = _seat(rng, patient, field, shape, spot, spread, nodes)
-            if seat is not None:
-                nodes.append(PlacedNode(shape, seat, station, draw_node_hu(rng, patient.phase)))
-                break
+        place_one(rng, patient, field, size, weights, nodes)
     return nodes
+
+
+def place_one(
+    rng: np.random.Generator,
+    patient: Patient,
+    field: Field,
+    short_axis_mm: float,
+    weights: np.ndarray,
+    nodes: list[PlacedNode],
+) -> bool:
+    """Draw a node and append it to `nodes`; False where it fits nowhere. `weights`: of the stations, in their order."""
+    names = list(STATIONS)
+    for attempt in range(14):
+        shape = draw_node(rng, max(short_axis_mm * 0.94**attempt, min(short_axis_mm, 4.0)))
+        near = nodes[rng.integers(len(nodes))] if nodes and rng.random() < 0.22 else None
+        if near is not None:
+            station, spot = near.station, _unplaced(patient, near.centre_mm)
+            spread = 0.6 * (near.shape.short_axis_mm + short_axis_mm) * np.ones(3)
+        else:
+            station = str(rng.choice(names, p=weights))
+            spot, spread = np.array(STATIONS[station][0], float), np.array(STATIONS[station][1], float)
+        seat = _seat(rng, patient, field, shape, spot, spread, nodes)
+        if seat is not None:
+            nodes.append(PlacedNode(shape, seat, station, draw_node_hu(rng, patient.phase)))
+            return True
+    return False
+
+
+def draw_weights(rng: np.random.Generator) -> np.ndarray:
+    """How often each station gets a node, as parts of 1, in the order of `STATIONS`."""
+    weights = np.array([station[2] for station in STATIONS.values()]) * rng.gamma(4.0, 1.0, len(STATIONS))
+    normalised: np.ndarray = weights / weights.sum()
+    return normalised
 
 
 def _unplaced(patient: Patient, point_zyx: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """One patient's anatomy, put together on a coarse grid, because pleura, nodes and lung vessels depend on each other."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from phantom.slab import Box, Slab
 from phantom.texture import Texture
 
 COARSE_MM = 2.5
+Placing = Callable[[np.random.Generator, Patient, Field], list[PlacedNode]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +55,10 @@ def reference_plane(patient: Patient, slab: Slab, z: float) -> tuple[np.ndarray,
     return y / np.float32(patient.scale[1]), x / np.float32(patient.scale[0])
 
 
-def build_scene(patient: Patient, streams: dict[str, np.random.Generator], domain: Domain = "usual") -> Scene:
-    """Draw everything of a patient.
+def build_scene(
+    patient: Patient, streams: dict[str, np.random.Generator], domain: Domain = "usual", place: Placing = place_nodes
+) -> Scene:
+    """Draw everything of a patient. `place` puts the nodes in.
 
     `streams` holds one generator per part, so that a change of one part leaves the random numbers of the others alone.
     """
@@ -72,7 +76,7 @@ def build_scene(patient: Patient, streams: dict[str, np.random.Generator], domai
     axes = (coarse.z, coarse.y, coarse.x)
     distance = distance_to_mask(solid)
     barrier = np.maximum(wall, floor)
-    nodes = place_nodes(streams["nodes"], patient, Field(axes, distance, pleura, barrier))
+    nodes = place(streams["nodes"], patient, Field(axes, distance, pleura, barrier))
     pleura = close_gaps(core | _node_mask(coarse, patient, nodes), patient)
     texture = Texture(streams["texture"])
     pleura = pleura + 0.7 * texture.look(texture.lumpy, coarse.z / 2, coarse.y / 2, coarse.x / 2)

@@ -28,6 +28,7 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 COLOUR_RGB = (68, 172, 100)  # 3D Slicer's colour of lymph nodes
 
 _SERIES_NUMBERS = {"SEG": 9101, "SR": 9102, "RTSTRUCT": 9103, "OT": 9104, "DOC": 9105}
+_FOLLOWED = 10  # more, of a series on nodes that were followed from an earlier CT
 _TEXT = re.compile(r"[ -\[\]-~]{1,64}")  # printable ASCII without backslash, at most what a header's text may hold
 
 
@@ -48,26 +49,43 @@ class Maker:
             raise ValueError(f"A maker's weights_sha256 must be 64 hex digits, not {self.weights_sha256!r}")
 
 
+@dataclass(frozen=True)
+class Track:
+    """What a node is called in all objects, and in those of later CTs where it is found again."""
+
+    identifier: str  # for people
+    uid: str
+
+
 @dataclass(frozen=True, eq=False)
 class Origin:
     """The series, maker and labels that an object comes from.
 
-    UIDs are hashes of these three: the same input gives the same UIDs, and another mask gives others.
+    UIDs are hashes of these three: the same input gives the same UIDs, and another mask gives others. Objects of nodes
+    that were followed from an earlier CT have UIDs of their own.
     """
 
     source: ReferencedSeries
     maker: Maker
     labels_sha256: str
+    tracks: tuple[Track, ...] = ()  # of followed nodes, by number
 
     def series_uid(self, modality: str) -> str:
-        return self._uid("series", modality)
+        return self._uid("series", modality, *self._followed)
 
     def instance_uid(self, modality: str, content: str = "") -> str:
         """The UID of one object. `content` stands for anything in it that does not follow from the labels."""
-        return self._uid("instance", modality, self.labels_sha256, content)
+        return self._uid("instance", modality, self.labels_sha256, content, *self._followed)
 
-    def tracking_uid(self, number: int) -> str:
-        return self._uid("node", self.labels_sha256, str(number))
+    def track(self, number: int) -> Track:
+        """How a node is followed."""
+        if self.tracks:
+            return self.tracks[number - 1]
+        return Track(f"Lymph node {number}", self._uid("node", self.labels_sha256, str(number)))
+
+    @property
+    def _followed(self) -> tuple[str, ...]:
+        return tuple(track.uid for track in self.tracks)
 
     def device_uid(self) -> str:
         """The UID of the program with these weights, the same for every series."""
@@ -79,16 +97,17 @@ class Origin:
         return hashed_uid(*words, *_words(self.maker), slices[0].SeriesInstanceUID, *of_slices)
 
 
-def tracking_id(number: int) -> str:
-    """A node's name in all objects."""
-    return f"Lymph node {number}"
-
-
 def _words(maker: Maker) -> tuple[str, str, str]:
     return maker.name, maker.version, maker.weights_sha256
 
 
-def origin_of(labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker) -> Origin:
+def origin_of(
+    labels: Volume,
+    nodes: Sequence[Node],
+    slices: Sequence[SliceFile],
+    maker: Maker,
+    tracks: Sequence[Track] = (),
+) -> Origin:
     """The origin of a case's objects. The arguments are those of `lnq.results.write_seg.write_seg`.
 
     Raises ValueError where labels and nodes do not fit together, and all that `refer_to` raises.
@@ -96,8 +115,10 @@ def origin_of(labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile]
     held, wanted = np.unique(labels.array[labels.array != 0]).tolist(), [node.number for node in nodes]
     if not held == wanted == list(range(1, len(nodes) + 1)):
         raise ValueError(f"Nodes must be numbered from 1 and the labels hold each number: {wanted} and {held}")
+    if tracks and len(tracks) != len(nodes):
+        raise ValueError(f"{len(nodes)} nodes cannot have {len(tracks)} tracks")
     digest = hashlib.sha256(np.ascontiguousarray(labels.array, "<i2").data).hexdigest()
-    return Origin(refer_to(labels, slices), maker, digest)
+    return Origin(refer_to(labels, slices), maker, digest, tuple(tracks))
 
 
 def complete(dataset: pydicom.Dataset, origin: Origin, modality: str) -> None:
@@ -107,8 +128,10 @@ def complete(dataset: pydicom.Dataset, origin: Origin, modality: str) -> None:
         dataset.update(origin.source.study)
     dataset.Modality = modality
     dataset.SeriesInstanceUID = origin.series_uid(modality)
-    dataset.SeriesNumber = _SERIES_NUMBERS[modality]
-    dataset.SeriesDescription = f"Lymph nodes by {maker.name} {maker.version}"[:64]
+    dataset.SeriesNumber = _SERIES_NUMBERS[modality] + (_FOLLOWED if origin.tracks else 0)
+    dataset.SeriesDescription = f"Lymph nodes{' followed' if origin.tracks else ''} by {maker.name} {maker.version}"[
+        :64
+    ]
     dataset.InstanceNumber = 1
     dataset.Manufacturer = dataset.ManufacturerModelName = maker.name
     dataset.SoftwareVersions = maker.version

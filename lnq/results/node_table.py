@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lnq.files import write_text
-from lnq.nodes.measure import Node
+from lnq.nodes.measure import Node, Side
 from lnq.plain import check_types, from_plain
 from lnq.text import in_cell
 
@@ -39,7 +39,7 @@ class NodeRow:
     l_mm: float
     p_mm: float
     s_mm: float
-    side: str | None
+    side: Side | None
     above_carina_mm: float | None
     station: str | None = None
     agreement: float | None = None
@@ -58,6 +58,28 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(NodeRow))
 def rows_of(case: str, nodes: Iterable[Node]) -> list[NodeRow]:
     """One row per node."""
     return [_row(case, node) for node in nodes]
+
+
+def nodes_of(rows: Iterable[NodeRow]) -> list[Node]:
+    """The nodes of a table, as it rounds them: `rows_of` gives the same rows again."""
+    return [
+        Node(
+            number=row.number,
+            volume_mm3=row.volume_mm3,
+            short_axis_mm=row.short_axis_mm,
+            long_axis_mm=row.long_axis_mm,
+            diameter_mm=row.diameter_mm,
+            short_axis_class=row.short_axis_class,
+            mean_hu=row.mean_hu,
+            mean_probability=row.mean_probability,
+            centroid_lps_mm=(row.l_mm, row.p_mm, row.s_mm),
+            side=row.side,
+            above_carina_mm=row.above_carina_mm,
+            agreement=row.agreement,
+            station=row.station,
+        )
+        for row in rows
+    ]
 
 
 def _row(case: str, node: Node) -> NodeRow:

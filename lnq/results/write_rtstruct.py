@@ -24,7 +24,6 @@ from lnq.results.dicom_common import (
     complete,
     origin_of,
     save,
-    tracking_id,
 )
 from lnq.results.dicom_reference import plane_of
 from lnq.results.outlines import outlines
@@ -57,7 +56,7 @@ def write_rtstruct(
     dataset.FrameOfReferenceUID = origin.source.slices[0].FrameOfReferenceUID
     dataset.PositionReferenceIndicator = ""
     dataset.ReferencedFrameOfReferenceSequence = [_referenced_frame(origin)]
-    names = {node.number: tracking_id(node.number) for node in nodes} or {1: "No lymph node"}
+    names = {node.number: origin.track(node.number).identifier for node in nodes} or {1: "No lymph node"}
     dataset.StructureSetROISequence = [_region(number, name, origin) for number, name in names.items()]
     for region, node in zip(dataset.StructureSetROISequence, nodes, strict=False):
         region.ROIVolume = f"{node.volume_mm3 / 1000:.4f}"  # cm3

@@ -22,34 +22,40 @@ from lnq.results.dicom_common import (
     TISSUE,
     Maker,
     Origin,
+    Track,
     complete,
     origin_of,
     save,
-    tracking_id,
 )
 
 if TYPE_CHECKING:
     import highdicom
 
 
-def write_seg(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker) -> None:
+def write_seg(
+    path: Path,
+    labels: Volume,
+    nodes: Sequence[Node],
+    slices: Sequence[SliceFile],
+    maker: Maker,
+    tracks: Sequence[Track] = (),
+) -> None:
     """Write a BINARY segmentation of the nodes. Slices without a node have no frame.
 
     Without nodes, one segment has an empty frame on every slice. `labels`, integers [Z, Y, X] on the CT's own grid,
-    holds each node's number in its voxels. `slices` are the CT's, in the order of the first axis. The same arguments
-    give the same bytes. Raises ValueError, ImageError and OSError as `origin_of` and `save` do.
+    holds each node's number in its voxels. `slices` are the CT's, in the order of the first axis. `tracks` are those of
+    nodes that were followed from an earlier CT, by number. The same arguments give the same bytes. Raises ValueError,
+    ImageError and OSError as `origin_of` and `save` do.
     """
     import highdicom
 
-    origin = origin_of(labels, nodes, slices, maker)
+    origin = origin_of(labels, nodes, slices, maker, tracks)
     first = origin.source.slices[0]
-    measures = highdicom.PixelMeasuresSequence(first.PixelSpacing, first.SliceThickness, labels.spacing_mm[0])
-    numbers = [node.number for node in nodes] or [1]
     segmentation = highdicom.seg.Segmentation(
         source_images=[_as_image(z, origin) for z in range(len(origin.source.slices))],
         pixel_array=labels.array.astype(np.uint16),
         segmentation_type="BINARY",
-        segment_descriptions=[_segment(number, bool(nodes), origin) for number in numbers],
+        segment_descriptions=_segments(nodes, origin),
         series_instance_uid=origin.series_uid("SEG"),
         series_number=1,
         sop_instance_uid=origin.instance_uid("SEG"),
@@ -58,7 +64,7 @@ def write_seg(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequenc
         manufacturer_model_name=maker.name,
         software_versions=maker.version,
         device_serial_number=maker.weights_sha256,
-        pixel_measures=measures,
+        pixel_measures=highdicom.PixelMeasuresSequence(first.PixelSpacing, first.SliceThickness, labels.spacing_mm[0]),
         omit_empty_frames=bool(nodes),
         content_label="LYMPH_NODES",
         content_description="Mediastinal lymph nodes" if nodes else "No mediastinal lymph node was found",
@@ -101,21 +107,25 @@ def _refer_to_frames(segmentation: pydicom.Dataset, origin: Origin) -> None:
     series.ReferencedInstanceSequence = kept
 
 
+def _segments(nodes: Sequence[Node], origin: Origin) -> list[highdicom.seg.SegmentDescription]:
+    return [_segment(node.number, True, origin) for node in nodes] or [_segment(1, False, origin)]
+
+
 def _segment(number: int, found: bool, origin: Origin) -> highdicom.seg.SegmentDescription:
     import highdicom
 
-    maker = origin.maker
+    maker, track = origin.maker, origin.track(number) if found else None
     return highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=tracking_id(number) if found else "No lymph node",
+        segment_label=track.identifier if track else "No lymph node",
         segmented_property_category=TISSUE,
         segmented_property_type=LYMPH_NODE,
         algorithm_type=maker.algorithm,
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
             maker.name, ARTIFICIAL_INTELLIGENCE, maker.version, parameters={"weights_sha256": maker.weights_sha256}
         ),
-        tracking_uid=origin.tracking_uid(number) if found else None,
-        tracking_id=tracking_id(number) if found else None,
+        tracking_uid=track.uid if track else None,
+        tracking_id=track.identifier if track else None,
         anatomic_regions=[MEDIASTINUM],
         display_color=highdicom.color.CIELabColor.from_rgb(*COLOUR_RGB),
     )

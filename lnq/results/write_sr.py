@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,18 @@ from lnq.results.dicom_common import (
     TISSUE,
     Maker,
     Origin,
+    Track,
     complete,
     origin_of,
     save,
-    tracking_id,
 )
 from lnq.results.node_table import NodeRow, rows_of
 
 if TYPE_CHECKING:
     import highdicom
+    from highdicom.sr import MeasurementsAndQualitativeEvaluations, VolumetricROIMeasurementsAndQualitativeEvaluations
+
+    _Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 
 _MM = Code("mm", "UCUM", "mm")
 _MM3 = Code("mm3", "UCUM", "cubic millimeter")
@@ -76,24 +80,41 @@ _WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded; without fin
 _COMMENT = Code("121106", "DCM", "Comment")
 
 
-def write_sr(path: Path, labels: Volume, nodes: Sequence[Node], slices: Sequence[SliceFile], maker: Maker) -> None:
+@dataclass(frozen=True, eq=False)
+class Additions:
+    """What a report says beyond what is measured in its CT."""
+
+    of_nodes: Mapping[int, Sequence[highdicom.sr.Measurement | highdicom.sr.QualitativeEvaluation]]  # by number
+    groups: Sequence[highdicom.sr.MeasurementsAndQualitativeEvaluations]  # without a node in this CT
+    content: str  # differs where the additions do
+
+
+def write_sr(
+    path: Path,
+    labels: Volume,
+    nodes: Sequence[Node],
+    slices: Sequence[SliceFile],
+    maker: Maker,
+    tracks: Sequence[Track] = (),
+    additions: Additions | None = None,
+) -> None:
     """Write the nodes' measurements, rounded as in `nodes.csv`. Without nodes, the report says that there are none.
 
     Each node is one group (TID 1411). It refers to its segment in the SEG object that `write_seg` makes from the same
-    arguments, so that object must be written beside the report. The group also holds the centroid as SCOORD3D "Center",
-    an addition that the template allows. Arguments and errors are those of `write_seg`. The same arguments give the
-    same bytes.
+    labels, slices, maker and tracks, so that object must be written beside the report. The group also holds the
+    centroid as SCOORD3D "Center", an addition that the template allows. Arguments and errors are those of
+    `write_seg`, and `additions`, whose parts are built with highdicom. The same arguments give the same bytes.
     """
     import highdicom
 
-    origin = origin_of(labels, nodes, slices, maker)
-    rows = rows_of("", nodes)
+    origin = origin_of(labels, nodes, slices, maker, tracks)
+    rows, more = rows_of("", nodes), additions or Additions({}, (), "")
     report = highdicom.sr.Comprehensive3DSR(
         evidence=[*origin.source.objects, _segmentation(origin)],
-        content=_report(origin, rows),
+        content=_report(origin, rows, more),
         series_instance_uid=origin.series_uid("SR"),
         series_number=1,
-        sop_instance_uid=origin.instance_uid("SR", json.dumps([row.plain() for row in rows])),
+        sop_instance_uid=origin.instance_uid("SR", json.dumps([row.plain() for row in rows]) + more.content),
         instance_number=1,
         manufacturer=maker.name,
         is_complete=True,
@@ -113,7 +134,7 @@ def _segmentation(origin: Origin) -> pydicom.Dataset:
     return dataset
 
 
-def _report(origin: Origin, rows: Sequence[NodeRow]) -> pydicom.Dataset:
+def _report(origin: Origin, rows: Sequence[NodeRow], more: Additions) -> pydicom.Dataset:
     """The root of the report's content."""
     from highdicom import sr
 
@@ -122,8 +143,9 @@ def _report(origin: Origin, rows: Sequence[NodeRow]) -> pydicom.Dataset:
         uid=origin.device_uid(), name=maker.name, model_name=maker.name, serial_number=maker.weights_sha256
     )
     observer = sr.ObservationContext(observer_device_context=sr.ObserverContext(_concept(_DEVICE), device))
-    if rows:
-        return sr.MeasurementReport(observer, _CT, [_group(origin, row) for row in rows])[0]
+    groups: list[_Group] = [*(_group(origin, row, more.of_nodes.get(row.number, ())) for row in rows), *more.groups]
+    if groups:
+        return sr.MeasurementReport(observer, _CT, groups)[0]
     root = sr.ContainerContentItem(_TITLE, template_id="1500")
     root.ContentSequence = sr.ContentSequence(
         [
@@ -174,13 +196,17 @@ def _nothing_found(maker: Maker) -> highdicom.sr.ContainerContentItem:
     return container
 
 
-def _group(origin: Origin, row: NodeRow) -> highdicom.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+def _group(
+    origin: Origin, row: NodeRow, more: Sequence[highdicom.sr.Measurement | highdicom.sr.QualitativeEvaluation]
+) -> highdicom.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     from highdicom import sr
 
     maker, number, first = origin.maker, row.number, origin.source.slices[0]
-    segmentation, values = _segmentation(origin), row.plain()
+    segmentation, values, track = _segmentation(origin), row.plain(), origin.track(number)
+    measurements = [one for one in more if isinstance(one, sr.Measurement)]
+    evaluations = [one for one in more if isinstance(one, sr.QualitativeEvaluation)]
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(origin.tracking_uid(number), tracking_id(number)),
+        tracking_identifier=sr.TrackingIdentifier(track.uid, track.identifier),
         referenced_segment=sr.ReferencedSegment(
             segmentation.SOPClassUID,
             segmentation.SOPInstanceUID,
@@ -194,11 +220,14 @@ def _group(origin: Origin, row: NodeRow) -> highdicom.sr.VolumetricROIMeasuremen
             maker.name, maker.version, [f"weights_sha256={maker.weights_sha256}"], ARTIFICIAL_INTELLIGENCE
         ),
         measurements=[
-            sr.Measurement(name, values[column], unit, method=method, derivation=derivation)
-            for column, name, unit, method, derivation in _MEASUREMENTS
-            if column in values
+            *(
+                sr.Measurement(name, values[column], unit, method=method, derivation=derivation)
+                for column, name, unit, method, derivation in _MEASUREMENTS
+                if column in values
+            ),
+            *measurements,
         ],
-        qualitative_evaluations=_evaluations(row),
+        qualitative_evaluations=[*_evaluations(row), *evaluations],
     )
     centre = np.array([[row.l_mm, row.p_mm, row.s_mm]])
     point = sr.Scoord3DContentItem(_CENTER, "POINT", centre, first.FrameOfReferenceUID, relationship_type="CONTAINS")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -107,3 +107,15 @@ def test_what_fits_its_types_is_let_pass(value):
 def test_what_does_not_fit_its_types_is_named(value, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}"):
         check_types(value)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    side: Literal["left", "right"] | None = None
+
+
+def test_of_several_values_one_must_be_held():
+    for side in ("left", "right", None):
+        check_types(Chosen(side))
+    with pytest.raises(ValueError, match="^side is 'up'$"):
+        check_types(Chosen("up"))

@@ -16,7 +16,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless
 
 from lnq.errors import ImageError
-from lnq.results.dicom_common import Maker
+from lnq.results.dicom_common import Maker, Track
 from lnq.results.write_capture import write_captures
 from lnq.results.write_pdf import write_pdf
 from lnq.results.write_rtstruct import write_rtstruct
@@ -225,6 +225,11 @@ def test_nodes_and_labels_must_agree(writer, series, tmp_path):
     assert error_of(writer, series, tmp_path, nodes=series.nodes[:1]) == f"{rule}: [1] and [1, 2]"
     assert error_of(writer, series, tmp_path, nodes=series.nodes[::-1]) == f"{rule}: [2, 1] and [1, 2]"
     assert error_of(writer, series, tmp_path, nodes=()) == f"{rule}: [] and [1, 2]"
+
+
+def test_followed_nodes_have_a_track_each(series, tmp_path):
+    with pytest.raises(ValueError, match="^2 nodes cannot have 1 tracks$"):
+        series.write(write_seg, tmp_path / "seg.dcm", tracks=[Track("Lymph node 1", "1.2")])
 
 
 def test_folder_that_is_not_there_is_named(writer, series, tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lnq.nodes.measure import Node
-from lnq.results.node_table import NODES_JSON, read_case_table, rows_of, write_case_table
+from lnq.results.node_table import NODES_JSON, nodes_of, read_case_table, rows_of, write_case_table
 
 NODE = Node(
     1, 523.598, 9.94, 12.34, 13.0, "below 10 mm", 61.25, 0.98765, (1.24, -2.0, 300.06), "left", -0.04, station="4L"
@@ -59,3 +59,8 @@ def test_a_damaged_or_foreign_table_counts_as_none(tmp_path, text):
     if text is not None:
         (tmp_path / NODES_JSON).write_text(text)
     assert read_case_table(tmp_path) is None
+
+
+def test_the_nodes_of_a_table_give_the_same_rows_again():
+    rows = rows_of("a", [NODE, dataclasses.replace(NODE, number=2, agreement=0.6667)])
+    assert rows_of("a", nodes_of(rows)) == rows

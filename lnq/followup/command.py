@@ -1,0 +1,185 @@
+"""The command `lnq compare`: two CTs of one patient, node by node."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+
+from lnq.batch.settings import WorkerSettings
+from lnq.errors import DONE, SOME_FAILED, ImageError, StartError
+from lnq.files import prepare_output
+from lnq.followup.additions import additions_of
+from lnq.followup.change import changes_of, choose_targets, pass_on, sum_of_short_axes_mm
+from lnq.followup.comparison import (
+    COMPARISON_CSV,
+    COMPARISON_JSON,
+    COMPARISON_PAGE,
+    Compared,
+    FollowUp,
+    TargetSum,
+    write_csv,
+    write_json,
+)
+from lnq.followup.match import match_nodes, places_of
+from lnq.followup.register import Alignment, align
+from lnq.followup.source import ResultSource, sources_of
+from lnq.followup.time_point import TimePoint, check_pair, read_time_point
+from lnq.followup.tracking import Tracks, follow, maker_of, own_tracks, reported_tracks
+from lnq.results.case_record import REPORT, SEGMENTS
+from lnq.results.dicom_common import Track
+from lnq.results.node_table import nodes_of
+from lnq.version import __version__
+
+_LEAST_OVERLAP = 0.75  # of two mediastinal regions that were aligned well
+logger = logging.getLogger(__name__)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options, except those of the model."""
+    for name in ("earlier", "later"):
+        parser.add_argument(
+            name,
+            type=Path,
+            metavar=name.upper(),
+            help="a case's folder of lnq batch, a CT, or the folder of an earlier comparison",
+        )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the comparison")
+    parser.add_argument(
+        "--sr",
+        type=Path,
+        metavar="FILE",
+        help="structured report on EARLIER whose tracking UIDs are kept (default: that of its result)",
+    )
+    parser.add_argument(
+        "--any-patient", action="store_true", help="compare CTs whose headers tell of two patients nevertheless"
+    )
+
+
+def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
+    """Run the command. Returns the exit status and the last sentence.
+
+    Raises StartError for what cannot be compared, BundleError where the model that it takes cannot be loaded.
+    """
+    if find_spec("jinja2") is None:
+        raise StartError("A comparison needs the package jinja2 for its page: install the extra lnq[report]")
+    output: Path = options.output
+    prepare_output(output)
+    settings = WorkerSettings(
+        output="",
+        bundle=str(bundle.resolve()),
+        device=options.device,
+        precision=options.precision,
+        mirror=options.mirror,
+        members=options.members,
+    )
+    try:
+        sources = sources_of(options.earlier, options.later, output, settings)
+        points = read_time_point(sources[0].folder), read_time_point(sources[1].folder)
+        check_pair(*points, options.any_patient)
+        tracks = earlier_tracks(sources[0], points[0], options.sr)
+        alignment = align(points[0].chest, points[1].chest)
+        comparison = compare(output, points, sources[0].comparison, tracks, alignment)
+        _write(output, comparison, points, alignment)
+    except ImageError as error:
+        return SOME_FAILED, str(error)
+    except OSError as error:
+        return SOME_FAILED, f"The comparison cannot be written: {error.strerror or error}: {error.filename}"
+    return DONE, f"All done: {_counted(comparison)}; see {output / COMPARISON_PAGE}"
+
+
+def earlier_tracks(source: ResultSource, point: TimePoint, report: Path | None) -> dict[int, Track]:
+    """How the earlier CT's nodes are followed: as an earlier comparison or a structured report says.
+
+    Raises StartError where neither can be what is meant.
+    """
+    before = source.comparison
+    if before is None:
+        return reported_tracks(point, report)
+    if report is not None:
+        raise StartError("EARLIER is a comparison, which has its own tracking UIDs: leave --sr out")
+    if before.later.mask_sha256 != point.findings.mask_sha256 or len(before.tracks) != len(point.rows):
+        raise StartError(f"{point.record.case} was segmented anew since it was compared: compare it again")
+    return dict(enumerate(before.tracks, start=1))
+
+
+def compare(
+    output: Path,
+    points: tuple[TimePoint, TimePoint],
+    before: FollowUp | None,
+    earlier: Tracks,
+    alignment: Alignment,
+) -> FollowUp:
+    """Compare two aligned CTs. `before` is the comparison that the first one was the later part of."""
+    rows = points[0].rows, points[1].rows
+    first = [dataclasses.replace(one, points_mm=alignment.apply(one.points_mm)) for one in places_of(points[0].labels)]
+    matches = match_nodes(first, places_of(points[1].labels))
+    used = before.used if before else ()
+    later = follow(matches, rows, earlier, own_tracks(points[1]), used)
+    targets = before.targets if before else choose_targets(rows[0], earlier)
+    changes = changes_of(matches, rows, (earlier, later), targets)
+    sums = before.sums if before else (TargetSum(points[0].title, sum_of_short_axes_mm(rows[0], earlier, targets)),)
+    passed = pass_on(changes, later)
+    sums = (*sums, TargetSum(points[1].title, sum_of_short_axes_mm(rows[1], later, passed)))
+    identifiers = (track.identifier for track in (*earlier.values(), *later.values()))
+    return FollowUp(
+        earlier=_compared(output, points[0]),
+        later=_compared(output, points[1]),
+        overlap=round(alignment.overlap, 3),
+        changes=tuple(changes),
+        tracks=tuple(later[row.number] for row in rows[1]),
+        used=tuple(dict.fromkeys((*used, *identifiers))),
+        targets=passed,
+        sums=sums if targets or (before and before.sums) else (),
+        warnings=_warnings(points, alignment),
+    )
+
+
+def _compared(output: Path, point: TimePoint) -> Compared:
+    folder = point.folder.resolve()
+    if folder.is_relative_to(output.resolve()):
+        folder = folder.relative_to(output.resolve())
+    return Compared(str(folder), point.record.case, point.date, point.findings.mask_sha256)
+
+
+def _warnings(points: tuple[TimePoint, TimePoint], alignment: Alignment) -> tuple[str, ...]:
+    found = [
+        f"The carina was not found in the {name} CT: the alignment started from the middle of the mediastinum."
+        for name, point in zip(("earlier", "later"), points, strict=True)
+        if point.chest.carina_lps_mm is None
+    ]
+    if alignment.overlap < _LEAST_OVERLAP:
+        found.append(
+            f"The two CTs could not be aligned well (Dice of the mediastinum {alignment.overlap:.2f}): "
+            "check which node is which."
+        )
+    for name, point in zip(("earlier", "later"), points, strict=True):
+        found += [f"{name.capitalize()} CT: {warning}" for warning in point.record.warnings]
+    return tuple(found)
+
+
+def _write(output: Path, comparison: FollowUp, points: tuple[TimePoint, TimePoint], alignment: Alignment) -> None:
+    """Write all files. Those of an earlier comparison in the folder are removed first."""
+    from lnq.followup.page import write_page
+
+    for name in (COMPARISON_JSON, COMPARISON_PAGE, COMPARISON_CSV, SEGMENTS, REPORT):
+        (output / name).unlink(missing_ok=True)
+    write_csv(output, comparison.changes)
+    if points[1].slices and find_spec("highdicom") is not None:
+        from lnq.results.write_seg import write_seg
+        from lnq.results.write_sr import write_sr
+
+        later, maker = points[1], maker_of(points[1])
+        of_slices = later.labels, nodes_of(later.rows), later.slices, maker, comparison.tracks
+        write_seg(output / SEGMENTS, *of_slices)
+        write_sr(output / REPORT, *of_slices, additions_of(comparison, maker))
+    write_page(output, comparison, points, alignment)
+    write_json(output, comparison, __version__)
+
+
+def _counted(comparison: FollowUp) -> str:
+    states = [change.state for change in comparison.changes]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    return ", ".join(counts) if counts else "no node in either CT"
