@@ -25,7 +25,7 @@ README = ROOT / "README.md"
 MOST_WORDS = 900
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MODULE = re.compile(r"-m ((?:training|phantom|benchmarks)[\w.]*)(.*)")
-COMMAND = re.compile(r"(?:\blnq|process\.py) (batch|info)\b(.*)")
+COMMAND = re.compile(r"(?:\blnq|process\.py) (batch|compare|info)\b(.*)")
 OPTION = re.compile(r"(?<=\s)--[a-z][\w.-]*")
 
 
@@ -135,7 +135,7 @@ def test_the_command_has_the_options_that_the_guides_name(capsys: pytest.Capture
     from lnq.cli import main
 
     shown = {}
-    for command in ("batch", "info"):
+    for command in ("batch", "compare", "info"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         shown[command] = set(re.findall(r"--[a-z][\w.-]*", capsys.readouterr().out))

@@ -24,7 +24,7 @@ from lnq.followup.comparison import (
     write_json,
 )
 from lnq.followup.match import match_nodes, places_of
-from lnq.followup.register import Alignment, align
+from lnq.followup.register import LEAST_OVERLAP, Alignment, align
 from lnq.followup.source import ResultSource, sources_of
 from lnq.followup.time_point import TimePoint, check_pair, read_time_point
 from lnq.followup.tracking import Tracks, follow, maker_of, own_tracks, reported_tracks
@@ -33,7 +33,6 @@ from lnq.results.dicom_common import Track
 from lnq.results.node_table import nodes_of
 from lnq.version import __version__
 
-_LEAST_OVERLAP = 0.75  # of two mediastinal regions that were aligned well
 logger = logging.getLogger(__name__)
 
 
@@ -150,7 +149,7 @@ def _warnings(points: tuple[TimePoint, TimePoint], alignment: Alignment) -> tupl
         for name, point in zip(("earlier", "later"), points, strict=True)
         if point.chest.carina_lps_mm is None
     ]
-    if alignment.overlap < _LEAST_OVERLAP:
+    if alignment.overlap < LEAST_OVERLAP:
         found.append(
             f"The two CTs could not be aligned well (Dice of the mediastinum {alignment.overlap:.2f}): "
             "check which node is which."

@@ -25,12 +25,12 @@ _ASSETS = Path(__file__).with_name("assets")
 _COLUMNS = (
     Column("identifier", "Node", numeric=False, large_first=False),
     Column("state", "State", numeric=False, large_first=False),
-    Column("numbers", "Numbers", "earlier, later", numeric=False, large_first=False),
+    Column("numbers", "Numbers", "earlier → later", numeric=False, large_first=False),
     Column("station", "Station", numeric=False, large_first=False),
-    Column("short", "Short axis", "mm, earlier to later", 1),
+    Column("short", "Short axis", "mm", 1),
     Column("short_change", "Change", "mm", 1),
-    Column("long", "Long axis", "mm, earlier to later", 1),
-    Column("volume", "Volume", "mm³, earlier to later", 0),
+    Column("long", "Long axis", "mm", 1),
+    Column("volume", "Volume", "mm³", 0),
     Column("volume_change", "Change", "%", 0),
 )
 _NONE = "\u2013"
@@ -57,7 +57,9 @@ def write_page(folder: Path, comparison: FollowUp, points: tuple[TimePoint, Time
         "files": [name for name in (COMPARISON_CSV, SEGMENTS, REPORT) if (folder / name).is_file()],
         "versions": versions_text(points[1].record),
     }
-    page = render("comparison.html", ("page.css", "index.css", "comparison.css"), ("sort.js",), context, _ASSETS)
+    page = render(
+        "comparison.html", ("page.css", "index.css", "comparison.css"), ("sort.js", "comparison.js"), context, _ASSETS
+    )
     write_bytes(folder / COMPARISON_PAGE, page)
 
 
@@ -116,7 +118,7 @@ def _both(change: Change, measure: str, decimals: int) -> TableCell:
     """A measure in both CTs, sorted by the larger one."""
     sizes = [getattr(size, measure, None) for size in (change.before, change.after)]
     texts = [_NONE if size is None else number(size, decimals) for size in sizes]
-    return TableCell(" → ".join(texts), max(size for size in sizes if size is not None))
+    return TableCell("\u00a0→ ".join(texts), max(size for size in sizes if size is not None))
 
 
 def _change(value: float | None, decimals: int) -> TableCell:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,6 +15,8 @@ from lnq.image.itk import to_sitk
 from lnq.image.resample import reorient_to_lps, resample_image, resample_label_to
 from lnq.image.volume import Volume, bounding_box
 from lnq.inference.spec import DEFAULT_CROP
+
+LEAST_OVERLAP = 0.75  # of two mediastinal regions that were aligned well
 
 _GRID_MM = 3.0
 _LUNG_REACH_MM = 10.0  # of lung beside the mediastinum that is aligned with it: ribs and arms move otherwise
@@ -59,15 +61,30 @@ def chest_of(ct: Volume, subject: str) -> Chest:
 
 
 def align(earlier: Chest, later: Chest) -> Alignment:
-    """Align two chests: from carina on carina, or the regions' middles, by the mutual information of their HU.
+    """Align two chests by the mutual information of their HU, from carina on carina, or from the regions' middles.
 
-    Mattes et al., IEEE Trans Med Imaging 2003;22:120-128, as in ITK. The same chests give the same result.
+    The middles are the start where a carina was not found, and where the carinas lead to no good alignment, because one
+    of them is something else. Mattes et al., IEEE Trans Med Imaging 2003;22:120-128, as in ITK. The same chests give
+    the same result.
     """
-    fixed, moving = _image(earlier.hu), _image(later.hu)
+    pairs = [(replace(earlier, carina_lps_mm=None), replace(later, carina_lps_mm=None))]
+    if earlier.carina_lps_mm is not None and later.carina_lps_mm is not None:
+        pairs.insert(0, (earlier, later))
+    found = []
+    for pair in pairs:
+        found.append(_align_from(*pair))
+        if found[-1].overlap >= LEAST_OVERLAP:
+            break
+    return max(found, key=lambda alignment: alignment.overlap)
+
+
+def _align_from(earlier: Chest, later: Chest) -> Alignment:
     start = _start(earlier, later)
-    found = _register(fixed, moving, _around(earlier), start)
-    matrix = np.eye(4)
-    centre = np.array(found.GetCenter())
+    try:
+        found = _register(_image(earlier.hu), _image(later.hu), _around(earlier), start)
+    except RuntimeError:  # ITK's, where the start leaves nothing in common
+        found = start
+    matrix, centre = np.eye(4), np.array(found.GetCenter())
     matrix[:3, :3] = np.array(found.GetMatrix()).reshape(3, 3)
     matrix[:3, 3] = centre + found.GetTranslation() - matrix[:3, :3] @ centre
     matrix = matrix.round(6)  # the last digits depend on the order in which threads add up

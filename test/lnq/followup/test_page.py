@@ -40,10 +40,10 @@ def cells(page: str) -> list[list[str]]:
 def test_each_change_has_a_row_and_a_picture(tmp_path, points):
     page = text_of(tmp_path, FOLLOW_UP, points)
     assert cells(page) == [
-        ["Lymph node 2, target", "merged", "2, 3 → 1", "7", "15.0 → 18.0", "+3.0", "20.0 → 25.0",
-         "3\u202f000 → 3\u202f300", "+10"],
-        ["=1+1", "new", "– → 2", "", "– → 5.0", "", "– → 6.0", "– → 100", ""],
-        ["Lymph node 1", "gone", "1 → –", "4R", "8.0 → –", "", "9.0 → –", "300 → –", ""],
+        ["Lymph node 2, target", "merged", "2, 3 → 1", "7", "15.0\u00a0→ 18.0", "+3.0", "20.0\u00a0→ 25.0",
+         "3\u202f000\u00a0→ 3\u202f300", "+10"],
+        ["=1+1", "new", "– → 2", "", "–\u00a0→ 5.0", "", "–\u00a0→ 6.0", "–\u00a0→ 100", ""],
+        ["Lymph node 1", "gone", "1 → –", "4R", "8.0\u00a0→ –", "", "9.0\u00a0→ –", "300\u00a0→ –", ""],
     ]  # fmt: skip
     assert page.count("data:image/jpeg;base64,") == 3
     assert "first to second" in page and "Mind this." in page and "Not for clinical use" in page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.chests import NODES_MM, draw_chest, grid
@@ -49,6 +51,22 @@ def test_an_oblique_ct_is_aligned_with_an_upright_one():
     upright, turned = draw_chest(grid(), 1)[0], draw_chest(grid(oblique), 1)[0]
     found = align(chest_of(upright, "a"), chest_of(turned, "b"))
     assert np.linalg.norm(found.apply(POINTS_MM) - POINTS_MM, axis=1).max() < 2.0
+
+
+def test_a_carina_that_is_something_else_leads_nowhere_and_is_left_out():
+    ct, _ = draw_chest(grid(), 1)
+    matrix = motion(3, 1.0, (6, -4, 8))
+    earlier, later = chest_of(ct, "a"), chest_of(moved(ct, matrix), "b")
+    wrong = replace(earlier, carina_lps_mm=(40.0, 60.0, -60.0)), replace(later, carina_lps_mm=(0.0, 10.0, 50.0))
+    found = align(*wrong)
+    wanted = POINTS_MM @ matrix[:3, :3].T + matrix[:3, 3]
+    assert np.linalg.norm(found.apply(POINTS_MM) - wanted, axis=1).max() < 2.0
+
+
+def test_carinas_far_beyond_both_cts_do_not_stop_it():
+    chest = chest_of(draw_chest(grid(), 1)[0], "a")
+    far = replace(chest, carina_lps_mm=(5000.0, 0.0, 0.0)), replace(chest, carina_lps_mm=(-5000.0, 0.0, 0.0))
+    assert np.linalg.norm(align(*far).apply(POINTS_MM) - POINTS_MM, axis=1).max() < 1.0
 
 
 def test_the_same_chests_give_the_same_alignment():

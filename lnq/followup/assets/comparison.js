@@ -1,0 +1,3 @@
+"use strict";
+
+for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
