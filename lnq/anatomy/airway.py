@@ -23,6 +23,7 @@ _TRACHEA_MM2 = (50.0, 900.0)  # area of the lumen, which is widest just above th
 _BRONCHUS_MM2 = 10.0  # smallest area of a main bronchus, after partial volume in thick slices
 _ROUND = 0.5  # least fraction of its bounding box that the trachea fills; lung between vessels fills less
 _OFF_MIDLINE_MM = 40.0  # farthest that the trachea lies from the midline
+_DEPTH = (0.3, 0.75)  # where it lies between the front and the back of the lungs, as parts of their depth
 _LEAST_LENGTH_MM = 20.0  # of the trachea above the carina
 _APART_MM = 8.0  # between the bronchi's centres
 _STAY_APART_MM = 7.5  # depth over which the bronchi stay apart; holes that a fold of the membrane parts join again
@@ -49,7 +50,8 @@ def find_carina(chest: Volume, region: np.ndarray) -> tuple[float, float, float]
                 continue
             position = grid.affine @ [*found, 1.0]
             index = np.round((np.linalg.inv(chest.affine) @ position)[:3]).astype(int)
-            if region[tuple(np.clip(index, 0, np.array(region.shape) - 1))]:
+            is_between = _DEPTH[0] <= index[1] / region.shape[1] <= _DEPTH[1]
+            if is_between and region[tuple(np.clip(index, 0, np.array(region.shape) - 1))]:
                 return float(position[0]), float(position[1]), float(position[2])
     return None
 

@@ -67,6 +67,15 @@ def test_a_division_outside_the_region_is_none():
     assert find_carina(chest, region) is None
 
 
+@pytest.mark.parametrize("pad", [(400, 0), (0, 400)], ids=["behind", "in front"])
+def test_air_that_parts_near_the_back_or_the_front_of_the_lungs_is_no_airway(pad):
+    """As a bulla beside the spine does."""
+    chest, region = draw_airway((3.0, 0.8, 0.8))
+    hu = np.pad(chest.array, ((0, 0), pad, (0, 0)), constant_values=40)
+    region = np.pad(region, ((0, 0), pad, (0, 0)), mode="edge")
+    assert find_carina(Volume(hu, chest.affine), region) is None
+
+
 def test_a_scan_that_ends_at_the_division_has_no_carina():
     chest, region = draw_airway((3.0, 0.8, 0.8))
     start = round(CARINA_S_MM / 3) - 3  # the bronchi have parted by the last slice, and nothing shows that they stay so
