@@ -14,10 +14,9 @@ import numpy as np
 from lnq.image.volume import Volume
 from phantom.make import PARTS, draw_grid, scan, streams_of
 from phantom.nodes import Shape, draw_node_hu, draw_short_axis_mm, render_surface
-from phantom.patient import PHASES, Patient, draw_hu, draw_patient
+from phantom.patient import PHASES, Patient, draw_hu, draw_patient, draw_pose
 from phantom.place import Field, PlacedNode, draw_weights, place_one
 from phantom.scene import Scene, build_scene
-from phantom.shapes import Pose
 
 _SAME = ("patient", "body", "mediastinum", "spine", "nodes", "texture", "lungs", "findings", "shoulders", "abdomen")
 _GONE, _NEW = 0.15, 0.15  # of the nodes
@@ -112,11 +111,7 @@ def _again(patient: Patient, rng: np.random.Generator) -> Patient:
         scale=(x * rng.uniform(0.98, 1.02), y * rng.uniform(0.98, 1.02), z * rng.uniform(0.94, 1.06)),
         phase=phase,
         hu=draw_hu(rng, phase),
-        pose=Pose(
-            roll_rad=float(np.deg2rad(np.clip(rng.normal(0, 2.5), -7, 7))),
-            shift_mm=(float(rng.normal(0, 6)), float(rng.normal(0, 6))),
-            lean=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.015))),
-        ),
+        pose=draw_pose(rng),
         warp_phases=patient.warp_phases + rng.normal(0, 0.4, 3),
     )
 

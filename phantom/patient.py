@@ -63,14 +63,19 @@ def draw_patient(rng: np.random.Generator, phase: str | None = None) -> Patient:
         crowding=float(np.clip(1.14 - 0.09 * fatness + rng.normal(0, 0.04), 0.9, 1.2)),
         phase=phase,
         hu=draw_hu(rng, phase),
-        pose=Pose(
-            roll_rad=float(np.deg2rad(np.clip(rng.normal(0, 2.5), -7, 7))),
-            shift_mm=(float(rng.normal(0, 6)), float(rng.normal(0, 6))),
-            lean=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.015))),
-        ),
+        pose=draw_pose(rng),
         warp_vectors=vectors,
         warp_amplitudes=rng.normal(0.0, 1.6, (3, 3)),
         warp_phases=rng.uniform(0, 2 * np.pi, 3),
+    )
+
+
+def draw_pose(rng: np.random.Generator) -> Pose:
+    """Draw how a patient lies."""
+    return Pose(
+        roll_rad=float(np.deg2rad(np.clip(rng.normal(0, 2.5), -7, 7))),
+        shift_mm=(float(rng.normal(0, 6)), float(rng.normal(0, 6))),
+        lean=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.015))),
     )
 
 
