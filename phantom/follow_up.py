@@ -21,7 +21,7 @@ from phantom.scene import Scene, build_scene
 _SAME = ("patient", "body", "mediastinum", "spine", "nodes", "texture", "lungs", "findings", "shoulders", "abdomen")
 _GONE, _NEW = 0.15, 0.15  # of the nodes
 _GROWTH = 0.25  # deviation of the logarithm of a short axis
-_MERGE_MM, _MERGE = 6.0, 0.35  # neighbours that near may grow together, and how often they do
+_MERGE, _MOST_GROWTH = 0.35, 1.8  # how often near nodes grow together, and the most that they do so by
 _OVERLAP_MM = 1.5  # of nodes that grew together
 
 
@@ -145,19 +145,23 @@ def _moved(centre_mm: np.ndarray, patient: Patient, again: Patient) -> np.ndarra
 
 
 def _grow_together(history: dict[int, PlacedNode], rng: np.random.Generator) -> None:
-    """Move some nodes towards a near one until the two overlap."""
+    """Have some pairs of near nodes grow until they overlap."""
     alone = set(history)
     for number in list(history):
         others = sorted(alone - {number}, key=lambda other: _gap_mm(history[number], history[other]))
-        if number not in alone or not others or _gap_mm(history[number], history[others[0]]) > _MERGE_MM:
+        if number not in alone or not others or rng.random() >= _MERGE:
             continue
-        if rng.random() < _MERGE:
-            node, other = history[number], history[others[0]]
-            alone -= {number, others[0]}
-            while _gap_mm(node, other) > -_OVERLAP_MM:
-                step = other.centre_mm - node.centre_mm
-                node = dataclasses.replace(node, centre_mm=node.centre_mm + 0.5 * step / np.linalg.norm(step))
-            history[number] = node
+        pair = number, others[0]
+        for factor in np.arange(1.0, _MOST_GROWTH, 0.05):
+            grown = [_scaled(history[one], float(factor)) for one in pair]
+            if _gap_mm(*grown) <= -_OVERLAP_MM:
+                history |= dict(zip(pair, grown, strict=True))
+                alone -= set(pair)
+                break
+
+
+def _scaled(node: PlacedNode, factor: float) -> PlacedNode:
+    return dataclasses.replace(node, shape=Scaled(node.shape, factor))
 
 
 def _gap_mm(node: PlacedNode, other: PlacedNode) -> float:

@@ -126,19 +126,24 @@ def _pairs(earlier: Sequence[Place], later: Sequence[Place], shares: _Shares) ->
 
 
 def _corrected(earlier: Sequence[Place], later: Sequence[Place], pairs: Sequence[tuple[int, int]]) -> list[Place]:
-    """The earlier places, each moved by the mean offset of the pairs around it, its own left out."""
+    """The earlier places, each moved by the weighted median offset of the pairs around it, its own left out."""
+    centres = np.array([place.centre_mm for place in earlier])
+    offsets = np.array([later[j].centre_mm - earlier[i].centre_mm for i, j in pairs] + [np.zeros(3)])
     moved = []
     for index, place in enumerate(earlier):
-        others = [(i, j) for i, j in pairs if i != index]
-        if not others:
-            moved.append(place)
-            continue
-        centres = np.array([earlier[i].centre_mm for i, _ in others])
-        offsets = np.array([later[j].centre_mm for _, j in others]) - centres
-        weights = np.exp(-0.5 * (np.linalg.norm(centres - place.centre_mm, axis=1) / _LOCAL_MM) ** 2)
-        offset = weights @ offsets / (weights.sum() + _STIFF)
+        apart_mm = np.array([np.linalg.norm(centres[i] - place.centre_mm) for i, _ in pairs])
+        weights = np.exp(-0.5 * (apart_mm / _LOCAL_MM) ** 2) * [i != index for i, _ in pairs]
+        offset = _weighted_median(offsets, np.append(weights, _STIFF))
         moved.append(replace(place, points_mm=place.points_mm + offset))
     return moved
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Along the first axis of values [N, K], each column by itself, with weights [N]."""
+    order = np.argsort(values, axis=0)
+    sums = np.cumsum(weights[order], axis=0)
+    first = (sums >= weights.sum() / 2).argmax(axis=0)
+    return np.take_along_axis(values, np.take_along_axis(order, first[None], axis=0), axis=0)[0]
 
 
 @dataclass(frozen=True, eq=False)

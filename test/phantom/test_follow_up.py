@@ -9,12 +9,12 @@ from lnq.image import components
 from phantom.follow_up import Scaled, Visit, make_follow_up
 from phantom.nodes import draw_node
 
-GRID = {"spacing_mm": (4.0, 2.0, 2.0)}
+GRID = {"spacing_mm": (4.0, 2.5, 2.5)}
 
 
 @pytest.fixture(scope="module")
 def visits() -> tuple[Visit, Visit]:
-    return make_follow_up(7000, **GRID)
+    return make_follow_up(7004, **GRID)
 
 
 def numbers(visit: Visit) -> set[int]:
@@ -51,7 +51,7 @@ def test_nodes_grow_and_shrink(visits):
 
 
 def test_some_nodes_grow_together(visits):
-    """Of seed 7000, nodes lie apart in one CT that are one component in the other."""
+    """Of this seed, nodes lie apart in one CT that are one component in the other."""
     joined = []
     for visit in visits:
         labels, count = components.label(visit.nodes.array > 0)
@@ -61,7 +61,7 @@ def test_some_nodes_grow_together(visits):
 
 
 def test_the_same_seed_gives_the_same_pair(visits):
-    again = make_follow_up(7000, **GRID)
+    again = make_follow_up(7004, **GRID)
     for one, other in zip(visits, again, strict=True):
         assert np.array_equal(one.ct.array, other.ct.array) and np.array_equal(one.nodes.array, other.nodes.array)
         assert one.phase == other.phase

@@ -8,7 +8,7 @@ from helpers.followups import balls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnq.followup.match import Match, Place, match_nodes, places_of
+from lnq.followup.match import Match, Place, _weighted_median, match_nodes, places_of
 from lnq.image.volume import Volume, make_affine
 
 GRID = Volume(np.zeros((60, 60, 60), np.uint8), make_affine((2.0, 2.0, 2.0), (-60.0, -60.0, -60.0)))
@@ -104,3 +104,19 @@ def test_matches_are_in_the_order_of_the_later_nodes():
     assert [(match.earlier, match.later) for match in match_nodes(first, second)] == [
         ((2,), (1,)), ((), (2,)), ((1,), (3,)), ((3,), ()),
     ]  # fmt: skip
+
+
+def test_a_wrong_pair_does_not_drag_its_neighbours_along():
+    """Node 4 is gone, and a new one lies 9 mm beside it; where it seems to have moved to says nothing of the others."""
+    still = [((x, y, 0), 5) for x, y in ((-20, 0), (0, 0), (20, 0))]
+    first = places(*still, ((0, 20, 0), 8))
+    second = places(*still, ((0, 29, 0), 8))
+    assert {("same", (n,), (n,)) for n in (1, 2, 3)} < matched(first, second)
+
+
+@pytest.mark.parametrize(
+    ("values", "weights", "wanted"),
+    [([1.0, 2.0, 9.0], [1.0, 1.0, 1.0], 2.0), ([1.0, 2.0, 9.0], [5.0, 1.0, 1.0], 1.0), ([9.0, 1.0], [1.0, 3.0], 1.0)],
+)
+def test_the_weighted_median_by_hand(values, weights, wanted):
+    assert _weighted_median(np.array(values)[:, None], np.array(weights)).tolist() == [wanted]
