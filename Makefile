@@ -108,6 +108,7 @@ $(BENCH)/.installed: requirements-cpu.txt requirements.txt requirements-batch.tx
 weights: $(DEV)/.installed data/tune runs/last/finetune.pt
 	$(DEV)/bin/python -m training.export runs/last/finetune.pt -o model --window-step $(STEP)
 	$(DEV)/bin/python -m training.evaluate data/tune --tune-threshold -o runs/tune
+	$(DEV)/bin/python -m training.evaluate data/tune --calibrate -o runs/calibrated
 	$(DEV)/bin/python -m training.quantise data/train
 
 # From partial annotations by the method, then on the complete cases alone
