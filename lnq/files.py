@@ -72,7 +72,7 @@ def replace_files(new: Path, target: Path, names: Sequence[str]) -> None:
     """Move files of the folder `new` into the folder `target`, all of them or none. Raises OSError."""
     before: list[str] = []
     moved: list[str] = []
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as aside:
+    with tempfile.TemporaryDirectory(dir=target, prefix=".replaced-") as aside:
         try:
             for name in names:
                 flush(new / name)

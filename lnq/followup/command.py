@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 from lnq.batch.settings import WorkerSettings
 from lnq.errors import DONE, SOME_FAILED, ImageError, StartError
-from lnq.files import prepare_output
+from lnq.files import prepare_output, replace_files
 from lnq.followup.additions import additions_of
 from lnq.followup.change import changes_of, choose_targets, pass_on, sum_of_short_axes_mm
 from lnq.followup.comparison import (
@@ -33,7 +33,8 @@ from lnq.results.dicom_common import Track
 from lnq.results.node_table import nodes_of
 from lnq.version import __version__
 
-logger = logging.getLogger(__name__)
+_FILES = (SEGMENTS, REPORT, COMPARISON_CSV, COMPARISON_PAGE, COMPARISON_JSON)  # the last one tells of the others
+_WORK = ".lnq-compare"  # folder below the output for files that are not finished
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +66,8 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
     if find_spec("jinja2") is None:
         raise StartError("A comparison needs the package jinja2 for its page: install the extra lnq[report]")
     output: Path = options.output
+    if options.earlier.resolve() in (output.resolve(), output.resolve() / COMPARISON_JSON):
+        raise StartError("EARLIER is the output folder, whose comparison would be lost: give another one")
     prepare_output(output)
     settings = WorkerSettings(
         output="",
@@ -160,22 +163,34 @@ def _warnings(points: tuple[TimePoint, TimePoint], alignment: Alignment) -> tupl
 
 
 def _write(output: Path, comparison: FollowUp, points: tuple[TimePoint, TimePoint], alignment: Alignment) -> None:
-    """Write all files. Those of an earlier comparison in the folder are removed first."""
+    """Write all files, or none: those of an earlier comparison in the folder stay until then."""
     from lnq.followup.page import write_page
 
-    for name in (COMPARISON_JSON, COMPARISON_PAGE, COMPARISON_CSV, SEGMENTS, REPORT):
-        (output / name).unlink(missing_ok=True)
-    write_csv(output, comparison.changes)
-    if points[1].slices and find_spec("highdicom") is not None:
-        from lnq.results.write_seg import write_seg
-        from lnq.results.write_sr import write_sr
+    work = output / _WORK
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    work.mkdir()
+    try:
+        write_csv(work, comparison.changes)
+        if points[1].slices and find_spec("highdicom") is not None:
+            _write_objects(work, comparison, points[1])
+        write_page(work, comparison, points, alignment, output)
+        write_json(work, comparison, __version__)
+        made = [name for name in _FILES if (work / name).is_file()]
+        replace_files(work, output, made)
+        for name in set(_FILES) - set(made):
+            (output / name).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
-        later, maker = points[1], maker_of(points[1])
-        of_slices = later.labels, nodes_of(later.rows), later.slices, maker, comparison.tracks
-        write_seg(output / SEGMENTS, *of_slices)
-        write_sr(output / REPORT, *of_slices, additions_of(comparison, maker))
-    write_page(output, comparison, points, alignment)
-    write_json(output, comparison, __version__)
+
+def _write_objects(folder: Path, comparison: FollowUp, later: TimePoint) -> None:
+    from lnq.results.write_seg import write_seg
+    from lnq.results.write_sr import write_sr
+
+    maker = maker_of(later)
+    of_slices = later.labels, nodes_of(later.rows), later.slices, maker, comparison.tracks
+    write_seg(folder / SEGMENTS, *of_slices)
+    write_sr(folder / REPORT, *of_slices, additions_of(comparison, maker))
 
 
 def _counted(comparison: FollowUp) -> str:

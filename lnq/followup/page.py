@@ -36,8 +36,14 @@ _COLUMNS = (
 _NONE = "\u2013"
 
 
-def write_page(folder: Path, comparison: FollowUp, points: tuple[TimePoint, TimePoint], alignment: Alignment) -> None:
-    """Write the page into a folder that holds the comparison's other files.
+def write_page(
+    folder: Path,
+    comparison: FollowUp,
+    points: tuple[TimePoint, TimePoint],
+    alignment: Alignment,
+    output: Path | None = None,
+) -> None:
+    """Write the page into a folder that holds the comparison's other files. All may be moved into `output` later.
 
     Raises ImportError without jinja2, and OSError where it cannot be written.
     """
@@ -53,7 +59,9 @@ def write_page(folder: Path, comparison: FollowUp, points: tuple[TimePoint, Time
         "sums": _sums(comparison.sums),
         "columns": _COLUMNS,
         "rows": rows,
-        "cases": [_case(folder, name, point) for name, point in zip(("Earlier", "Later"), points, strict=True)],
+        "cases": [
+            _case(output or folder, name, point) for name, point in zip(("Earlier", "Later"), points, strict=True)
+        ],
         "files": [name for name in (COMPARISON_CSV, SEGMENTS, REPORT) if (folder / name).is_file()],
         "versions": versions_text(points[1].record),
     }

@@ -20,12 +20,23 @@ DATES = ("20260105", "20260402")
 
 @pytest.fixture
 def image_results(tmp_path: Path) -> tuple[Path, Path]:
-    """The folders of the earlier and the later result. The earlier CT lies otherwise in its file."""
+    """The folders of the earlier and the later result."""
+    return _image_results(tmp_path)
+
+
+@pytest.fixture
+def image_results_again(tmp_path: Path) -> tuple[Path, Path]:
+    """The same, beside other results."""
+    (tmp_path / "images").mkdir()
+    return _image_results(tmp_path / "images")
+
+
+def _image_results(folder: Path) -> tuple[Path, Path]:
     folders = []
     for name, nodes in (("first", FIRST), ("second", SECOND)):
         ct, mask = chest(*nodes)
-        write_volume(ct, tmp_path / f"{name}.nrrd")
-        folders.append(write_result(tmp_path / "results", name, tmp_path / f"{name}.nrrd", mask))
+        write_volume(ct, folder / f"{name}.nrrd")
+        folders.append(write_result(folder / "results", name, folder / f"{name}.nrrd", mask))
     return folders[0], folders[1]
 
 

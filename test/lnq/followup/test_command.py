@@ -149,3 +149,35 @@ def test_cts_are_segmented_first(image_results, tmp_path, tiny_bundle, capsys):
     plain = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [plain[name]["folder"] for name in ("earlier", "later")] == ["cases/earlier", "cases/later"]
     assert "cases/later/report.html" in (tmp_path / "out" / "comparison.html").read_text()
+
+
+def test_a_comparison_is_not_written_over_by_the_next_one(image_results, tmp_path, capsys):
+    first, second = image_results
+    out = tmp_path / "out"
+    assert compare(first, second, "-o", out) == DONE
+    for earlier in (out, out / "comparison.json"):
+        assert compare(earlier, first, "-o", out) == NOT_STARTED
+        assert said(capsys) == "EARLIER is the output folder, whose comparison would be lost: give another one"
+
+
+def test_a_write_that_fails_leaves_the_last_comparison(dicom_results, tmp_path, capsys, monkeypatch):
+    first, second = dicom_results()
+    out = tmp_path / "out"
+    assert compare(first, second, "-o", out) == DONE
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(out / "comparison.json"))
+
+    monkeypatch.setattr("lnq.followup.command.write_json", fail)
+    assert compare(first, second, "-o", out) == SOME_FAILED
+    assert said(capsys).startswith("The comparison cannot be written: No space left on device")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_objects_of_an_earlier_comparison_do_not_stay(dicom_results, image_results_again, tmp_path):
+    out = tmp_path / "out"
+    assert compare(*dicom_results(), "-o", out) == DONE
+    (out / ".lnq-compare").mkdir()  # left by a run that was killed
+    assert compare(*image_results_again, "-o", out) == DONE
+    assert sorted(path.name for path in out.iterdir()) == ["comparison.csv", "comparison.html", "comparison.json"]
