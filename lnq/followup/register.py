@@ -16,7 +16,7 @@ from lnq.image.resample import reorient_to_lps, resample_image, resample_label_t
 from lnq.image.volume import Volume, bounding_box
 from lnq.inference.spec import DEFAULT_CROP
 
-LEAST_OVERLAP = 0.75  # of two mediastinal regions that were aligned well
+LEAST_OVERLAP = 0.8  # of two mediastinal regions that were aligned well
 
 _GRID_MM = 3.0
 _LUNG_REACH_MM = 10.0  # of lung beside the mediastinum that is aligned with it: ribs and arms move otherwise
