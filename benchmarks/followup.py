@@ -24,7 +24,7 @@ from rich.progress import track
 from benchmarks.machine import caption
 from benchmarks.output import markdown_table, write_csv
 from lnq.files import write_text
-from lnq.followup.match import match_nodes, places_of
+from lnq.followup.match import aligned_places, match_nodes, places_of
 from lnq.followup.register import Alignment, align, chest_of
 from lnq.image import components
 from lnq.image.resample import reorient_to_lps
@@ -90,8 +90,7 @@ def judge(
     alignment: Alignment,
 ) -> list[ToldFate]:
     """What was said of the nodes of two CTs, whose components are `labels`."""
-    earlier = [dataclasses.replace(one, points_mm=alignment.apply(one.points_mm)) for one in places_of(labels[0])]
-    matches = match_nodes(earlier, places_of(labels[1]))
+    matches = match_nodes(aligned_places(labels[0], alignment), places_of(labels[1]))
     covered = [identities(own, truth) for own, truth in zip(labels, truths, strict=True)]
     true = {(i, j) for i, own in covered[0].items() for j, other in covered[1].items() if own & other}
     said = {(i, j) for match in matches for i in match.earlier for j in match.later}

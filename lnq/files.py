@@ -16,6 +16,8 @@ from lnq.errors import StartError
 
 _LEAST_FREE = 1 << 20  # bytes; a disk with less is full
 
+PRIVATE_UMASK = 0o077  # files and folders of their owner alone
+
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:

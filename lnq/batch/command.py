@@ -24,12 +24,11 @@ from lnq.batch.settings import CaseLimits, WorkerSettings
 from lnq.batch.workers.pool import LocalPool, Pool
 from lnq.dicom.choice import Choice, read_uids
 from lnq.errors import DONE, INTERRUPTED, SOME_FAILED, TERMINATED, BundleError, StartError, Stopped
-from lnq.files import prepare_output
+from lnq.files import PRIVATE_UMASK, prepare_output
 from lnq.inference.backends import available_cpus
 from lnq.memory import share_gb
 from lnq.results.case_record import DICOM_FORMATS, FAILED, FORMATS, ResultOptions
 
-PRIVATE_UMASK = 0o077  # files and folders of their owner alone
 logger = logging.getLogger("lnq")
 
 

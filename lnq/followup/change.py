@@ -1,6 +1,7 @@
 """How each node has changed from one CT to the next, and the sum of short axes as RECIST 1.1 takes it.
 
-Eisenhauer et al., Eur J Cancer 2009;45:228-247.
+Eisenhauer et al., Eur J Cancer 2009;45:228-247. That lymph nodes count as one organ is how the RECIST working group
+answers the question (Schwartz et al., Eur J Cancer 2016;62:132-137).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from lnq.followup.tracking import Tracks
 from lnq.nodes.measure import SHORT_AXES_MM
 from lnq.results.node_table import NodeRow
 
-MOST_TARGETS = 2  # of one organ, as which RECIST takes all lymph nodes
+MOST_TARGETS = 2  # of one organ
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,16 @@ class Size:
     volume_mm3: float
 
     @staticmethod
+    def of_one(row: NodeRow) -> Size:
+        """The size of one node."""
+        return Size(row.short_axis_mm, row.long_axis_mm, row.volume_mm3)
+
+    @staticmethod
     def of(rows: Sequence[NodeRow]) -> Size | None:
         """The size of these nodes together; None where there are none."""
         if not rows:
             return None
-        largest = max(rows, key=lambda row: row.short_axis_mm)
+        largest = max(rows, key=lambda row: row.volume_mm3)
         volume = round(sum(row.volume_mm3 for row in rows), 1)
         return Size(largest.short_axis_mm, largest.long_axis_mm, volume)
 
@@ -38,11 +44,13 @@ class Size:
 class Change:
     """What became of one node, or of nodes that merged or were split."""
 
-    identifier: str
-    uid: str  # the tracking UID
+    identifier: str  # of the largest later node, or of the largest earlier one that is gone
+    uid: str  # its tracking UID
     state: State
     earlier: tuple[int, ...]  # numbers in the earlier CT
     later: tuple[int, ...]  # numbers in the later CT
+    earlier_names: tuple[str, ...]  # the identifiers of these nodes
+    later_names: tuple[str, ...]
     station: str | None  # in the later CT, of a node that is gone in the earlier one
     is_target: bool
     before: Size | None
@@ -86,6 +94,8 @@ def changes_of(
                 state=match.state,
                 earlier=match.earlier,
                 later=match.later,
+                earlier_names=tuple(tracks[0][number].identifier for number in match.earlier),
+                later_names=tuple(tracks[1][number].identifier for number in match.later),
                 station=(own[1] or own[0])[0].station,
                 is_target=any(tracks[0][number].uid in targets for number in match.earlier),
                 before=Size.of(own[0]),
@@ -105,6 +115,13 @@ def choose_targets(rows: Sequence[NodeRow], tracks: Tracks) -> tuple[str, ...]:
 def pass_on(changes: Sequence[Change], later: Tracks) -> tuple[str, ...]:
     """The UIDs of the later nodes that the target nodes became."""
     return tuple(later[number].uid for change in changes if change.is_target for number in change.later)
+
+
+def sum_after_mm(changes: Sequence[Change], rows: Sequence[NodeRow], tracks: Tracks) -> float | None:
+    """The sum over the later CT's target nodes, in mm; None where one lies beyond what it shows."""
+    if any(change.is_target and change.state == "outside" for change in changes):
+        return None
+    return sum_of_short_axes_mm(rows, tracks, pass_on(changes, tracks))
 
 
 def sum_of_short_axes_mm(rows: Sequence[NodeRow], tracks: Tracks, targets: Collection[str]) -> float:

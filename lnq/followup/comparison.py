@@ -37,7 +37,7 @@ class TargetSum:
     """The sum of the target nodes' short axes at one time."""
 
     title: str  # day of the CT, else its name
-    mm: float
+    mm: float | None  # None where the CT does not show all of them
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class FollowUp:
 
     earlier: Compared
     later: Compared
+    first: str  # SHA-256 of the first CT's mask
     overlap: float  # Dice of the two mediastinal regions after the alignment
     changes: tuple[Change, ...]
     tracks: tuple[Track, ...]  # of the later nodes, by number
@@ -80,7 +81,8 @@ def read_json(folder: Path) -> FollowUp:
 def write_csv(folder: Path, changes: Sequence[Change]) -> None:
     """Write `comparison.csv`, a line per change. Raises OSError where it cannot be written."""
     text = io.StringIO()
-    columns = ["node", "tracking_uid", "state", "earlier", "later", "station", "target"]
+    columns = ["node", "tracking_uid", "state", "earlier", "later", "earlier_nodes", "later_nodes"]
+    columns += ["station", "target"]
     for measure in _MEASURES:
         name, unit = measure.rsplit("_", 1)
         columns += [f"{name}_earlier_{unit}", f"{name}_later_{unit}", f"{name}_change_{unit}", f"{name}_change_percent"]
@@ -93,6 +95,8 @@ def write_csv(folder: Path, changes: Sequence[Change]) -> None:
             change.state,
             " ".join(map(str, change.earlier)),
             " ".join(map(str, change.later)),
+            in_cell("; ".join(change.earlier_names)),
+            in_cell("; ".join(change.later_names)),
             change.station,
             "yes" if change.is_target else "no",
         ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
+from lnq.followup.register import Alignment
 from lnq.image.volume import Volume, bounding_box
 
-State = Literal["same", "new", "gone", "merged", "split", "regrouped"]
+State = Literal["same", "new", "gone", "merged", "split", "regrouped", "outside"]
 STATES: tuple[State, ...] = get_args(State)
 
 _REACH_MM = 5.0  # farthest that a node's centre lies from its place, for nodes of no size
@@ -23,6 +25,7 @@ _STIFF = 1.0  # how many pairs without offset the alignment itself counts as
 _TOUCH_MM = 2.0  # what lies so near to a node counts as within it
 _WITHIN_MM, _OUTSIDE_MM = 1.0, 4.0  # cost of a node that lies within another one, and more for its part outside
 _WITHIN = 0.5  # least part of a node within another one that it merged into or was split from
+_FARTHER = 0.1  # of the distance, by which of two nodes that overlap a third one the nearer is its pair
 _FAR = 1e6
 
 
@@ -30,14 +33,18 @@ _FAR = 1e6
 class Match:
     """Nodes of the two CTs, by number, that are one another. A new node has no earlier one, one that is gone no later.
 
-    More than one on one side have merged or are what another was split into; more than one on both are regrouped.
+    More than one on one side have merged or are what another was split into; more than one on both are regrouped. A
+    node that is in one CT alone, at a place that the other does not show, is outside.
     """
 
     earlier: tuple[int, ...]
     later: tuple[int, ...]
+    is_outside: bool = False
 
     @property
     def state(self) -> State:
+        if self.is_outside:
+            return "outside"
         counts = min(len(self.earlier), 2), min(len(self.later), 2)
         states: dict[tuple[int, int], State] = {
             (1, 1): "same", (0, 1): "new", (1, 0): "gone", (2, 1): "merged", (1, 2): "split", (2, 2): "regrouped",
@@ -53,19 +60,24 @@ class Place:
     points_mm: np.ndarray  # [N, 3], (L, P, S) of its voxels' centres
     voxel_mm: tuple[float, float, float]  # sides of its voxels
 
-    @property
+    @cached_property
     def volume_mm3(self) -> float:
         return len(self.points_mm) * float(np.prod(self.voxel_mm))
 
-    @property
+    @cached_property
     def centre_mm(self) -> np.ndarray:
         centre: np.ndarray = self.points_mm.mean(axis=0)
         return centre
 
-    @property
+    @cached_property
     def reach_mm(self) -> float:
         """Farthest point from the centre."""
         return float(np.linalg.norm(self.points_mm - self.centre_mm, axis=1).max())
+
+    @cached_property
+    def tree(self) -> KDTree:
+        """Finds the points that lie near others."""
+        return KDTree(self.points_mm)
 
     @property
     def diameter_mm(self) -> float:
@@ -86,6 +98,11 @@ def places_of(labels: Volume) -> list[Place]:
     ]
 
 
+def aligned_places(labels: Volume, alignment: Alignment) -> list[Place]:
+    """Where each node of the earlier CT lies in the later one."""
+    return [replace(place, points_mm=alignment.apply(place.points_mm)) for place in places_of(labels)]
+
+
 def match_nodes(earlier: Sequence[Place], later: Sequence[Place]) -> list[Match]:
     """Match nodes. The earlier ones' places are those in the later CT, after the alignment.
 
@@ -94,35 +111,37 @@ def match_nodes(earlier: Sequence[Place], later: Sequence[Place]) -> list[Match]
     within another node has merged into it, or was split from it.
     """
     links: set[tuple[int, int]] = set()
-    moved = list(earlier)
+    pairs: list[tuple[int, int]] = []
     for _ in range(_ROUNDS if earlier and later else 0):
+        moved = _corrected(earlier, later, pairs)
         shares = _Shares.between(moved, later)
         pairs = _pairs(moved, later, shares)
         links = {*pairs, *shares.links(pairs)}
-        moved = _corrected(earlier, later, pairs)
     return _groups(links, earlier, later)
 
 
 def _pairs(earlier: Sequence[Place], later: Sequence[Place], shares: _Shares) -> list[tuple[int, int]]:
     """Indices of the nodes that are each other, at the least cost in mm over all nodes.
 
-    A pair costs the distance of the centres. A node without partner costs half of what a pair may cost, or less where
-    it lies within another node.
+    A pair costs the distance of the centres. A node without partner costs half of what a pair may cost. Where one lies
+    within another, both costs fall with the part of it that does; of two such pairs, the nearer one is cheaper.
     """
     alone = [np.array([_REACH_MM / 2 + _OF_SIZE * node.diameter_mm for node in nodes]) for nodes in (earlier, later)]
-    within = [shares.of_earlier.max(axis=1), shares.of_later.max(axis=0)]
-    alone = [
-        np.where(share >= _WITHIN, np.minimum(cost, _WITHIN_MM + _OUTSIDE_MM * (1 - share)), cost)
-        for cost, share in zip(alone, within, strict=True)
-    ]
+    within = _cost_within(shares.of_earlier), _cost_within(shares.of_later)
+    apart = np.array([[np.linalg.norm(a.centre_mm - b.centre_mm) for b in later] for a in earlier])
     count = len(earlier), len(later)
     cost = np.full((sum(count), sum(count)), _FAR)
-    cost[: count[0], : count[1]] = [[np.linalg.norm(a.centre_mm - b.centre_mm) for b in later] for a in earlier]
-    cost[range(count[0]), range(count[1], sum(count))] = alone[0]
-    cost[range(count[0], sum(count)), range(count[1])] = alone[1]
+    cost[: count[0], : count[1]] = np.minimum(apart, np.minimum(*within)) + _FARTHER * apart
+    cost[range(count[0]), range(count[1], sum(count))] = np.minimum(alone[0], within[0].min(axis=1))
+    cost[range(count[0], sum(count)), range(count[1])] = np.minimum(alone[1], within[1].min(axis=0))
     cost[count[0] :, count[1] :] = 0.0
     rows, columns = linear_sum_assignment(cost)
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if i < count[0] and j < count[1]]
+
+
+def _cost_within(share: np.ndarray) -> np.ndarray:
+    """In mm, of nodes of which these parts lie within another one."""
+    return np.where(share >= _WITHIN, _WITHIN_MM + _OUTSIDE_MM * (1 - share), _FAR)
 
 
 def _corrected(earlier: Sequence[Place], later: Sequence[Place], pairs: Sequence[tuple[int, int]]) -> list[Place]:
@@ -173,7 +192,7 @@ def _share_within(node: Place, other: Place) -> float:
     reach_mm = _TOUCH_MM + max(other.voxel_mm) / 2
     if np.linalg.norm(node.centre_mm - other.centre_mm) > node.reach_mm + other.reach_mm + reach_mm:
         return 0.0
-    distance, _ = KDTree(other.points_mm).query(node.points_mm, distance_upper_bound=reach_mm)
+    distance, _ = other.tree.query(node.points_mm, distance_upper_bound=reach_mm)
     return float(np.mean(np.isfinite(distance)))
 
 

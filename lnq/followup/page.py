@@ -63,7 +63,7 @@ def write_page(
             _case(output or folder, name, point) for name, point in zip(("Earlier", "Later"), points, strict=True)
         ],
         "files": [name for name in (COMPARISON_CSV, SEGMENTS, REPORT) if (folder / name).is_file()],
-        "versions": versions_text(points[1].record),
+        "versions": list(dict.fromkeys(versions_text(point.record) for point in points)),
     }
     page = render(
         "comparison.html", ("page.css", "index.css", "comparison.css"), ("sort.js", "comparison.js"), context, _ASSETS
@@ -75,7 +75,7 @@ def _figures(comparison: FollowUp) -> list[Figure]:
     counts = Counter(change.state for change in comparison.changes)
     shown = [state for state in STATES if counts[state] or state in ("same", "new", "gone")]
     figures = [Figure(state, number(counts[state])) for state in shown]
-    if comparison.sums:
+    if comparison.sums and comparison.sums[0].mm is not None and comparison.sums[-1].mm is not None:
         by, percent = difference(comparison.sums[0].mm, comparison.sums[-1].mm)
         text = _signed(by, 1, "mm") if percent is None else _signed(percent, 0, "%")
         figures.append(Figure("sum of short axes of target nodes", text))
@@ -86,10 +86,11 @@ def _sums(sums: Sequence[TargetSum]) -> list[dict[str, str]]:
     """The sum at each time, its change from the first one, and from the smallest one before."""
     lines = []
     for index, one in enumerate(sums):
-        line = {"title": one.title, "mm": number(one.mm, 1), "first": "", "least": ""}
-        if index:
-            least = min(other.mm for other in sums[:index])
-            for key, before in (("first", sums[0].mm), ("least", least)):
+        line = {"title": one.title, "mm": "not all shown" if one.mm is None else number(one.mm, 1)}
+        known = [other.mm for other in sums[:index] if other.mm is not None]
+        for key, before in (("first", sums[0].mm if index else None), ("least", min(known, default=None))):
+            line[key] = ""
+            if before is not None and one.mm is not None:
                 by, percent = difference(before, one.mm)
                 line[key] = _signed(by, 1, "mm") + (f" ({_signed(percent, 0, '%')})" if percent is not None else "")
         lines.append(line)
@@ -107,7 +108,7 @@ def _cells(change: Change) -> list[TableCell]:
     percent = volume[1] if volume else None
     numbers = f"{', '.join(map(str, change.earlier)) or _NONE} → {', '.join(map(str, change.later)) or _NONE}"
     values = {
-        "identifier": f"{change.identifier}, target" if change.is_target else change.identifier,
+        "identifier": f"{_named(change)}, target" if change.is_target else _named(change),
         "state": change.state,
         "numbers": numbers,
         "station": change.station,
@@ -120,6 +121,12 @@ def _cells(change: Change) -> list[TableCell]:
         _both(change, "volume_mm3", 0),
         _change(percent, 0),
     ]
+
+
+def _named(change: Change) -> str:
+    """The names of the later nodes, and what merged into one."""
+    names = ", ".join(change.later_names or change.earlier_names)
+    return f"{names} (of {' and '.join(change.earlier_names)})" if change.state == "merged" else names
 
 
 def _both(change: Change, measure: str, decimals: int) -> TableCell:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from lnq.followup.change import Change
 from lnq.followup.register import Alignment
@@ -29,6 +31,11 @@ class View:
     labels: np.ndarray
     title: str
 
+    @cached_property
+    def boxes(self) -> list[tuple[slice, slice, slice] | None]:
+        """The box around each node, by its number less one."""
+        return ndimage.find_objects(self.labels)
+
     @classmethod
     def of(cls, point: TimePoint) -> View:
         """The view of a time point."""
@@ -36,7 +43,12 @@ class View:
 
     def nodes(self, numbers: Sequence[int]) -> np.ndarray | None:
         """Where these nodes are, as indices [N, 3]; None without numbers."""
-        return np.argwhere(np.isin(self.labels, numbers)) if numbers else None
+        found = []
+        for number in numbers:
+            box = self.boxes[number - 1]
+            assert box is not None  # the labels hold every node
+            found.append(np.argwhere(self.labels[box] == number) + [part.start for part in box])
+        return np.concatenate(found) if found else None
 
     def to_mm(self, index: np.ndarray) -> np.ndarray:
         """(L, P, S) in mm of an index."""

@@ -52,16 +52,29 @@ class Reported:
     segment: int | None  # number of its segment
 
 
-def read_sr(path: Path) -> list[Reported]:
-    """The nodes of a report that have a tracking UID. Raises StartError where the file is no such report."""
+@dataclass(frozen=True)
+class ReportedNodes:
+    """What a structured report says of nodes."""
+
+    nodes: tuple[Reported, ...]  # those with a tracking UID
+    series: frozenset[str]  # UIDs of the series that it is about
+
+
+def read_sr(path: Path) -> ReportedNodes:
+    """Read a structured report. Raises StartError where the file is none, or gives one UID to two nodes."""
     try:
         report = pydicom.dcmread(path)
         found = [_reported(group) for group in _groups(report)]
+        evidence = report.get("CurrentRequestedProcedureEvidenceSequence", ())
+        series = frozenset(str(one.SeriesInstanceUID) for study in evidence for one in study.ReferencedSeriesSequence)
     except Exception:  # pydicom raises errors of many kinds for a damaged file
         raise StartError(f"{path} cannot be read as a DICOM structured report") from None
     if report.get("Modality") != "SR" or "ContentSequence" not in report:
         raise StartError(f"{path} is no DICOM structured report")
-    return [one for one in found if one is not None]
+    nodes = tuple(one for one in found if one is not None)
+    if len({one.track.uid for one in nodes}) < len(nodes):
+        raise StartError(f"{path} gives one tracking UID to two nodes")
+    return ReportedNodes(nodes, series)
 
 
 def _groups(item: pydicom.Dataset) -> Iterator[pydicom.Dataset]:
@@ -85,7 +98,7 @@ def _reported(group: pydicom.Dataset) -> Reported | None:
             centre = np.array(item.GraphicData, float)[:3]
         elif code in _SEGMENTS and "ReferencedSOPSequence" in item:
             number = item.ReferencedSOPSequence[0].get("ReferencedSegmentNumber")
-            segment = int(number[0] if isinstance(number, list) else number) if number else None
+            segment = int(number) if isinstance(number, (int, str)) else None  # of several, none is the node
     return Reported(Track(identifier or uid, uid), centre, segment) if uid else None
 
 

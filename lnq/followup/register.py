@@ -12,7 +12,7 @@ from lnq.anatomy.airway import find_carina
 from lnq.anatomy.crop import find_crop
 from lnq.errors import ImageError
 from lnq.image.itk import to_sitk
-from lnq.image.resample import reorient_to_lps, resample_image, resample_label_to
+from lnq.image.resample import reorient_to_lps, resample_image, resample_label_to, resampled_grid
 from lnq.image.volume import Volume, bounding_box
 from lnq.inference.spec import DEFAULT_CROP
 
@@ -100,7 +100,7 @@ def _image(hu: Volume) -> sitk.Image:
 def _around(chest: Chest) -> sitk.Image:
     """The mediastinal region and the lung beside it, on the grid of `_image`."""
     z, y, x = (max(_GRID_MM, own) for own in chest.hu.spacing_mm)
-    grid = resample_image(chest.hu, (z, y, x))
+    grid = _grid(chest.hu, (z, y, x))
     region = resample_label_to(chest.hu.with_array(chest.region), grid).array > 0
     if chest.carina_lps_mm is not None:
         lowest = (np.linalg.inv(grid.affine) @ [*chest.carina_lps_mm, 1.0])[0] - _BELOW_CARINA_MM / z
@@ -143,11 +143,14 @@ def _register(
 
 def _overlap(earlier: Chest, later: Chest, matrix: np.ndarray) -> float:
     """Dice of the two regions, the later one on the earlier one's grid."""
-    grid = resample_image(earlier.hu, (_GRID_MM, _GRID_MM, _GRID_MM))
+    grid = _grid(earlier.hu, (_GRID_MM, _GRID_MM, _GRID_MM))
     own = resample_label_to(earlier.hu.with_array(earlier.region), grid).array > 0
-    to_later = np.linalg.inv(later.hu.affine) @ matrix @ grid.affine
-    other = ndimage.affine_transform(
-        later.region.astype(np.float32), to_later[:3, :3], to_later[:3, 3], grid.shape, order=1
-    )
-    both = own.sum() + (other >= 0.5).sum()
-    return float(2 * (own & (other >= 0.5)).sum() / both) if both else 0.0
+    moved = Volume(later.region, np.linalg.inv(matrix) @ later.hu.affine)
+    other = resample_label_to(moved, grid).array > 0
+    both = own.sum() + other.sum()
+    return float(2 * (own & other).sum() / both) if both else 0.0
+
+
+def _grid(hu: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
+    shape, affine = resampled_grid(hu, spacing_mm)
+    return Volume(np.broadcast_to(np.uint8(0), shape), affine)

@@ -15,7 +15,7 @@ from lnq.archive.discovery import ToSegment, discover
 from lnq.archive.open import OpenedCase
 from lnq.batch.record import read_record
 from lnq.dicom.choice import ONE_PER_STUDY, Choice
-from lnq.dicom.header import DATED, SliceFile
+from lnq.dicom.header import SliceFile
 from lnq.errors import ImageError, StartError, Words
 from lnq.files import file_sha256
 from lnq.followup.read_objects import labels_on_slices
@@ -27,6 +27,8 @@ from lnq.results.case_record import SEGMENTS, CaseRecord, Findings
 from lnq.results.node_table import NodeRow, read_case_table
 
 _ROUNDING_MM = 0.2  # between a centre in the table, rounded to 0.1 mm, and that of its voxels
+_OF_VOLUME = 0.05  # between a node in the table and on slices that lean or lie unevenly
+_DATED = ("Study", "Acquisition", "Series")  # others tell when a copy was made
 _PATIENT = ("PatientID", "PatientBirthDate", "PatientSex")
 
 
@@ -63,7 +65,7 @@ class TimePoint:
     @property
     def date(self) -> str | None:
         """The day of the study, YYYY-MM-DD; None of an image file, or where no header tells it."""
-        for name in DATED if self.slices else ():
+        for name in _DATED if self.slices else ():
             date = str(self.slices[0].header.get(f"{name}Date") or "")
             if re.fullmatch(r"\d{8}", date):
                 return f"{date[:4]}-{date[4:6]}-{date[6:]}"
@@ -128,25 +130,37 @@ def _labels(folder: Path, record: CaseRecord, rows: list[NodeRow], opened: Opene
             raise ImageError("The mask of {subject} does not fit its CT", subject=record.case)
         numbered = opened.volume.with_array(_numbered(volume, rows))
         labels = numbered if opened.stack is None else opened.stack.on_slices(numbered)
-    if set(np.unique(labels.array).tolist()) - {0} != {row.number for row in rows}:
+    if not _fits(labels, rows):
         raise ImageError("The mask of {subject} does not fit its table: segment it again", subject=record.case)
     return labels
 
 
+def _fits(labels: Volume, rows: list[NodeRow]) -> bool:
+    """Whether labels hold the table's nodes, each with its volume."""
+    voxels = np.bincount(labels.array[labels.array > 0], minlength=len(rows) + 1)
+    volumes = {row.number: row.volume_mm3 for row in rows}
+    return set(np.flatnonzero(voxels).tolist()) == set(volumes) and all(
+        abs(voxels[number] * labels.voxel_volume_mm3 - mm3) <= _OF_VOLUME * mm3 + 0.1 for number, mm3 in volumes.items()
+    )
+
+
 def _numbered(mask: Volume, rows: list[NodeRow]) -> np.ndarray:
     """Each node's number, int16, in the voxels of the component whose centre the table gives; 0 in any other."""
-    labels, count = components.label(mask.array > 0)
-    index = np.argwhere(labels > 0)
-    own = labels[tuple(index.T)]
+    index = np.argwhere(mask.array > 0)
+    if not len(index):
+        return np.zeros(mask.shape, np.int16)
+    own, count = components.components(mask.array > 0)
     sums = [np.bincount(own, weights=index[:, axis], minlength=count + 1)[1:] for axis in range(3)]
     voxels = np.bincount(own, minlength=count + 1)[1:]
     centres = np.stack(sums, axis=1) / voxels[:, None] @ mask.affine[:3, :3].T + mask.affine[:3, 3]
     numbers = np.zeros(count + 1, np.int16)
     for row in rows:
-        off_mm = np.abs(centres - (row.l_mm, row.p_mm, row.s_mm)).max(axis=1, initial=0.0)
-        if count and off_mm.min() <= _ROUNDING_MM:
+        off_mm = np.abs(centres - (row.l_mm, row.p_mm, row.s_mm)).max(axis=1)
+        if off_mm.min() <= _ROUNDING_MM:
             numbers[int(off_mm.argmin()) + 1] = row.number
-    return numbers[labels]
+    numbered = np.zeros(mask.shape, np.int16)
+    numbered[tuple(index.T)] = numbers[own]
+    return numbered
 
 
 def check_pair(earlier: TimePoint, later: TimePoint, any_patient: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lnq.errors import StartError
+from lnq.errors import ImageError, StartError
 from lnq.followup.match import Match
 from lnq.followup.read_objects import read_sr
 from lnq.followup.time_point import TimePoint
@@ -33,36 +33,54 @@ def maker_of(point: TimePoint) -> Maker:
 
 def own_tracks(point: TimePoint) -> dict[int, Track]:
     """The tracks that a CT's nodes have where no other CT is known: those of its own DICOM objects."""
-    if not point.slices:
-        names = [(row.number, f"{point.findings.mask_sha256} {row.number}") for row in point.rows]
-        return {number: Track(f"Lymph node {number}", hashed_uid("node", name)) for number, name in names}
-    origin = origin_of(point.labels, nodes_of(point.rows), point.slices, maker_of(point))
-    return {row.number: origin.track(row.number) for row in point.rows}
+    try:
+        if point.slices:
+            origin = origin_of(point.labels, nodes_of(point.rows), point.slices, maker_of(point))
+            return {row.number: origin.track(row.number) for row in point.rows}
+    except ImageError:  # no DICOM object can refer to this series, so none has a track of its own
+        pass
+    names = [(row.number, f"{point.findings.mask_sha256} {row.number}") for row in point.rows]
+    return {number: Track(f"Lymph node {number}", hashed_uid("node", name)) for number, name in names}
 
 
-def reported_tracks(point: TimePoint, report: Path | None) -> dict[int, Track]:
-    """The tracks that a structured report gives to a CT's nodes; else, or where it names none, their own.
+def reported_tracks(point: TimePoint, report: Path | None) -> tuple[dict[int, Track], tuple[str, ...]]:
+    """The tracks that a structured report gives to a CT's nodes, and all identifiers in it.
 
-    `report` is by default the one in the result's folder. Raises StartError where it is no report, or names no node of
-    the CT.
+    A node that it does not name gets an identifier that it does not use. `report` is by default the one in the result's
+    folder; without any, nodes have their own tracks. Raises StartError where it is no report, is on another CT, or
+    names no node of the CT.
     """
-    tracks = own_tracks(point)
+    own = own_tracks(point)
     path = report or point.folder / REPORT
     if report is None and not path.is_file():
-        return tracks
+        return own, ()
+    found = read_sr(path)
+    if point.slices and str(point.slices[0].header.SeriesInstanceUID) not in found.series:
+        raise StartError(f"{path} is on another series than {point.record.case}")
     centres = np.array([(row.l_mm, row.p_mm, row.s_mm) for row in point.rows]).reshape(-1, 3)
     said: dict[int, Track] = {}
-    for one in read_sr(path):
+    for one in found.nodes:
         if one.centre_mm is not None and len(centres):
             off_mm = np.linalg.norm(centres - one.centre_mm, axis=1)
             number = point.rows[int(off_mm.argmin())].number if off_mm.min() <= _OFF_MM else None
         else:
             number = one.segment
-        if number in tracks:
+        if number in own:
             said.setdefault(number, one.track)
-    if report is not None and tracks and not said:
+    if report is not None and own and not said:
         raise StartError(f"{report} names no node of {point.record.case}")
-    return tracks | said
+    used = tuple(one.track.identifier for one in found.nodes)
+    following = _following(used)
+    for number, track in own.items():
+        if number not in said:
+            said[number] = Track(f"Lymph node {following}", track.uid)
+            following += 1
+    return said, used
+
+
+def _following(used: Iterable[str]) -> int:
+    """The number after the highest one among identifiers."""
+    return max((int(found[1]) for name in used if (found := _NUMBER.fullmatch(name))), default=0) + 1
 
 
 def follow(
@@ -78,9 +96,7 @@ def follow(
     new identifiers, which are not among the earlier ones nor `used` before.
     """
     volume = [{row.number: row.volume_mm3 for row in table} for table in rows]
-    taken = {*used, *(track.identifier for track in earlier.values())}
-    numbers = [int(found[1]) for name in taken if (found := _NUMBER.fullmatch(name))]
-    following = max(numbers, default=0) + 1
+    following = _following((*used, *(track.identifier for track in earlier.values())))
     tracks: dict[int, Track] = {}
     for match in matches:
         by_size = sorted(match.later, key=lambda number: -volume[1][number])

@@ -14,12 +14,12 @@ from lnq.batch.settings import CaseLimits, WorkerSettings
 from lnq.batch.workers.pool import LocalPool
 from lnq.dicom.choice import ONE_PER_STUDY
 from lnq.errors import StartError
+from lnq.files import PRIVATE_UMASK
 from lnq.memory import share_gb
 from lnq.pacs.entry import StudyOutcome
 from lnq.results.case_record import FAILED, ResultOptions
 
 _NOTHING = "No axial CT series is in it"
-_PRIVATE = 0o077
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def segment_study(objects: Path, folder: Path, how: Segmenting, stop: threading.
         mirror=how.mirror,
         members=how.members,
         private=True,
-        umask=_PRIVATE,
+        umask=PRIVATE_UMASK,
         run=secrets.token_hex(8),
         options=how.options,
     )

@@ -68,7 +68,7 @@ class Origin:
     source: ReferencedSeries
     maker: Maker
     labels_sha256: str
-    tracks: tuple[Track, ...] = ()  # of followed nodes, by number
+    tracks: tuple[Track, ...] | None = None  # by number, of nodes that were followed from an earlier CT; else None
 
     def series_uid(self, modality: str) -> str:
         return self._uid("series", modality, *self._followed)
@@ -79,13 +79,13 @@ class Origin:
 
     def track(self, number: int) -> Track:
         """How a node is followed."""
-        if self.tracks:
+        if self.tracks is not None:
             return self.tracks[number - 1]
         return Track(f"Lymph node {number}", self._uid("node", self.labels_sha256, str(number)))
 
     @property
     def _followed(self) -> tuple[str, ...]:
-        return tuple(track.uid for track in self.tracks)
+        return () if self.tracks is None else ("followed", *(track.uid for track in self.tracks))
 
     def device_uid(self) -> str:
         """The UID of the program with these weights, the same for every series."""
@@ -106,7 +106,7 @@ def origin_of(
     nodes: Sequence[Node],
     slices: Sequence[SliceFile],
     maker: Maker,
-    tracks: Sequence[Track] = (),
+    tracks: Sequence[Track] | None = None,
 ) -> Origin:
     """The origin of a case's objects. The arguments are those of `lnq.results.write_seg.write_seg`.
 
@@ -115,10 +115,10 @@ def origin_of(
     held, wanted = np.unique(labels.array[labels.array != 0]).tolist(), [node.number for node in nodes]
     if not held == wanted == list(range(1, len(nodes) + 1)):
         raise ValueError(f"Nodes must be numbered from 1 and the labels hold each number: {wanted} and {held}")
-    if tracks and len(tracks) != len(nodes):
+    if tracks is not None and len(tracks) != len(nodes):
         raise ValueError(f"{len(nodes)} nodes cannot have {len(tracks)} tracks")
     digest = hashlib.sha256(np.ascontiguousarray(labels.array, "<i2").data).hexdigest()
-    return Origin(refer_to(labels, slices), maker, digest, tuple(tracks))
+    return Origin(refer_to(labels, slices), maker, digest, None if tracks is None else tuple(tracks))
 
 
 def complete(dataset: pydicom.Dataset, origin: Origin, modality: str) -> None:
@@ -128,10 +128,9 @@ def complete(dataset: pydicom.Dataset, origin: Origin, modality: str) -> None:
         dataset.update(origin.source.study)
     dataset.Modality = modality
     dataset.SeriesInstanceUID = origin.series_uid(modality)
-    dataset.SeriesNumber = _SERIES_NUMBERS[modality] + (_FOLLOWED if origin.tracks else 0)
-    dataset.SeriesDescription = f"Lymph nodes{' followed' if origin.tracks else ''} by {maker.name} {maker.version}"[
-        :64
-    ]
+    dataset.SeriesNumber = _SERIES_NUMBERS[modality] + (0 if origin.tracks is None else _FOLLOWED)
+    what = "Lymph nodes" if origin.tracks is None else "Lymph nodes followed"
+    dataset.SeriesDescription = f"{what} by {maker.name} {maker.version}"[:64]
     dataset.InstanceNumber = 1
     dataset.Manufacturer = dataset.ManufacturerModelName = maker.name
     dataset.SoftwareVersions = maker.version

@@ -38,7 +38,7 @@ def write_seg(
     nodes: Sequence[Node],
     slices: Sequence[SliceFile],
     maker: Maker,
-    tracks: Sequence[Track] = (),
+    tracks: Sequence[Track] | None = None,
 ) -> None:
     """Write a BINARY segmentation of the nodes. Slices without a node have no frame.
 

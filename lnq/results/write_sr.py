@@ -95,10 +95,11 @@ def write_sr(
     nodes: Sequence[Node],
     slices: Sequence[SliceFile],
     maker: Maker,
-    tracks: Sequence[Track] = (),
+    tracks: Sequence[Track] | None = None,
     additions: Additions | None = None,
 ) -> None:
-    """Write the nodes' measurements, rounded as in `nodes.csv`. Without nodes, the report says that there are none.
+    """Write the nodes' measurements, rounded as in `nodes.csv`. Without nodes and
+    additions, the report says that there are none.
 
     Each node is one group (TID 1411). It refers to its segment in the SEG object that `write_seg` makes from the same
     labels, slices, maker and tracks, so that object must be written beside the report. The group also holds the

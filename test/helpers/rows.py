@@ -8,15 +8,15 @@ from lnq.results.dicom_common import Track
 from lnq.results.node_table import NodeRow
 
 CHANGES = (
-    Change(
-        "Lymph node 2", "1.2", "merged", (2, 3), (1,), "7", True, Size(15.0, 20.0, 3000.0), Size(18.0, 25.0, 3300.0)
-    ),
-    Change("=1+1", "1.3", "new", (), (2,), None, False, None, Size(5.0, 6.0, 100.0)),
-    Change("Lymph node 1", "1.1", "gone", (1,), (), "4R", False, Size(8.0, 9.0, 300.0), None),
-)
+    Change("Lymph node 2", "1.2", "merged", (2, 3), (1,), ("Lymph node 2", "Lymph node 3"), ("Lymph node 2",), "7",
+           True, Size(15.0, 20.0, 3000.0), Size(18.0, 25.0, 3300.0)),
+    Change("=1+1", "1.3", "new", (), (2,), (), ("=1+1",), None, False, None, Size(5.0, 6.0, 100.0)),
+    Change("Lymph node 1", "1.1", "gone", (1,), (), ("Lymph node 1",), (), "4R", False, Size(8.0, 9.0, 300.0), None),
+)  # fmt: skip
 FOLLOW_UP = FollowUp(
     earlier=Compared("/results/first", "first", "2026-01-05", "a" * 64),
     later=Compared("cases/later", "later", None, "b" * 64),
+    first="a" * 64,
     overlap=0.93,
     changes=CHANGES,
     tracks=(Track("Lymph node 2", "1.2"), Track("Lymph node 4", "1.3")),

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from helpers.rows import row, tracks
 
-from lnq.followup.change import Size, changes_of, choose_targets, difference, pass_on, sum_of_short_axes_mm
+from lnq.followup.change import (
+    Size,
+    changes_of,
+    choose_targets,
+    difference,
+    pass_on,
+    sum_after_mm,
+    sum_of_short_axes_mm,
+)
 from lnq.followup.match import Match
 
 EARLIER = [row(1, 22.0, 30.0, 4000.0, "4R"), row(2, 16.0, 20.0, 2000.0, "7"), row(3, 15.0, 18.0, 1500.0, "7"),
@@ -52,6 +60,19 @@ def test_a_target_that_is_gone_counts_nothing():
 )
 def test_a_difference_is_rounded_and_has_a_percentage_of_something(before, after, wanted):
     assert difference(before, after) == wanted
+
+
+def test_a_target_beyond_the_later_ct_leaves_no_sum():
+    changes = changes_of([Match((1,), (), True)], (EARLIER[:1], []), UIDS, ("a1",))
+    assert changes[0].state == "outside" and sum_after_mm(changes, [], {}) is None
+    others = changes_of([Match((1,), (), True)], (EARLIER[:1], []), UIDS, ())
+    assert sum_after_mm(others, [], {}) == 0.0
+
+
+def test_names_are_those_of_all_nodes():
+    split, merged, *_ = changes_of(MATCHES, (EARLIER, LATER), UIDS, ())
+    assert (split.earlier_names, split.later_names) == (("Lymph node 1",), ("Lymph node 1", "Lymph node 2"))
+    assert merged.earlier_names == ("Lymph node 2", "Lymph node 3")
 
 
 def test_no_nodes_have_no_size():

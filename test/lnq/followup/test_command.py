@@ -157,7 +157,12 @@ def test_a_comparison_is_not_written_over_by_the_next_one(image_results, tmp_pat
     assert compare(first, second, "-o", out) == DONE
     for earlier in (out, out / "comparison.json"):
         assert compare(earlier, first, "-o", out) == NOT_STARTED
-        assert said(capsys) == "EARLIER is the output folder, whose comparison would be lost: give another one"
+        assert said(capsys) == "EARLIER is the output folder, and would be lost: give another one"
+    assert compare(first, second, "-o", second) == NOT_STARTED
+    assert said(capsys) == "LATER is the output folder, and would be lost: give another one"
+    other = write_result(tmp_path / "others", "first", tmp_path / "first.nrrd", chest()[1])
+    assert compare(first, second, "-o", other) == NOT_STARTED
+    assert said(capsys) == f"{other} holds results of lnq batch: give another output folder"
 
 
 def test_a_write_that_fails_leaves_the_last_comparison(dicom_results, tmp_path, capsys, monkeypatch):
@@ -171,7 +176,7 @@ def test_a_write_that_fails_leaves_the_last_comparison(dicom_results, tmp_path, 
 
     monkeypatch.setattr("lnq.followup.command.write_json", fail)
     assert compare(first, second, "-o", out) == SOME_FAILED
-    assert said(capsys).startswith("The comparison cannot be written: No space left on device")
+    assert said(capsys) == f"The comparison cannot be made: No space left on device: {out / 'comparison.json'}"
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -181,3 +186,36 @@ def test_objects_of_an_earlier_comparison_do_not_stay(dicom_results, image_resul
     (out / ".lnq-compare").mkdir()  # left by a run that was killed
     assert compare(*image_results_again, "-o", out) == DONE
     assert sorted(path.name for path in out.iterdir()) == ["comparison.csv", "comparison.html", "comparison.json"]
+
+
+def test_a_node_beyond_the_other_ct_is_not_called_gone(dicom_results, tmp_path, write_dicom, capsys):
+    """The third CT begins above two of the nodes of the second, both targets."""
+    _, second = dicom_results()
+    ct, mask = chest(*of_radius((12.0, -26.0, 84.0), radius_mm=6.0))
+    start = round((78.0 - ct.affine[2, 3]) / ct.spacing_mm[0])
+    upper = (slice(start, None), slice(None), slice(None))
+    tags = {"PatientID": "P1", "StudyDate": "20260701", "StudyInstanceUID": "1.2.9", "FrameOfReferenceUID": "1.2.8"}
+    path = write_dicom(ct.crop(upper), tmp_path / "third", **tags)
+    third = write_result(tmp_path / "results", "third", path, mask.crop(upper))
+    assert compare(second, third, "-o", tmp_path / "out") == DONE
+    states = {name: state for name, (state, _, _) in table(tmp_path / "out").items()}
+    assert states == {"Lymph node 1": "same", "Lymph node 2": "outside", "Lymph node 3": "outside"}
+    plain = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [one["mm"] is None for one in plain["sums"]] == [False, True]
+
+
+def test_results_can_be_private(image_results, tmp_path):
+    assert compare(*image_results, "-o", tmp_path / "out", "--private") == DONE
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert set(modes.values()) == {0o600} and (tmp_path / "out").stat().st_mode & 0o777 == 0o700
+
+
+def test_results_of_other_weights_get_a_warning(image_results, tmp_path):
+    first, second = image_results
+    record = json.loads((second / "case.json").read_text())
+    record["versions"]["weights"] = "3" * 64
+    (second / "case.json").write_text(json.dumps(record))
+    assert compare(first, second, "-o", tmp_path / "out") == DONE
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert "Other versions, weights or options found the nodes of the two CTs: a change may be theirs." in page
+    assert "weights 222222222222" in page and "weights 333333333333" in page

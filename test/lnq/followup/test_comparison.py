@@ -43,14 +43,15 @@ def test_the_table_by_hand(tmp_path):
     write_csv(tmp_path, CHANGES)
     merged, new, gone = csv.DictReader((tmp_path / "comparison.csv").open())
     assert list(merged.values()) == [
-        "Lymph node 2", "1.2", "merged", "2 3", "1", "7", "yes", "15.0", "18.0", "3.0", "20.0", "20.0", "25.0", "5.0",
+        "Lymph node 2", "1.2", "merged", "2 3", "1", "Lymph node 2; Lymph node 3", "Lymph node 2",
+        "7", "yes", "15.0", "18.0", "3.0", "20.0", "20.0", "25.0", "5.0",
         "25.0", "3000.0", "3300.0", "300.0", "10.0",
     ]  # fmt: skip
-    assert (new["node"], new["earlier"], new["short_axis_later_mm"], new["short_axis_change_mm"]) == (
+    assert (new["later_nodes"], new["earlier"], new["short_axis_later_mm"], new["short_axis_change_mm"]) == (
         "'=1+1", "", "5.0", "",
     )  # fmt: skip
     assert (gone["later"], gone["volume_earlier_mm3"], gone["volume_later_mm3"]) == ("", "300.0", "")
-    assert list(gone)[:9] == [
-        "node", "tracking_uid", "state", "earlier", "later", "station", "target", "short_axis_earlier_mm",
-        "short_axis_later_mm",
+    assert list(gone)[:11] == [
+        "node", "tracking_uid", "state", "earlier", "later", "earlier_nodes", "later_nodes", "station", "target",
+        "short_axis_earlier_mm", "short_axis_later_mm",
     ]  # fmt: skip

@@ -82,6 +82,14 @@ def test_a_state_follows_from_the_numbers_of_both(earlier, later, state):
     assert Match(earlier, later).state == state
 
 
+@pytest.mark.parametrize("shift_mm", range(12))
+def test_a_small_node_among_large_ones_that_moved_with_it_is_the_same(shift_mm):
+    """Alone it could move by 6 mm; its neighbours tell where it went to."""
+    first = places(*(((x, y, 0), 7) for x, y in ((-25, 0), (25, 0), (0, 25), (0, -25))), ((0, 0, 0), 2))
+    moved = [Place(one.number, one.points_mm + np.array([shift_mm, 0.0, 0.0]), one.voxel_mm) for one in first]
+    assert matched(first, moved) == {("same", (n,), (n,)) for n in range(1, 6)}
+
+
 SITES = [(x, y, z) for x in (-35, 0, 35) for y in (-35, 0, 35) for z in (-35, 0, 35)]
 
 

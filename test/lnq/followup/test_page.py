@@ -40,7 +40,8 @@ def cells(page: str) -> list[list[str]]:
 def test_each_change_has_a_row_and_a_picture(tmp_path, points):
     page = text_of(tmp_path, FOLLOW_UP, points)
     assert cells(page) == [
-        ["Lymph node 2, target", "merged", "2, 3 → 1", "7", "15.0\u00a0→ 18.0", "+3.0", "20.0\u00a0→ 25.0",
+        ["Lymph node 2 (of Lymph node 2 and Lymph node 3), target", "merged",
+         "2, 3 → 1", "7", "15.0\u00a0→ 18.0", "+3.0", "20.0\u00a0→ 25.0",
          "3\u202f000\u00a0→ 3\u202f300", "+10"],
         ["=1+1", "new", "– → 2", "", "–\u00a0→ 5.0", "", "–\u00a0→ 6.0", "–\u00a0→ 100", ""],
         ["Lymph node 1", "gone", "1 → –", "4R", "8.0\u00a0→ –", "", "9.0\u00a0→ –", "300\u00a0→ –", ""],
@@ -59,6 +60,16 @@ def test_sums_are_told_from_the_first_and_from_the_smallest(tmp_path, points):
     ]  # fmt: skip
 
 
+def test_a_sum_that_a_ct_does_not_show_is_left_out(tmp_path, points):
+    sums = (TargetSum("a", 40.0), TargetSum("b", None), TargetSum("c", 30.0))
+    page = text_of(tmp_path, dataclasses.replace(FOLLOW_UP, sums=sums), points)
+    table = page[page.index('class="sums"') : page.index("</table>", page.index('class="sums"'))]
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", table)[4:] == [
+        "b", "not all shown", "", "", "c", "30.0", "−10.0 mm (−25 %)", "−10.0 mm (−25 %)",
+    ]  # fmt: skip
+    text_of(tmp_path, dataclasses.replace(FOLLOW_UP, sums=sums[:2]), points)
+
+
 def test_without_targets_the_page_says_so(tmp_path, points):
     page = text_of(tmp_path, dataclasses.replace(FOLLOW_UP, sums=()), points)
     assert "there is no sum over target nodes" in page and 'class="sums"' not in page
@@ -70,7 +81,7 @@ def test_without_nodes_the_page_says_so(tmp_path, points):
 
 
 def test_text_is_escaped(tmp_path, points):
-    hostile = dataclasses.replace(CHANGES[0], identifier="<script>alert(1)</script>", before=Size(1.0, 1.0, 1.0))
+    hostile = dataclasses.replace(CHANGES[1], later_names=("<script>alert(1)</script>",), after=Size(1.0, 1.0, 1.0))
     page = text_of(tmp_path, dataclasses.replace(FOLLOW_UP, changes=(hostile,), warnings=("<b>",)), points)
     assert "<script>alert" not in page and "&lt;script&gt;alert(1)" in page and "&lt;b&gt;" in page
 

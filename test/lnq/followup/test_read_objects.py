@@ -36,7 +36,9 @@ def test_damaged_segments_are_refused(first):
 
 
 def test_a_report_tells_tracks_centres_and_segments(first):
-    found = read_sr(first.folder / "nodes.dcm")
+    report = read_sr(first.folder / "nodes.dcm")
+    assert str(first.slices[0].header.SeriesInstanceUID) in report.series
+    found = report.nodes
     assert [one.track.identifier for one in found] == ["Lymph node 1", "Lymph node 2", "Lymph node 3"]
     assert [one.segment for one in found] == [1, 2, 3] and len({one.track.uid for one in found}) == 3
     centres = np.array([one.centre_mm for one in found])
@@ -59,4 +61,33 @@ def test_a_group_without_a_uid_is_passed_over(first, tmp_path):
     group = measurements.ContentSequence[0]
     group.ContentSequence = [c for c in group.ContentSequence if c.ConceptNameCodeSequence[0].CodeValue != "112040"]
     report.save_as(tmp_path / "less.dcm")
-    assert [one.segment for one in read_sr(tmp_path / "less.dcm")] == [2, 3]
+    assert [one.segment for one in read_sr(tmp_path / "less.dcm").nodes] == [2, 3]
+
+
+def edited_groups(report, edit):
+    dataset = pydicom.dcmread(report)
+    (measurements,) = [c for c in dataset.ContentSequence if c.ConceptNameCodeSequence[0].CodeValue == "126010"]
+    for group in measurements.ContentSequence:
+        for item in group.ContentSequence:
+            edit(item, item.ConceptNameCodeSequence[0].CodeValue)
+    dataset.save_as(report)
+
+
+def test_a_group_of_several_segments_is_of_no_one_node(first):
+    def edit(item, code):
+        if code == "121191":
+            item.ReferencedSOPSequence[0].ReferencedSegmentNumber = [1, 2]
+
+    edited_groups(first.folder / "nodes.dcm", edit)
+    assert [one.segment for one in read_sr(first.folder / "nodes.dcm").nodes] == [None] * 3
+
+
+def test_one_uid_for_two_nodes_is_refused(first):
+    def edit(item, code):
+        if code == "112040":
+            item.UID = "1.2.3"
+
+    path = first.folder / "nodes.dcm"
+    edited_groups(path, edit)
+    with pytest.raises(StartError, match=f"^{path} gives one tracking UID to two nodes$"):
+        read_sr(path)

@@ -10,7 +10,7 @@ from helpers.chests import NODES_MM, draw_chest, grid
 from scipy import ndimage
 
 from lnq.errors import ImageError
-from lnq.followup.register import Alignment, align, chest_of
+from lnq.followup.register import LEAST_OVERLAP, Alignment, _align_from, align, chest_of
 from lnq.image.volume import Volume
 
 POINTS_MM = np.array([*NODES_MM, (0.0, 0.0, 40.0)])
@@ -58,6 +58,7 @@ def test_a_carina_that_is_something_else_leads_nowhere_and_is_left_out():
     matrix = motion(3, 1.0, (6, -4, 8))
     earlier, later = chest_of(ct, "a"), chest_of(moved(ct, matrix), "b")
     wrong = replace(earlier, carina_lps_mm=(40.0, 60.0, -60.0)), replace(later, carina_lps_mm=(0.0, 10.0, 50.0))
+    assert _align_from(*wrong).overlap < LEAST_OVERLAP
     found = align(*wrong)
     wanted = POINTS_MM @ matrix[:3, :3].T + matrix[:3, 3]
     assert np.linalg.norm(found.apply(POINTS_MM) - wanted, axis=1).max() < 2.0

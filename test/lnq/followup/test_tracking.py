@@ -42,7 +42,7 @@ def test_own_tracks_are_those_of_the_objects(dicom_results):
         seg = pydicom.dcmread(folder / "segments.dcm")
         own = own_tracks(point)
         assert [own[s.SegmentNumber].uid for s in seg.SegmentSequence] == [s.TrackingUID for s in seg.SegmentSequence]
-        assert reported_tracks(point, None) == own
+        assert reported_tracks(point, None) == (own, ("Lymph node 1", "Lymph node 2", "Lymph node 3"))
 
 
 def test_nodes_of_image_files_have_tracks_too(image_results):
@@ -75,10 +75,11 @@ def test_tracks_of_another_report_are_found_by_place(dicom_results, tmp_path):
             item.ReferencedSOPSequence[0].ReferencedSegmentNumber = 9
 
     edited(folder / "nodes.dcm", tmp_path / "other.dcm", edit)
-    found = reported_tracks(point, tmp_path / "other.dcm")
+    found, used = reported_tracks(point, tmp_path / "other.dcm")
+    assert used == ("Target 1", "Target 2", "Target 3")
     assert found == {number: Track(f"Target {number}", f"1.2.{number}") for number in (1, 2, 3)}
     shutil.copy(tmp_path / "other.dcm", folder / "nodes.dcm")
-    assert reported_tracks(point, None) == found
+    assert reported_tracks(point, None) == (found, used)
 
 
 def test_a_report_on_other_nodes_is_refused(dicom_results, tmp_path):
@@ -92,3 +93,35 @@ def test_a_report_on_other_nodes_is_refused(dicom_results, tmp_path):
     edited(folder / "nodes.dcm", tmp_path / "other.dcm", edit)
     with pytest.raises(StartError, match=f"^{tmp_path / 'other.dcm'} names no node of first$"):
         reported_tracks(point, tmp_path / "other.dcm")
+
+
+def test_a_node_that_the_report_does_not_name_gets_a_name_that_it_does_not_use(dicom_results, tmp_path):
+    """It calls node 1 "Lymph node 2" and says nothing of node 2."""
+    folder, _ = dicom_results()
+    point = read_time_point(folder)
+
+    def edit(number, item, code):
+        if code == "112039":
+            item.TextValue = {1: "Lymph node 2", 2: "elsewhere", 3: "Lymph node 7"}[number]
+        if code == "111010" and number == 2:
+            item.GraphicData = [500.0, 0.0, 0.0]
+
+    edited(folder / "nodes.dcm", tmp_path / "other.dcm", edit)
+    found, used = reported_tracks(point, tmp_path / "other.dcm")
+    assert {number: track.identifier for number, track in found.items()} == {
+        1: "Lymph node 2", 2: "Lymph node 8", 3: "Lymph node 7",
+    }  # fmt: skip
+    assert used == ("Lymph node 2", "elsewhere", "Lymph node 7")
+
+
+def test_a_report_on_another_series_is_refused(dicom_results):
+    first, second = dicom_results()
+    sentence = f"{second / 'nodes.dcm'} is on another series than first"
+    with pytest.raises(StartError, match=f"^{sentence}$"):
+        reported_tracks(read_time_point(first), second / "nodes.dcm")
+
+
+def test_nodes_of_a_series_that_no_object_can_refer_to_have_tracks_too(dicom_results):
+    point = read_time_point(dicom_results()[0])
+    del point.slices[0].header.SOPClassUID
+    assert [track.uid[:5] for track in own_tracks(point).values()] == ["2.25."] * 3
