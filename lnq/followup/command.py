@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lnq.batch.case import WORK_FOLDER
+from lnq.batch.lock import alone
 from lnq.batch.record import MANIFEST, identity_of_result
 from lnq.batch.settings import WorkerSettings
 from lnq.errors import DONE, SOME_FAILED, ImageError, StartError, cause_of
@@ -40,7 +43,6 @@ from lnq.results.node_table import nodes_of
 from lnq.version import __version__
 
 _FILES = (SEGMENTS, REPORT, COMPARISON_CSV, COMPARISON_PAGE, COMPARISON_JSON)  # the last one tells of the others
-_WORK = ".lnq-compare"  # folder below the output for files that are not finished
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +80,8 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
         if options.private:
             stack.callback(os.umask, os.umask(PRIVATE_UMASK))
         prepare_output(output)
+        run = secrets.token_hex(8)
+        stack.enter_context(alone(output, run))
         settings = WorkerSettings(
             output="",
             bundle=str(bundle.resolve()),
@@ -94,7 +98,7 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
             tracks, used = earlier_tracks(sources[0], points[0], options.sr)
             alignment = align(points[0].chest, points[1].chest)
             comparison = compare(output, points, sources[0].comparison, tracks, alignment, used)
-            _write(output, comparison, points, alignment, tracks)
+            _write(output, output / WORK_FOLDER / run, comparison, points, alignment, tracks)
         except ImageError as error:
             return SOME_FAILED, str(error)
         except OSError as error:
@@ -201,30 +205,42 @@ def _warnings(points: tuple[TimePoint, TimePoint], alignment: Alignment) -> tupl
 
 
 def _write(
-    output: Path, comparison: FollowUp, points: tuple[TimePoint, TimePoint], alignment: Alignment, earlier: Tracks
+    output: Path,
+    work: Path,
+    comparison: FollowUp,
+    points: tuple[TimePoint, TimePoint],
+    alignment: Alignment,
+    earlier: Tracks,
 ) -> None:
-    """Write all files, or none: those of an earlier comparison in the folder stay until then."""
+    """Write all files, or none: those of an earlier comparison in the folder stay until then. `work` is free.
+
+    A run that is killed while files are moved leaves no comparison.json, so nothing goes on from a mixture.
+    """
     from lnq.followup.page import write_page
 
-    work = output / _WORK
-    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
-    work.mkdir()
+    write_csv(work, comparison.changes)
+    if points[1].slices and find_spec("highdicom") is not None:
+        try:
+            _write_objects(work, comparison, points, earlier)
+        except ImageError as error:
+            warning = f"Left out are {SEGMENTS} and {REPORT}: {error}."
+            comparison = dataclasses.replace(comparison, warnings=(*comparison.warnings, warning))
+    write_page(work, comparison, points, alignment, output)
+    write_json(work, comparison, __version__)
+    made = [name for name in _FILES if (work / name).is_file()]
+    before = work / "before.json"
+    if (output / COMPARISON_JSON).is_file():
+        os.replace(output / COMPARISON_JSON, before)
     try:
-        write_csv(work, comparison.changes)
-        if points[1].slices and find_spec("highdicom") is not None:
-            try:
-                _write_objects(work, comparison, points, earlier)
-            except ImageError as error:
-                warning = f"Left out are {SEGMENTS} and {REPORT}: {error}."
-                comparison = dataclasses.replace(comparison, warnings=(*comparison.warnings, warning))
-        write_page(work, comparison, points, alignment, output)
-        write_json(work, comparison, __version__)
-        made = [name for name in _FILES if (work / name).is_file()]
         replace_files(work, output, made)
-        for name in set(_FILES) - set(made):
-            (output / name).unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    except BaseException:
+        if before.is_file():
+            os.replace(before, output / COMPARISON_JSON)
+        raise
+    for name in set(_FILES) - set(made):
+        (output / name).unlink(missing_ok=True)
+    for left in output.glob(".replaced-*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_objects(folder: Path, comparison: FollowUp, points: tuple[TimePoint, TimePoint], earlier: Tracks) -> None:

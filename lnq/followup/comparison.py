@@ -74,7 +74,7 @@ def read_json(folder: Path) -> FollowUp:
         )
         check_types(comparison)
         return comparison
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise StartError(f"{path} is damaged, or of another version of lnq: compare those CTs again") from None
 
 

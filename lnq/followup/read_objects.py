@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.uid import UID
 
 from lnq.dicom.header import SliceFile
 from lnq.errors import ImageError, StartError
@@ -15,6 +17,7 @@ from lnq.results.dicom_common import Track
 
 _GROUP, _IDENTIFIER, _UID, _CENTER = "125007", "112039", "112040", "111010"  # codes of DCM
 _SEGMENT = "121214"  # Referenced Segmentation Frame; a segment is named by 121191
+IDENTIFIER = re.compile(r"[ -\[\]-~]{1,64}")  # what every DICOM object can hold; other nodes are called by their UID
 _SEGMENTS = (_SEGMENT, "121191")
 
 
@@ -99,7 +102,9 @@ def _reported(group: pydicom.Dataset) -> Reported | None:
         elif code in _SEGMENTS and "ReferencedSOPSequence" in item:
             number = item.ReferencedSOPSequence[0].get("ReferencedSegmentNumber")
             segment = int(number) if isinstance(number, (int, str)) else None  # of several, none is the node
-    return Reported(Track(identifier or uid, uid), centre, segment) if uid else None
+    if not UID(uid).is_valid:
+        return None
+    return Reported(Track(identifier if IDENTIFIER.fullmatch(identifier) else uid, uid), centre, segment)
 
 
 def _code(item: pydicom.Dataset) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lnq.archive.case import ArchivedSeries, Case, DicomSeries
 from lnq.archive.discovery import SetAside, ToSegment, discover
-from lnq.batch.record import MANIFEST, identity_of_result, read_manifest
+from lnq.batch.record import CASE_JSON, MANIFEST, identity_of_result, read_manifest
 from lnq.batch.run import Batch
 from lnq.batch.settings import CaseLimits, WorkerSettings
 from lnq.batch.workers.pool import LocalPool
@@ -66,6 +66,8 @@ def _result(path: Path) -> ResultSource | None:
         return ResultSource(folder.resolve(), comparison)
     if identity_of_result(path.resolve()) is not None:
         return ResultSource(path.resolve())
+    if (path / CASE_JSON).is_file():
+        raise StartError(f"{path} is a result whose {CASE_JSON} is damaged, or whose folder was renamed")
     if (path / MANIFEST).is_file():
         done = [record.case for record in read_manifest(path).values() if record.is_done]
         if len(done) != 1:

@@ -21,7 +21,7 @@ Tracks = Mapping[int, Track]
 """How the nodes of a CT are followed, by number."""
 
 _OFF_MM = 2.0  # between a node's centre in its table and in a report
-_NUMBER = re.compile(r"Lymph node (\d+)")
+_NUMBER = re.compile(r"Lymph node (\d{1,9})")
 
 
 def maker_of(point: TimePoint) -> Maker:
@@ -37,7 +37,7 @@ def own_tracks(point: TimePoint) -> dict[int, Track]:
         if point.slices:
             origin = origin_of(point.labels, nodes_of(point.rows), point.slices, maker_of(point))
             return {row.number: origin.track(row.number) for row in point.rows}
-    except ImageError:  # no DICOM object can refer to this series, so none has a track of its own
+    except (ImageError, ValueError):  # no DICOM object can refer to this series, so none has a track of its own
         pass
     names = [(row.number, f"{point.findings.mask_sha256} {row.number}") for row in point.rows]
     return {number: Track(f"Lymph node {number}", hashed_uid("node", name)) for number, name in names}

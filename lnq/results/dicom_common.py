@@ -85,7 +85,9 @@ class Origin:
 
     @property
     def _followed(self) -> tuple[str, ...]:
-        return () if self.tracks is None else ("followed", *(track.uid for track in self.tracks))
+        return (
+            () if self.tracks is None else ("followed", *(f"{track.uid} {track.identifier}" for track in self.tracks))
+        )
 
     def device_uid(self) -> str:
         """The UID of the program with these weights, the same for every series."""

@@ -12,12 +12,16 @@ import pydicom
 import pytest
 from helpers.followups import chest, of_radius, write_result
 
+from lnq.batch.lock import alone
 from lnq.cli import main
-from lnq.errors import DONE, NOT_STARTED, SOME_FAILED
+from lnq.errors import DONE, INTERRUPTED, NOT_STARTED, SOME_FAILED
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume
 
 pytest.importorskip("jinja2")
+
+
+HIDDEN = {".lnq-lock"}
 
 
 def compare(*words: object) -> int:
@@ -59,9 +63,9 @@ def test_nodes_are_told_apart(image_results, tmp_path, capsys):
     assert plain["warnings"][:1] == [
         "The carina was not found in the earlier CT: the alignment started from the middle of the mediastinum."
     ]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert {path.name for path in (tmp_path / "out").iterdir()} - HIDDEN == {
         "comparison.csv", "comparison.html", "comparison.json",
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
 def test_a_third_ct_keeps_tracks_targets_and_the_first_sum(dicom_results, tmp_path, write_dicom, capsys):
@@ -183,9 +187,11 @@ def test_a_write_that_fails_leaves_the_last_comparison(dicom_results, tmp_path, 
 def test_objects_of_an_earlier_comparison_do_not_stay(dicom_results, image_results_again, tmp_path):
     out = tmp_path / "out"
     assert compare(*dicom_results(), "-o", out) == DONE
-    (out / ".lnq-compare").mkdir()  # left by a run that was killed
+    (out / ".replaced-x").mkdir()  # left by a run that was killed
     assert compare(*image_results_again, "-o", out) == DONE
-    assert sorted(path.name for path in out.iterdir()) == ["comparison.csv", "comparison.html", "comparison.json"]
+    assert {path.name for path in out.iterdir()} - HIDDEN == {
+        "comparison.csv", "comparison.html", "comparison.json",
+    }  # fmt: skip
 
 
 def test_a_node_beyond_the_other_ct_is_not_called_gone(dicom_results, tmp_path, write_dicom, capsys):
@@ -219,3 +225,26 @@ def test_results_of_other_weights_get_a_warning(image_results, tmp_path):
     page = (tmp_path / "out" / "comparison.html").read_text()
     assert "Other versions, weights or options found the nodes of the two CTs: a change may be theirs." in page
     assert "weights 222222222222" in page and "weights 333333333333" in page
+
+
+def test_one_run_at_a_time_writes_into_a_folder(image_results, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    with alone(tmp_path / "out", "other"):
+        assert compare(*image_results, "-o", tmp_path / "out") == NOT_STARTED
+    assert said(capsys) == f"Another run is writing to {tmp_path / 'out'}: wait for it, or choose another folder"
+    assert compare(*image_results, "-o", tmp_path / "out") == DONE
+
+
+def test_a_run_that_was_killed_leaves_nothing_to_go_on_from(image_results, tmp_path, monkeypatch):
+    first, second = image_results
+    out = tmp_path / "out"
+    assert compare(first, second, "-o", out) == DONE
+
+    def kill(*_: object) -> None:
+        assert not (out / "comparison.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lnq.followup.command.replace_files", kill)
+    before = (out / "comparison.json").read_bytes()
+    assert compare(first, second, "-o", out) == INTERRUPTED
+    assert (out / "comparison.json").read_bytes() == before

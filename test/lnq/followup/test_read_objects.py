@@ -91,3 +91,13 @@ def test_one_uid_for_two_nodes_is_refused(first):
     edited_groups(path, edit)
     with pytest.raises(StartError, match=f"^{path} gives one tracking UID to two nodes$"):
         read_sr(path)
+
+
+@pytest.mark.parametrize("name", ["Gr\u00f6\u00dfe", "x" * 65, "back\\slash", ""])
+def test_a_name_that_not_every_object_can_hold_gives_way_to_the_uid(first, name):
+    def edit(item, code):
+        if code == "112039":
+            item.TextValue = name
+
+    edited_groups(first.folder / "nodes.dcm", edit)
+    assert all(one.track.identifier == one.track.uid for one in read_sr(first.folder / "nodes.dcm").nodes)

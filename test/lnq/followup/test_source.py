@@ -69,6 +69,14 @@ def test_what_is_no_ct_is_refused(image_results, tmp_path):
         sources_of(tmp_path / "both", second, tmp_path / "out", settings())
 
 
+def test_a_renamed_result_is_no_ct(image_results, tmp_path):
+    first, second = image_results
+    renamed = first.rename(first.with_name("renamed"))
+    sentence = f"{renamed} is a result whose case.json is damaged, or whose folder was renamed"
+    with pytest.raises(StartError, match=f"^{sentence}$"):
+        sources_of(renamed, second, tmp_path / "out", settings())
+
+
 def test_one_path_is_no_pair(tmp_path):
     with pytest.raises(StartError, match="^EARLIER and LATER are the same path$"):
         sources_of(tmp_path, tmp_path / ".." / tmp_path.name, tmp_path / "out", settings())
