@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             name,
             type=Path,
             metavar=name.upper(),
-            help="a case's folder of lnq batch, a CT, or the folder of an earlier comparison",
+            help="a case's folder of lnq batch, a CT, or the folder of a comparison, which stands for its later CT",
         )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the comparison")
     parser.add_argument(

@@ -106,9 +106,9 @@ def aligned_places(labels: Volume, alignment: Alignment) -> list[Place]:
 def match_nodes(earlier: Sequence[Place], later: Sequence[Place]) -> list[Match]:
     """Match nodes. The earlier ones' places are those in the later CT, after the alignment.
 
-    Pairs are those with the least sum of distances between centres. Their offsets then correct the places of nodes
-    nearby, which the breath moves alike, and all are paired again. A node without a partner of which at least half lies
-    within another node has merged into it, or was split from it.
+    Pairs are those with the least cost in all. Their offsets then correct the places of nodes nearby, which the breath
+    moves alike, and all are paired again. A node without a partner of which at least half lies within another node has
+    merged into it, or was split from it.
     """
     links: set[tuple[int, int]] = set()
     pairs: list[tuple[int, int]] = []

@@ -99,9 +99,7 @@ def _segment(cases: Sequence[Case], output: Path, settings: WorkerSettings) -> l
         if not own:
             continue
         output.mkdir(parents=True, exist_ok=True)
-        options = ResultOptions(
-            sr=is_series and find_spec("highdicom") is not None, page=find_spec("jinja2") is not None
-        )
+        options = ResultOptions(sr=is_series and find_spec("highdicom") is not None)
         settings = dataclasses.replace(
             settings, output=str(output.resolve()), run=secrets.token_hex(8), options=options
         )

@@ -39,6 +39,7 @@ class TimePoint:
     folder: Path  # of its result
     record: CaseRecord
     rows: tuple[NodeRow, ...]
+    name: str  # that of the CT's file or folder
     opened: OpenedCase
     labels: Volume  # integers: each node's number in its voxels
 
@@ -74,7 +75,7 @@ class TimePoint:
     @property
     def title(self) -> str:
         """What people call it: its day, else its name."""
-        return self.date or self.record.case
+        return self.date or self.name
 
 
 def read_time_point(folder: Path) -> TimePoint:
@@ -92,7 +93,7 @@ def read_time_point(folder: Path) -> TimePoint:
         )
     with tempfile.TemporaryDirectory(prefix="lnq-") as scratch:
         opened = case.open(Path(scratch))
-    return TimePoint(folder, record, tuple(rows), opened, _labels(folder, record, rows, opened))
+    return TimePoint(folder, record, tuple(rows), case.plain_name, opened, _labels(folder, record, rows, opened))
 
 
 def _case_of(record: CaseRecord) -> Case:

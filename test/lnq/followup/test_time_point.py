@@ -36,7 +36,7 @@ def test_nodes_have_the_numbers_of_the_table(tmp_path, direction):
     assert [place.number for place in places_of(point.labels)] == [1, 2, 3] == [row.number for row in point.rows]
     assert np.abs(centres(point) - in_table(point)).max() <= 0.06
     assert np.array_equal(point.labels.array > 0, mask.array > 0) and np.allclose(point.labels.affine, ct.affine)
-    assert (point.date, point.title, point.slices) == (None, "chest", ())
+    assert (point.date, point.title, point.slices) == (None, "ct", ())
 
 
 @pytest.mark.parametrize("format", ["mha", "dicom-seg"])
