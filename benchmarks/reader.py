@@ -17,7 +17,8 @@ from training.review.write import NUMBERS, PROBABILITY, read_found
 _LEVELS = 255  # steps of the review page's slider
 SLIDER = tuple(level / _LEVELS for level in (5, 13, 26, 51, 77, 102, 128, 153, 179, 204, 230, 242, 250))
 LEAST_DICE = 0.5
-"""A candidate is a node where some outline of it agrees so well with the true nodes that it touches."""
+"""A candidate is a node where some outline of it agrees so well with the true nodes that it touches. Where none does,
+but it holds part of one, the reader is unsure: it is no background either."""
 _TIME = "2026-01-01T00:00:00Z"  # a fixed one: the same judgements are the same file
 
 
@@ -36,8 +37,10 @@ def verdict_on(candidate: int, found: FoundMaps, truth: np.ndarray) -> Judgement
     outlines |= {t: grown_from_start(found.probability, start, t) for t in SLIDER}
     fits = {t: _fit(outlined, truth) for t, outlined in outlines.items()}
     best = max(fits, key=lambda t: fits[t])
-    is_node = fits[best] >= LEAST_DICE
-    return Judgement(candidate, "node" if is_node else "no node", best if is_node else None, _TIME)
+    if fits[best] >= LEAST_DICE:
+        return Judgement(candidate, "node", best, _TIME)
+    on_node = _fit(outlines[None], truth) > 0
+    return Judgement(candidate, "unsure" if on_node else "no node", None, _TIME)
 
 
 def _fit(outlined: Outlined, truth: np.ndarray) -> float:

@@ -51,6 +51,7 @@ class Propose:
     checkpoints: tuple[Path, ...] = ()  # of fine-tuning
     flips: int = 2  # how often each network looks, plain first: 1 to 4
     threshold: float | None = None  # of the mean probability; by default half of the first network's
+    levels: int = 3  # each halves the threshold, for what the levels above it have not found
     limits: Limits = WIDE
     mined: bool = (
         False  # also write decisions that take for nodes what networks mark surely and alike; nobody sees them
@@ -83,6 +84,8 @@ def propose(command: Propose, console: Console) -> bool:
         raise ValueError(f"--flips must be 1 to {len(FLIPS)}, not {command.flips}")
     if command.threshold is not None and not 0 < command.threshold < 1:
         raise ValueError(f"--threshold must lie between 0 and 1, not {command.threshold:g}")
+    if command.levels < 1:
+        raise ValueError(f"--levels must be 1 or more, not {command.levels}")
     cases = [case for case in find_cases(command.sources, command.annotation, console) if not case.full]
     if not cases:
         raise ValueError("Every node of these cases is annotated: there is nothing to propose")
@@ -122,13 +125,14 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
         "weights": sorted({model.spec.joint_sha256(WEIGHTS_NAME) for model in members}),
         "flips": command.flips,
         "threshold": threshold,
+        "levels": command.levels,
         "limits": to_plain(command.limits),
     }
     found = read_found(folder)
     has_page = (folder / REVIEW_HTML).is_file() or not find_spec("jinja2")
     if found.get("made_from") != _as_read(made_from) or not has_page:
         image, state = read_states(case)
-        candidates = find_candidates(image, state, members, threshold, command.limits)
+        candidates = find_candidates(image, state, members, threshold, command.limits, command.levels)
         found = list_of(case.name, candidates, made_from, digest_of_ct(image))
         page = review_page(found, image, state, candidates) if find_spec("jinja2") else None
         write_found(folder, found, candidates, page)

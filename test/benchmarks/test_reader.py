@@ -26,3 +26,12 @@ def test_true_nodes_are_accepted_with_the_outline_that_fits(tmp_path: Path) -> N
     assert (second.verdict, second.threshold) == ("no node", None)
     assert third.verdict == "node" and third.threshold is not None and third.threshold > 0.9
     assert [j.candidate for j in judge(tmp_path / "case", truth, [2]).judged] == [2]
+
+
+def test_part_of_a_node_that_no_outline_fits_is_unsure(tmp_path: Path) -> None:
+    ct = Volume(np.zeros((20, 30, 30), np.int16), make_affine((3.0, 2.0, 2.0), (-30.0, -30.0, 0.0)))
+    write_candidates(tmp_path / "case", ct, PLACES_MM[:1], 5.0)
+    truth = np.zeros(ct.shape, np.int16)
+    truth[:, 8, 8] = 1  # a rod through the ball, and far beyond it
+    (only,) = judge(tmp_path / "case", truth, [1]).judged
+    assert (only.verdict, only.threshold) == ("unsure", None)

@@ -80,7 +80,13 @@ def test_cases_that_are_done_are_kept_until_something_changes(
         return find_candidates(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "find_candidates", counting)
-    for arguments, wanted in (((), [2, 2]), ((), []), (("--flips", "3"), [3, 3]), (("--limits.count", "7"), [2, 2])):
+    for arguments, wanted in (
+        ((), [2, 2]),
+        ((), []),
+        (("--flips", "3"), [3, 3]),
+        (("--limits.count", "7"), [2, 2]),
+        (("--levels", "2"), [2, 2]),
+    ):
         looked.clear()
         assert main(command(raw, tiny_bundle, *arguments)) == 0
         assert looked == wanted
@@ -128,6 +134,7 @@ def test_one_bad_case_leaves_the_others(raw: Path, thorax: Volume, tiny_bundle: 
     [
         (["--flips", "5"], "--flips must be 1 to 4, not 5"),
         (["--threshold", "1.5"], "--threshold must lie between 0 and 1, not 1.5"),
+        (["--levels", "0"], "--levels must be 1 or more, not 0"),
         (["--annotation", "full"], "Every node of these cases is annotated: there is nothing to propose"),
     ],
 )

@@ -1,6 +1,8 @@
 """Find candidates in a CT: what several looks at it mark and no annotation touches (METHOD section 9, mining).
 
-A look is a network on the CT as it is, or mirrored. A candidate is a component of the looks' mean probability.
+A look is a network on the CT as it is, or mirrored. A candidate is a component of what the looks' mean probability
+marks at one of several levels, the highest at which it is allowed: a lower level joins what a higher one tells apart,
+and a higher one does not see what is faint.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from lnq.image.volume import Box, Volume
 from lnq.inference.backends import Model, Network
 from lnq.inference.sliding_window import Predict
 from lnq.inference.spec import ModelSpec
-from lnq.nodes.measure import Node, agreement, measure_nodes
+from lnq.nodes.measure import Landmarks, Node, agreement, measure_nodes
 from lnq.nodes.postprocess import postprocess
 from lnq.pipeline import Inferred, infer, landmarks_of
 from training.data.sources.states import BACKGROUND, NODE
@@ -99,44 +101,67 @@ def _mirrored(model: Model, own: Predict, axes: tuple[int, ...]) -> Model:
     return dataclasses.replace(model, spec=spec, networks=(Network(predict),))
 
 
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """What the looks saw in a CT, on the crop's grid, and what its label says there."""
+
+    first: Inferred
+    spec: ModelSpec
+    landmarks: Landmarks
+    maps: list[np.ndarray]  # of each look, float32 [Z, Y, X]
+    mean: np.ndarray  # over the looks
+    so_far: np.ndarray  # uint8 [Z, Y, X], three states
+
+
 def find_candidates(
-    ct: Volume,
-    state: Volume,
-    models: Sequence[Model],
-    threshold: float,
-    limits: Limits,
+    ct: Volume, state: Volume, models: Sequence[Model], threshold: float, limits: Limits, levels: int = 1
 ) -> Found:
     """Look at a CT in HU with each model, and find what reaches a threshold and touches no annotation.
 
-    `state` is the label so far, of NODE, BACKGROUND and UNKNOWN on the CT's grid: what it settles is no candidate. All
-    models have one spacing, crop and region. Raises ValueError where they do not.
+    `state` is the label so far, of NODE, BACKGROUND and UNKNOWN on the CT's grid: what it settles is no candidate.
+    Each of the `levels` halves the threshold for what no level above it has found. All models have one spacing, crop
+    and region. Raises ValueError where they do not.
     """
     spec = models[0].spec
     if any((m.spec.spacing_mm, m.spec.crop) != (spec.spacing_mm, spec.crop) for m in models):
         raise ValueError("The networks see CTs differently: their spacing and crop must be the same")
     seen = [infer(ct, model) for model in models]
-    first, maps = seen[0], [one.probability for one in seen]
-    ready = first.ready
+    ready, maps = seen[0].ready, [one.probability for one in seen]
     mean = np.round(np.mean(maps, axis=0, dtype=np.float32), _DECIMALS)
     so_far = ready.orientation.apply(state.array)[ready.crop.box]
-    reached = _marked(first, mean, threshold, spec) & (so_far != BACKGROUND)
-    marked = _untouched(reached, so_far == NODE)
-    mask = ready.cropped.with_array(marked.astype(np.uint8))
-    nodes, numbers = measure_nodes(mask, ready.cropped.array, mean, landmarks_of(ready))
-    cut = max(spec.threshold, spec.peak_threshold)
-    shares = agreement(numbers, len(nodes), (one >= threshold for one in maps))
-    allowed = [(node, share) for node, share in zip(nodes, shares, strict=True) if limits.allow(node)]
-    all_ = [_judge(node, numbers, mean, maps, share, cut) for node, share in allowed]
-    chosen = sorted(all_, key=lambda c: (-c.worth, -c.node.volume_mm3, c.node.number))[: limits.count]
-    renumber = np.zeros(len(nodes) + 1, np.int16)
+    looked = _Looked(seen[0], spec, landmarks_of(ready), maps, mean, so_far)
+    numbers, every = np.zeros(mean.shape, np.int16), list[Candidate]()
+    for level in range(levels):
+        every += _at_level(looked, threshold / 2**level, limits, numbers, len(every))
+    chosen = sorted(every, key=lambda c: (-c.worth, -c.node.volume_mm3, c.node.number))[: limits.count]
+    renumber = np.zeros(len(every) + 1, np.int16)
     for number, candidate in enumerate(chosen, start=1):
         renumber[candidate.node.number] = number
-    ranked = [
-        dataclasses.replace(candidate, node=dataclasses.replace(candidate.node, number=number))
-        for number, candidate in enumerate(chosen, start=1)
-    ]
+    ranked = [_renumbered(candidate, number) for number, candidate in enumerate(chosen, start=1)]
     ranked_numbers, probability = ready.paste(renumber[numbers]), ready.paste(mean)
     return Found(ranked, ranked_numbers, probability, ready.crop.region_box, starts_of(ranked_numbers, probability))
+
+
+def _renumbered(candidate: Candidate, number: int) -> Candidate:
+    return dataclasses.replace(candidate, node=dataclasses.replace(candidate.node, number=number))
+
+
+def _at_level(looked: _Looked, level: float, limits: Limits, numbers: np.ndarray, before: int) -> list[Candidate]:
+    """The candidates at one level, that touch none of those `before` it. Writes their numbers into `numbers`."""
+    first, mean, so_far = looked.first, looked.mean, looked.so_far
+    settled = so_far == BACKGROUND
+    marked = _untouched(_marked(first, mean, level, looked.spec) & ~settled, (so_far == NODE) | (numbers > 0))
+    marked = _summits(marked, mean, settled)
+    mask = first.ready.cropped.with_array(marked.astype(np.uint8))
+    nodes, here = measure_nodes(mask, first.ready.cropped.array, mean, looked.landmarks)
+    shares = agreement(here, len(nodes), (one >= level for one in looked.maps))
+    found = list[Candidate]()
+    for node, share in zip(nodes, shares, strict=True):
+        if limits.allow(node):
+            inside, number = here == node.number, before + len(found) + 1
+            numbers[inside] = number
+            found.append(_judge(dataclasses.replace(node, number=number), inside, looked, share))
+    return found
 
 
 def starts_of(numbers: Volume, probability: Volume) -> list[tuple[float, float, float]]:
@@ -167,12 +192,25 @@ def _untouched(marked: np.ndarray, annotated: np.ndarray) -> np.ndarray:
     return free
 
 
-def _judge(
-    node: Node, numbers: np.ndarray, mean: np.ndarray, maps: Sequence[np.ndarray], share: float, cut: float
-) -> Candidate:
-    inside = numbers == node.number
-    peaks = [float(one[inside].max()) for one in maps]
-    return Candidate(node, float(mean[inside].max()), share, worth(float(np.mean(peaks)), cut))
+def _summits(marked: np.ndarray, mean: np.ndarray, settled: np.ndarray) -> np.ndarray:
+    """The components of a mask but for flanks: those beside a settled voxel that is more probable than all of theirs.
+
+    Without this, what a reader has rejected would come back as the rim of what a lower level marks there.
+    """
+    labels, count = label_components(marked)
+    if not (count and settled.any()):
+        return marked
+    every = range(1, count + 1)
+    beside = ndimage.maximum_filter(np.where(settled, mean, 0.0), size=3)
+    flank = np.asarray(ndimage.maximum(beside, labels, every)) > np.asarray(ndimage.maximum(mean, labels, every))
+    summit: np.ndarray = ~np.concatenate([[True], flank])[labels]
+    return summit
+
+
+def _judge(node: Node, inside: np.ndarray, looked: _Looked, share: float) -> Candidate:
+    peaks = [float(one[inside].max()) for one in looked.maps]
+    cut = max(looked.spec.threshold, looked.spec.peak_threshold)
+    return Candidate(node, float(looked.mean[inside].max()), share, worth(float(np.mean(peaks)), cut))
 
 
 def worth(score: float, cut: float) -> float:

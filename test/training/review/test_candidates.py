@@ -116,6 +116,56 @@ def test_what_networks_disagree_on_is_worth_more(chest: Volume) -> None:
     assert [c.worth for c in found.candidates] == sorted((c.worth for c in found.candidates), reverse=True)
 
 
+SHIFTS = (2.8, 3.6, 4.3)  # networks that together hold 480 HU a node by 1, 410 HU by two thirds and 340 HU by a third
+
+
+@pytest.mark.parametrize(("levels", "wanted"), [(1, 1), (2, 2), (3, 3), (5, 3)])
+def test_each_level_halves_the_threshold(chest: Volume, levels: int, wanted: int) -> None:
+    found = find_candidates(chest, nothing(chest), [model(shift) for shift in SHIFTS], 0.9, WIDE, levels)
+    assert len(found.candidates) == wanted
+    assert set(np.unique(found.numbers.array)) == set(range(wanted + 1))
+    for candidate, start in zip(found.candidates, found.starts_mm, strict=True):
+        own = found.numbers.array == candidate.node.number
+        assert own.sum() * chest.voxel_volume_mm3 == pytest.approx(candidate.node.volume_mm3, rel=1e-6)
+        assert candidate.agreement == pytest.approx(round(3 * candidate.score) / 3)
+        assert min(math.dist(start, place) for place in PLACES_MM) < 15
+
+
+@pytest.fixture
+def dumbbell(thorax: Volume) -> Volume:
+    """Two balls of 480 HU in a cylinder of 340 HU that joins them and lies around both."""
+    hu = thorax.array.copy()
+    hu[np.min([distance_mm(thorax, (0, 20, z)) for z in range(40, 91, 2)], axis=0) <= 17] = 340
+    for z in (40, 90):
+        hu[distance_mm(thorax, (0, 20, z)) <= 10] = 480
+    return thorax.with_array(hu)
+
+
+def test_a_lower_level_joins_nothing_that_a_higher_one_tells_apart(dumbbell: Volume) -> None:
+    members = [model(shift) for shift in SHIFTS]
+
+    def heights(state: Volume, threshold: float, levels: int) -> list[int]:
+        found = find_candidates(dumbbell, state, members, threshold, WIDE, levels)
+        return sorted(round(candidate.node.centroid_lps_mm[2] / 10) for candidate in found.candidates)
+
+    assert heights(nothing(dumbbell), 0.225, 1) in ([6], [7])  # one, around the middle
+    assert heights(nothing(dumbbell), 0.9, 3) == [4, 9]
+    annotated = state(dumbbell, node=distance_mm(dumbbell, (0, 20, 40)) <= 6)
+    assert heights(annotated, 0.225, 1) == []
+    assert heights(annotated, 0.9, 3) == [9]
+
+
+def test_the_rim_of_a_rejected_place_does_not_come_back(dumbbell: Volume) -> None:
+    members = [model(shift) for shift in SHIFTS]
+    settled = np.zeros(dumbbell.shape, bool)
+    for z in (40, 90):
+        settled |= distance_mm(dumbbell, (0, 20, z)) <= 12
+    assert find_candidates(dumbbell, state(dumbbell, background=settled), members, 0.9, WIDE, 3).candidates == []
+    one = distance_mm(dumbbell, (0, 20, 40)) <= 12
+    found = find_candidates(dumbbell, state(dumbbell, background=one), members, 0.9, WIDE, 3)
+    assert [round(c.node.centroid_lps_mm[2] / 10) for c in found.candidates] == [9]
+
+
 def test_worth_is_a_bit_at_the_networks_own_threshold() -> None:
     assert worth(0.5, 0.5) == worth(0.9, 0.9) == 1.0
     assert (
