@@ -37,14 +37,12 @@ from training.ablation.score import best_threshold, predict_folder
 from training.ablation.sizes import SIZES, AblationSize
 from training.bundle.write import export
 from training.command import plain_console, run_command
-from training.config import Losses
+from training.config import Losses, Trust
 from training.data.preparation import Preparation, prepare_cases
 from training.engine.finetuning import finetune
-from training.method.step import KNOWN
 from training.review.decisions import ENDING
 from training.review.write import read_found
 
-HARDEST = 0.1  # part of the voxels that cross entropy is the mean of, as for the shipped weights
 ARMS = ("none", "random", "proposed", "complete")
 _COLUMNS = ("seed", "labels", "judged", "nodes", "Dice %", "at threshold", "ASSD mm")
 
@@ -59,8 +57,8 @@ class SimulatedReader:
     cases: int = 40  # phantoms to train on
     reviewed: int = 20  # of these
     clicks: int = 15  # at most, per reviewed case
-    row: Literal["b", "c", "d", "e", "f"] = "d"  # of the ablation: the losses, which trust certain background alone
-    after: Literal["row", "known"] = "known"  # losses after the review: the row's, or those on what is known alone
+    row: Literal["b", "c", "d", "e", "f"] = "d"  # of the ablation: the losses
+    trust: Trust = "none"  # what these take for background
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 60  # before the review: as long as the ablation trains
     epochs_after: int = 20  # with each kind of labels
@@ -80,15 +78,13 @@ class Trial:
         return sorted(path.name.removesuffix(f"{CT}.nrrd") for path in self.raw.glob(f"*{CT}.nrrd"))
 
     def train(self, data: Path, output: Path, epochs: int, init: Path | None = None) -> None:
-        """Fine-tune, from a bundle after the review. Raises RuntimeError where a signal stopped it."""
-        base, objective, losses = self.size.config, ROWS[self.command.row].objective, Losses(trust="certain")
-        if init is not None and self.command.after == "known":
-            objective, losses = KNOWN, dataclasses.replace(losses, batch_dice=True, hardest=HARDEST)
+        """Fine-tune. Raises RuntimeError where a signal stopped it."""
+        base, losses = self.size.config, Losses(trust=self.command.trust)
         config = dataclasses.replace(
             base, seed=self.seed, threads=self.command.threads, losses=losses, picture_every=epochs,
             finetune=dataclasses.replace(base.finetune, epochs=epochs),
         )  # fmt: skip
-        if not finetune(data, output, config, init, objective):
+        if not finetune(data, output, config, init, ROWS[self.command.row].objective):
             raise RuntimeError("Stopped; the same command goes on from there")
 
     def base(self) -> Path:
@@ -210,16 +206,14 @@ def write_results(command: SimulatedReader, scored: dict[tuple[int, str], dict[s
     write_text(folder / "simulated-reader.md", "\n".join(lines))
 
 
-_LOSSES = {"row": "the same losses", "known": "Dice and cross entropy on what is known"}
-
-
 def _about(command: SimulatedReader) -> list[str]:
+    trust = " with certain background" if command.trust == "certain" else ""
     return [
         f"{command.cases} phantoms that are annotated in part, {command.reviewed} of them reviewed with at most "
-        f"{command.clicks} judgements each by a reader who knows the truth. Row {command.row} of the ablation with "
-        f"certain background, size {command.size}: {command.epochs} epochs on the partial labels, then "
-        f"{command.epochs_after} with each kind of labels by {_LOSSES[command.after]}. Scored at the threshold "
-        "that is best on other phantoms. Synthetic data: this says nothing about patients.",
+        f"{command.clicks} judgements each by a reader who knows the truth. Row {command.row} of the ablation{trust}, "
+        f"size {command.size}: {command.epochs} epochs on the partial labels, then {command.epochs_after} with each "
+        "kind of labels. Scored at the threshold that is best on other phantoms. Synthetic data: this says nothing "
+        "about patients.",
     ]
 
 

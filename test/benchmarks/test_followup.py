@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 from helpers.followups import balls
 
 from benchmarks.followup import ToldFate, identities, judge, lines_of, main
@@ -56,6 +57,7 @@ def test_the_table_by_hand():
     ]
 
 
+@pytest.mark.slow
 def test_a_pair_is_looked_at(tmp_path: Path):
     assert main(["-o", str(tmp_path), "--count", "1", "--first-seed", "7000", "--size", "128"]) == 0
     rows = list(csv.DictReader((tmp_path / "followup.csv").open()))

@@ -60,6 +60,7 @@ def test_first_run_does_not_count(image):
 def test_command_writes_table_and_runs(tiny_bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu, "monai", lambda *_: lambda image: np.ones(image.array.shape))
     monkeypatch.setattr(gpu, "version", lambda package: "1")
+    monkeypatch.setattr(gpu, "BATCHES", (4,))
     options = ["--bundles", str(tiny_bundle), "-o", str(tmp_path), "--device", "cpu-torch", "--repeats", "1"]
     assert gpu.main([*options, "--size", "64"]) == 0
     rows = list(csv.DictReader((tmp_path / f"gpu-{tiny_bundle.name}.csv").read_text().splitlines()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
+
 from benchmarks.stations import Told, lines_of_stations, main
 
 
@@ -23,6 +25,7 @@ def test_the_table_counts_right_and_uncertain_by_hand():
     ]
 
 
+@pytest.mark.slow
 def test_a_phantom_is_looked_at(tmp_path: Path, capsys):
     from phantom.command import main as make
 

@@ -28,6 +28,7 @@ def test_timed_are_the_steps_between_warm_up_and_profile(command, stage):
     assert loop._step is step
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_count_as_one_step(command):
     several = dataclasses.replace(command, together=2)
     measured = time_steps(several, "finetune", "channels-last")

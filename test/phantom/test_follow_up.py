@@ -60,6 +60,7 @@ def test_some_nodes_grow_together(visits):
     assert joined[0] != joined[1]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_pair(visits):
     again = make_follow_up(7004, **GRID)
     for one, other in zip(visits, again, strict=True):

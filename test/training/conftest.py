@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from helpers.prepared_cases import fake_dataset
 from helpers.training_runs import SHORT
 from pydicom.uid import generate_uid
+from safetensors.torch import save
+from torch import nn
 
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume
+from lnq.inference.spec import ModelSpec
+from training.bundle import write
 from training.bundle.write import export
 from training.engine.finetuning import finetune
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_network_becomes_onnx_once() -> Iterator[None]:
+    """A network that this process has written as ONNX before is copied: writing one takes seconds."""
+    written: dict[str, bytes] = {}
+    original = write.write_onnx
+
+    def write_once(network: nn.Module, spec: ModelSpec, path: Path) -> None:
+        key = hashlib.sha256(f"{spec.network} {spec.patch}".encode() + save(network.state_dict())).hexdigest()
+        if key in written:
+            path.write_bytes(written[key])
+        else:
+            original(network, spec, path)
+            written[key] = path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "write_onnx", write_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,7 @@ def test_an_8_bit_network_is_added_to_the_bundle(bundle: Path, cts: Path, tmp_pa
     assert {path.name for path in bundle.parent.iterdir()} == {"model", "cts", "patches.npy", "logits.npy"}
 
 
+@pytest.mark.slow
 def test_every_member_of_an_ensemble_gets_an_8_bit_network(tiny_ensemble: Path, cts: Path, tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     bundle = Path(shutil.copytree(tiny_ensemble, tmp_path / "model"))

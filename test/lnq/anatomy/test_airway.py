@@ -94,7 +94,7 @@ def test_nothing_is_found_without_air_or_region():
     assert find_carina(chest, np.zeros_like(region)) is None
 
 
-@pytest.mark.parametrize("seed", [1, 5])
+@pytest.mark.parametrize("seed", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_carina_of_a_phantom_is_found(seed):
     phantom = make_phantom(seed, spacing_mm=(4.0, 1.6, 1.6), size=(64, 224, 224))
     patient = draw_patient(np.random.default_rng(np.random.SeedSequence(seed).spawn(len(PARTS))[0]), None)

@@ -41,7 +41,7 @@ def weights(path: Path) -> dict[str, Tensor]:
     return {f"{part}.{name}": value for part in ("model", "average") for name, value in checkpoint[part].items()}
 
 
-@pytest.mark.parametrize("method", ["dbdmp", "cross_entropy"])
+@pytest.mark.parametrize("method", ["dbdmp", pytest.param("cross_entropy", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", ["compile", "channels_last"])
 def test_other_ways_to_run_the_network_give_the_same_weights(prepared: Path, tmp_path: Path, runs, way, method) -> None:
     objective = {"dbdmp": DBDMP, "cross_entropy": CROSS_ENTROPY}[method]

@@ -71,6 +71,7 @@ def test_torchrun_forms_one_run_equal_to_one_process(prepared: Path, alone: Path
     assert {"full_main", "supervised_main"} <= checkpoint["history"][0].keys()  # both kinds were there
 
 
+@pytest.mark.slow
 def test_signal_to_one_process_stops_all_and_one_alone_can_go_on(prepared: Path, alone: Path, tmp_path: Path) -> None:
     stopped = torchrun(str(HELPERS / "stopping.py"), *settings(prepared, tmp_path))
     assert "Stopped at step 2 of 6" in stopped.stderr, stopped.stderr
