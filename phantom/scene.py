@@ -143,9 +143,9 @@ def _solids(
 def close_gaps(core: np.ndarray, patient: Patient) -> np.ndarray:
     """Distance in mm to the mediastinal pleura, negative within. It wraps the closed core and a margin of fat."""
     reach, margin = patient.mediastinal_closing_mm, patient.mediastinal_fat_mm
-    outer = ndimage.distance_transform_edt(~core, sampling=COARSE_MM).astype(np.float32)
+    outer = _depth_mm(~core).astype(np.float32)
     wide = np.stack([ndimage.binary_fill_holes(plane) for plane in outer < reach])
-    inner = ndimage.distance_transform_edt(wide, sampling=COARSE_MM).astype(np.float32)
+    inner = _depth_mm(wide).astype(np.float32)
     distance = np.where(wide, reach - margin - inner, outer - margin)
     smooth: np.ndarray = ndimage.gaussian_filter(distance, 0.8)
     return smooth
@@ -153,10 +153,23 @@ def close_gaps(core: np.ndarray, patient: Patient) -> np.ndarray:
 
 def distance_to_mask(mask: np.ndarray) -> np.ndarray:
     """Distance in mm to the surface of a mask of COARSE_MM voxels, negative within."""
-    outside = ndimage.distance_transform_edt(~mask, sampling=COARSE_MM)
-    inside = ndimage.distance_transform_edt(mask, sampling=COARSE_MM)
-    distance: np.ndarray = np.where(mask, COARSE_MM / 2 - inside, outside - COARSE_MM / 2).astype(np.float32)
-    return distance
+    distance = np.where(mask, COARSE_MM / 2 - _depth_mm(mask), _depth_mm(~mask) - COARSE_MM / 2)
+    return distance.astype(np.float32)
+
+
+def _depth_mm(mask: np.ndarray) -> np.ndarray:
+    """Distance in mm from each voxel of a mask of COARSE_MM voxels to the nearest outside, float64; 0 there.
+
+    It is `distance_transform_edt` with that sampling, to the bit: all steps are alike, so whole numbers add up faster.
+    """
+    nearest = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
+    squared = np.zeros(mask.shape, np.int32)
+    for axis, index in enumerate(nearest):
+        steps = index - np.arange(mask.shape[axis], dtype=np.int32).reshape([-1 if a == axis else 1 for a in range(3)])
+        steps *= steps
+        squared += steps
+    depth: np.ndarray = np.sqrt(squared * COARSE_MM**2)
+    return depth
 
 
 def node_box(slab: Slab, patient: Patient, node: PlacedNode) -> tuple[Box, np.ndarray] | None:
