@@ -98,7 +98,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m phantom.insert", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with DICOM series folders or image files")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", help="names in the folder to use (default: all)")
+    parser.add_argument("--only", nargs="*", help="names in the folder to use, with or without extension (default: all)")
     parser.add_argument("--copies", type=int, default=8, help="cases per CT")
     parser.add_argument("--nodes", type=int, default=16, help="nodes per case, at most")
     parser.add_argument("--seed", type=int, default=0)
@@ -113,12 +113,13 @@ def main(argv: list[str] | None = None) -> int:
     """The command. Returns 0 if all CTs were used, 1 if some could not be, 2 if there is none or not one asked for."""
     options = parse(argv)
     sources = find_backgrounds(options.folder) if options.folder.is_dir() else []
-    unknown = sorted(set(options.only or ()) - {s.name for s in sources})
+    names = {name for s in sources for name in (s.name, stem(s))}
+    unknown = sorted(set(options.only or ()) - names)
     if unknown:
         print(f"{options.folder} holds no CT named {', '.join(unknown)}", file=sys.stderr)
         return 2
     if options.only:
-        sources = [s for s in sources if s.name in options.only]
+        sources = [s for s in sources if {s.name, stem(s)} & set(options.only)]
     if not sources:
         print(f"{options.folder} holds no CT to insert nodes into", file=sys.stderr)
         return 2

@@ -97,7 +97,7 @@ def unsuitable(series: Series) -> Message | None:
 def rank(candidates: Sequence[Series]) -> list[Series]:
     """A study's suitable series, of which there must be one, from the best to segment on.
 
-    Only scans within a tenth of the longest one count, or of more than 250 mm, which hold a chest. Among these the
+    Only scans within a tenth of the longest one count, or of a chest's 250 mm where that is less. Among these the
     criteria of `_CRITERIA` are asked in their order. A scan of another part of the body counts only where all are.
     """
     longest = min(max(s.length_mm() for s in candidates), _CHEST_MM)

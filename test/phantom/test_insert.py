@@ -122,10 +122,11 @@ def test_a_folder_without_cts_is_refused(tmp_path, capsys):
     assert capsys.readouterr().err.strip() == f"{tmp_path} holds no CT to insert nodes into"
 
 
-def test_a_ct_that_cannot_be_used_is_left_out_and_said(tmp_path, capsys):
+@pytest.mark.parametrize("only", [[], ["--only", "block"], ["--only", "block.nrrd"]])
+def test_a_ct_that_cannot_be_used_is_left_out_and_said(tmp_path, capsys, only):
     array = np.full((20, 64, 64), 40, dtype=np.int16)
     write_volume(Volume(array, make_affine((5.0, 5.0, 5.0))), tmp_path / "block.nrrd")
-    assert insert.main([str(tmp_path), "-o", str(tmp_path / "out")]) == 1
+    assert insert.main([str(tmp_path), "-o", str(tmp_path / "out"), *only]) == 1
     said = capsys.readouterr().err
     assert said == "block.nrrd is left out: nodes can only be inserted into a CT with two lungs\n"
     assert list((tmp_path / "out").iterdir()) == []
