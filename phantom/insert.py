@@ -98,7 +98,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m phantom.insert", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with DICOM series folders or image files")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", help="names in the folder to use, with or without extension (default: all)")
+    parser.add_argument("--only", nargs="*", help="names in the folder, with or without extension (default: all)")
     parser.add_argument("--copies", type=int, default=8, help="cases per CT")
     parser.add_argument("--nodes", type=int, default=16, help="nodes per case, at most")
     parser.add_argument("--seed", type=int, default=0)
