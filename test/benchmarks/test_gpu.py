@@ -57,6 +57,7 @@ def test_first_run_does_not_count(image):
     assert gpu.window_table([measured])[2] == "| it | 3 | 2.000 (1.000 to 3.000) | 5 | 1.0e-02 |"
 
 
+@pytest.mark.slow
 def test_command_writes_table_and_runs(tiny_bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu, "monai", lambda *_: lambda image: np.ones(image.array.shape))
     monkeypatch.setattr(gpu, "version", lambda package: "1")

@@ -25,6 +25,7 @@ def test_same_seed_gives_the_same_phantom(small):
     assert small.info == again.info
 
 
+@pytest.mark.slow
 def test_other_seeds_give_other_phantoms(small):
     other = make_phantom(8, **SMALL)
     assert np.mean(small.ct.array != other.ct.array) > 0.5

@@ -44,7 +44,7 @@ def test_a_case_is_done_again_when_its_contents_changed_and_not_when_it_was_only
     assert "ct1: done in " in text
 
 
-@pytest.mark.parametrize("keep", [0, 100, -1])
+@pytest.mark.parametrize("keep", [0, 100, pytest.param(-1, marks=pytest.mark.slow)])
 def test_a_mask_that_was_cut_off_is_made_again(tmp_path, archive_of_cases, tiny_bundle, keep):
     output = tmp_path / "out"
     arguments = command(archive_of_cases, output, tiny_bundle)
@@ -150,7 +150,9 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, str(ROOT / "process.py"), *arguments], text=True, **pipes)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_drops_the_current_case_and_the_same_command_goes_on(
     tmp_path, archive_of_cases, tiny_bundle, number, status
 ):

@@ -89,7 +89,7 @@ def test_run_killed_within_an_epoch_resumes_from_the_last_one(
     assert_same_run(tmp_path / "parts", uninterrupted)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_run_killed_at_random_moments_resumes_with_the_same_losses(prepared: Path, tmp_path: Path, kills: int) -> None:
     command = [
         sys.executable,
