@@ -55,7 +55,7 @@ def write_candidates(
     candidates = []
     for number, node in enumerate(order, start=1):
         renumber[node.number] = number
-        candidates.append(Candidate(dataclasses.replace(node, number=number), node.mean_probability, 1.0, 0.5))
+        candidates.append(Candidate(dataclasses.replace(node, number=number), node.mean_probability, 1.0, 0.5, 0.5))
     box = tuple(slice(0, size) for size in reorient_to_lps(ct)[0].shape)
     ranked, map_ = ct.with_array(renumber[numbers]), ct.with_array(probability)
     found = Found(candidates, ranked, map_, box, starts_of(ranked, map_))

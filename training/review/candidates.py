@@ -38,12 +38,14 @@ class Candidate:
 
     `score` is the highest mean probability in it, `agreement` the part of the looks that mark at least half of it.
     `worth` is how much a judgement teaches, 0 to 1: 1 bit where the networks hold node and no node equally likely.
+    `level` is what the mean probability reaches in all of it.
     """
 
     node: Node
     score: float
     agreement: float
     worth: float
+    level: float
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _at_level(looked: _Looked, level: float, limits: Limits, numbers: np.ndarray
         if limits.allow(node):
             inside, number = here == node.number, before + len(found) + 1
             numbers[inside] = number
-            found.append(_judge(dataclasses.replace(node, number=number), inside, looked, share))
+            found.append(_judge(dataclasses.replace(node, number=number), inside, looked, share, level))
     return found
 
 
@@ -207,10 +209,10 @@ def _summits(marked: np.ndarray, mean: np.ndarray, settled: np.ndarray) -> np.nd
     return summit
 
 
-def _judge(node: Node, inside: np.ndarray, looked: _Looked, share: float) -> Candidate:
+def _judge(node: Node, inside: np.ndarray, looked: _Looked, share: float, level: float) -> Candidate:
     peaks = [float(one[inside].max()) for one in looked.maps]
     cut = max(looked.spec.threshold, looked.spec.peak_threshold)
-    return Candidate(node, float(looked.mean[inside].max()), share, worth(float(np.mean(peaks)), cut))
+    return Candidate(node, float(looked.mean[inside].max()), share, worth(float(np.mean(peaks)), cut), level)
 
 
 def worth(score: float, cut: float) -> float:

@@ -99,7 +99,6 @@ def _context(content: Mapping[str, Any], scan: Scan, probability: Volume, annota
     about = scan.facts() | {
         "case": content["case"],
         "subject": to_plain(subject_of_list(content)),
-        "threshold": content["made_from"]["threshold"],
         "candidates": candidates,
         "starts": content["starts"],
         "marks": [mark for mark in marks if mark["number"] < _FIRST_ANNOTATED],

@@ -29,6 +29,7 @@ class CandidateRow:
     worth: float
     score: float
     agreement: float
+    level: float
     short_axis_mm: float
     long_axis_mm: float
     volume_mm3: float
@@ -46,8 +47,8 @@ def row_of(case: str, candidate: Candidate) -> CandidateRow:
     height = node.above_carina_mm
     return CandidateRow(
         case, node.number, round(candidate.worth, 3), round(candidate.score, 3), round(candidate.agreement, 3),
-        round(node.short_axis_mm, 1), round(node.long_axis_mm, 1), round(node.volume_mm3, 1), left, posterior, superior,
-        node.side, None if height is None else round(height, 1),
+        round(candidate.level, 3), round(node.short_axis_mm, 1), round(node.long_axis_mm, 1), round(node.volume_mm3, 1),
+        left, posterior, superior, node.side, None if height is None else round(height, 1),
     )  # fmt: skip
 
 

@@ -128,6 +128,8 @@ def test_each_level_halves_the_threshold(chest: Volume, levels: int, wanted: int
         own = found.numbers.array == candidate.node.number
         assert own.sum() * chest.voxel_volume_mm3 == pytest.approx(candidate.node.volume_mm3, rel=1e-6)
         assert candidate.agreement == pytest.approx(round(3 * candidate.score) / 3)
+        assert candidate.level == {3: 0.9, 2: 0.45, 1: 0.225}[round(3 * candidate.score)]
+        assert found.probability.array[own].min() >= candidate.level
         assert min(math.dist(start, place) for place in PLACES_MM) < 15
 
 

@@ -16,7 +16,7 @@ from training.review.write import CandidateRow, list_of, read_found, row_of, wri
 
 def candidate(number: int, worth: float, height: float | None = 12.34) -> Candidate:
     node = Node(number, 523.64, 9.96, 12.04, 13.0, "below 10 mm", 50.0, 0.4, (1.26, -2.0, 30.04), "left", height)
-    return Candidate(node, 0.81234, 0.75, worth)
+    return Candidate(node, 0.81234, 0.75, worth, 0.3)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def found() -> Found:
 
 def test_a_candidate_is_rounded(found: Found) -> None:
     assert row_of("a", found.candidates[0]) == CandidateRow(
-        "a", 1, 0.9, 0.812, 0.75, 10.0, 12.0, 523.6, 1.3, -2.0, 30.0, "left", 12.3
+        "a", 1, 0.9, 0.812, 0.75, 0.3, 10.0, 12.0, 523.6, 1.3, -2.0, 30.0, "left", 12.3
     )
 
 

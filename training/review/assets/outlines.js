@@ -97,7 +97,7 @@ class Outlines {
     const start = key === null ? null : this.start(key);
     if (!start) return null;
     const max = Math.max(LEAST_LEVEL, this.growth.level(start));
-    const value = Math.round(255 * (this.threshold(key) ?? this.scan.threshold));
+    const value = Math.round(255 * (this.threshold(key) ?? this.candidate(key).level));
     return { isBall: false, min: LEAST_LEVEL, max, step: 1, value: Math.min(max, Math.max(LEAST_LEVEL, value)) };
   }
 }
