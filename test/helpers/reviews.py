@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +40,26 @@ def write_candidates(
     radius_mm: float = 8.0,
     state: Volume | None = None,
     missed_mm: tuple[tuple[float, float, float], ...] = (),
+    faint_mm: tuple[tuple[float, float, float], ...] = (),
 ) -> Found:
     """Candidates that are balls of `radius_mm`, numbered in the order of the places, in a probability of bumps.
 
-    With `state`, the label so far, they get their page too. At the missed places the probability is highest at 0.4.
+    With `state`, the label so far, they get their page too. At the missed places the probability is highest at 0.4. So
+    it is at the faint ones, but these are candidates of level 0.2, after the others.
     """
     bumps = [bump(ct, place, radius_mm) for place in places_mm]
-    probability = np.max([*bumps, *(0.4 * bump(ct, place, radius_mm) for place in missed_mm)], axis=0)
-    mask = ct.with_array((probability >= 0.5).astype(np.uint8))
-    nodes, numbers = measure_nodes(mask, ct.array, probability, Landmarks(0.0, None))
-    order = [
-        min(nodes, key=lambda node: float(np.linalg.norm(np.subtract(node.centroid_lps_mm, p)))) for p in places_mm
-    ]
+    faint = [0.4 * bump(ct, place, radius_mm) for place in faint_mm]
+    probability = np.max([*bumps, *faint, *(0.4 * bump(ct, place, radius_mm) for place in missed_mm)], axis=0)
+    marked = (probability >= 0.5) | np.any([one >= 0.2 for one in faint], axis=0)
+    nodes, numbers = measure_nodes(ct.with_array(marked.astype(np.uint8)), ct.array, probability, Landmarks(0.0, None))
     renumber = np.zeros(len(nodes) + 1, np.int16)
     candidates = []
-    for number, node in enumerate(order, start=1):
+    for number, place in enumerate([*places_mm, *faint_mm], start=1):
+        node = min(nodes, key=lambda node, place=place: math.dist(node.centroid_lps_mm, place))
         renumber[node.number] = number
-        candidates.append(Candidate(dataclasses.replace(node, number=number), node.mean_probability, 1.0, 0.5, 0.5))
+        level = 0.5 if number <= len(places_mm) else 0.2
+        node = dataclasses.replace(node, number=number)
+        candidates.append(Candidate(node, node.mean_probability, 1.0, 0.5, level))
     box = tuple(slice(0, size) for size in reorient_to_lps(ct)[0].shape)
     ranked, map_ = ct.with_array(renumber[numbers]), ct.with_array(probability)
     found = Found(candidates, ranked, map_, box, starts_of(ranked, map_))

@@ -11,6 +11,7 @@ from helpers.pages import VIEWERS, WIDTHS, count_colour, pixels
 from helpers.review_pages import (
     ANNOTATED_MM,
     BEFORE,
+    MISSED_MM,
     NO,
     OPEN,
     PLACES_MM,
@@ -118,6 +119,29 @@ def test_the_outline_follows_the_slider(open_page, shown, viewer: str) -> None:
     page.keyboard.up("Shift")
     page.wait_for_timeout(200)
     assert outline_ml(page) > proposed and page.input_value("#slice") == before
+
+
+@pytest.mark.parametrize("viewer", VIEWERS)
+def test_the_slider_of_a_faint_candidate_starts_at_its_own_level(
+    open_page, thorax: Volume, tmp_path: Path, viewer: str
+) -> None:
+    state = thorax.with_array(np.full(thorax.shape, UNKNOWN, np.uint8))
+    found = write_candidates(tmp_path / "case", thorax, PLACES_MM[:1], RADIUS_MM, state, faint_mm=(MISSED_MM,))
+    page = opened(open_page, viewer)
+    assert page.input_value("#outline") == "128"
+    page.keyboard.press("ArrowRight")
+    assert page.input_value("#outline") == "51"  # 0.2; the first one's 0.5 is above all of it
+    proposed = outline_ml(page)
+    own = (found.numbers.array == 2).sum() * found.numbers.voxel_volume_mm3 / 1000
+    assert proposed == pytest.approx(own, abs=0.006)
+    page.keyboard.press("+")
+    assert 0 < outline_ml(page) < proposed
+    page.keyboard.press("0")
+    for _ in range(5):
+        page.keyboard.press("-")
+    assert outline_ml(page) > proposed
+    page.keyboard.press("y")
+    assert state_of(page)["judged"]["2"]["threshold"] < 0.2
 
 
 def test_a_moved_outline_belongs_to_the_verdict_and_is_undone_as_one(open_page, shown) -> None:
