@@ -34,7 +34,7 @@ from training.data.sources.find import find_cases, read_states
 from training.data.sources.raw_case import Annotation, RawCase
 from training.review.candidates import FLIPS, WIDE, Limits, find_candidates, looks
 from training.review.decisions import ENDING, digest_of_ct
-from training.review.mining import SURE_AND_ALIKE, Mining, mine_labels
+from training.review.mining import SURE_AND_ALIKE, Mining, mine_labels, with_score
 from training.review.page import review_page, write_worklist
 from training.review.write import CANDIDATES_CSV, REVIEW_HTML, list_of, read_found, write_found, write_table
 
@@ -105,7 +105,8 @@ def propose(command: Propose, console: Console) -> bool:
     rows = [row for content in lists for row in content["candidates"]]
     write_table(command.output / CANDIDATES_CSV, rows)
     if command.mined:
-        accepted = sum(_write_mined(command, content["case"]) for content in lists)
+        rules = with_score(command.mining, [score for content in lists for score in content["annotated"]])
+        accepted = sum(_write_mined(command.output, content["case"], rules) for content in lists)
         console.print(f"{accepted} of them were taken for nodes in {command.output / MINED}: nobody has seen them")
     console.print(f"{len(rows)} candidates in {len(lists)} cases are in {command.output}, {failed} are left out")
     if find_spec("jinja2"):
@@ -130,7 +131,7 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
     }
     found = read_found(folder)
     has_page = (folder / REVIEW_HTML).is_file() or not find_spec("jinja2")
-    if found.get("made_from") != _as_read(made_from) or not has_page:
+    if found.get("made_from") != _as_read(made_from) or "annotated" not in found or not has_page:
         image, state = read_states(case)
         candidates = find_candidates(image, state, members, threshold, command.limits, command.levels)
         found = list_of(case.name, candidates, made_from, digest_of_ct(image))
@@ -139,10 +140,10 @@ def _of_case(case: RawCase, command: Propose, members: Sequence[Model], threshol
     return found
 
 
-def _write_mined(command: Propose, case: str) -> int:
+def _write_mined(output: Path, case: str, rules: Mining) -> int:
     """Write the decisions on a case that need no reader; returns how many nodes there are."""
-    decisions = mine_labels(command.output / case, command.mining)
-    path = command.output / MINED / f"{case}.mined{ENDING}"
+    decisions = mine_labels(output / case, rules)
+    path = output / MINED / f"{case}.mined{ENDING}"
     path.parent.mkdir(exist_ok=True)
     write_text(path, json.dumps(to_plain(decisions), indent=1) + "\n")
     return len(decisions.judged)

@@ -62,7 +62,7 @@ def write_candidates(
         candidates.append(Candidate(node, node.mean_probability, 1.0, 0.5, level))
     box = tuple(slice(0, size) for size in reorient_to_lps(ct)[0].shape)
     ranked, map_ = ct.with_array(renumber[numbers]), ct.with_array(probability)
-    found = Found(candidates, ranked, map_, box, starts_of(ranked, map_))
+    found = Found(candidates, ranked, map_, box, starts_of(ranked, map_), [])
     made_from = {"weights": [WEIGHTS], "models": ["m"], "threshold": 0.5, "flips": 1}
     content = list_of(folder.name, found, made_from, digest_of_ct(ct))
     page = review_page(content, ct, state, found) if state is not None else None

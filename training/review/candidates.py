@@ -21,7 +21,7 @@ from lnq.inference.backends import Model, Network
 from lnq.inference.sliding_window import Predict
 from lnq.inference.spec import ModelSpec
 from lnq.nodes.measure import Landmarks, Node, agreement, measure_nodes
-from lnq.nodes.postprocess import postprocess
+from lnq.nodes.postprocess import peaks, postprocess
 from lnq.pipeline import Inferred, infer, landmarks_of
 from training.data.sources.states import BACKGROUND, NODE
 
@@ -80,6 +80,7 @@ class Found:
     probability: Volume
     region_box: Box
     starts_mm: list[tuple[float, float, float]]  # of each, the centre (L, P, S) of its most probable voxel
+    annotated: list[float]  # of each node of the label so far, the highest mean probability in it
 
 
 def looks(model: Model, flips: int) -> list[Model]:
@@ -141,7 +142,14 @@ def find_candidates(
         renumber[candidate.node.number] = number
     ranked = [_renumbered(candidate, number) for number, candidate in enumerate(chosen, start=1)]
     ranked_numbers, probability = ready.paste(renumber[numbers]), ready.paste(mean)
-    return Found(ranked, ranked_numbers, probability, ready.crop.region_box, starts_of(ranked_numbers, probability))
+    starts = starts_of(ranked_numbers, probability)
+    return Found(ranked, ranked_numbers, probability, ready.crop.region_box, starts, _annotated(so_far, mean))
+
+
+def _annotated(so_far: np.ndarray, mean: np.ndarray) -> list[float]:
+    labels, count = label_components(so_far == NODE)
+    inside = labels > 0
+    return [round(float(one), _DECIMALS) for one in peaks(labels[inside], count, mean[inside])]
 
 
 def _renumbered(candidate: Candidate, number: int) -> Candidate:
@@ -210,9 +218,9 @@ def _summits(marked: np.ndarray, mean: np.ndarray, settled: np.ndarray) -> np.nd
 
 
 def _judge(node: Node, inside: np.ndarray, looked: _Looked, share: float, level: float) -> Candidate:
-    peaks = [float(one[inside].max()) for one in looked.maps]
+    highest = [float(one[inside].max()) for one in looked.maps]
     cut = max(looked.spec.threshold, looked.spec.peak_threshold)
-    return Candidate(node, float(looked.mean[inside].max()), share, worth(float(np.mean(peaks)), cut), level)
+    return Candidate(node, float(looked.mean[inside].max()), share, worth(float(np.mean(highest)), cut), level)
 
 
 def worth(score: float, cut: float) -> float:

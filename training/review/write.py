@@ -55,9 +55,8 @@ def row_of(case: str, candidate: Candidate) -> CandidateRow:
 def list_of(case: str, found: Found, made_from: dict[str, Any], ct: str) -> dict[str, Any]:
     """A CT's list of candidates as plain data. `made_from` tells what they depend on, `ct` is the CT's hash."""
     rows = [to_plain(row_of(case, candidate)) for candidate in found.candidates]
-    content: dict[str, Any] = json.loads(
-        json.dumps({"case": case, "made_from": made_from, "ct": ct, "candidates": rows, "starts": found.starts_mm})
-    )
+    own = {"candidates": rows, "starts": found.starts_mm, "annotated": found.annotated}
+    content: dict[str, Any] = json.loads(json.dumps({"case": case, "made_from": made_from, "ct": ct, **own}))
     return content
 
 

@@ -105,6 +105,14 @@ def test_an_annotation_beside_a_candidate_takes_it_too(chest: Volume) -> None:
     assert len(again.candidates) == 2
 
 
+def test_it_is_told_how_sure_networks_are_of_each_annotated_node(chest: Volume) -> None:
+    members = [model(2.8), model(3.6), model(4.3)]  # of the second ball two are sure, of the third one, of air none
+    annotated = [distance_mm(chest, place) <= 6 for place in (*PLACES_MM[1:], (0, 20, 20))]
+    found = find_candidates(chest, state(chest, node=np.any(annotated, axis=0)), members, 0.2, WIDE)
+    assert sorted(found.annotated) == pytest.approx([0.0, 1 / 3, 2 / 3], abs=0.05)
+    assert find_candidates(chest, nothing(chest), members, 0.2, WIDE).annotated == []
+
+
 def test_what_networks_disagree_on_is_worth_more(chest: Volume) -> None:
     members = [model(2.8), model(3.6), model(4.3)]  # the third ball is marked by one, the second by two
     found = find_candidates(chest, nothing(chest), members, 0.2, WIDE)

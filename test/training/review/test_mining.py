@@ -11,7 +11,7 @@ import pytest
 from lnq.plain import to_plain
 from lnq.version import __version__
 from training.review.decisions import read_decisions, refuse_others
-from training.review.mining import SURE_AND_ALIKE, Mining, mine_labels
+from training.review.mining import SURE_AND_ALIKE, Mining, mine_labels, with_score
 
 
 def line(score: float, agreement: float, short_axis_mm: float) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_networks_mark_surely_and_alike_is_a_node_and_all_else_is_not_judged(folder: Path) -> None:
-    decisions = mine_labels(folder, SURE_AND_ALIKE)
+    decisions = mine_labels(folder, Mining(0.95))
     assert [(one.candidate, one.verdict, one.threshold) for one in decisions.judged] == [
         (1, "node", None),
         (5, "node", None),
@@ -50,14 +50,21 @@ def test_what_networks_mark_surely_and_alike_is_a_node_and_all_else_is_not_judge
     assert [one.candidate for one in mine_labels(folder, Mining(0.9, 0.7, 6.0)).judged] == [2, 3, 5]
 
 
+def test_as_sure_as_of_half_of_the_annotated_nodes_is_sure_enough() -> None:
+    assert with_score(SURE_AND_ALIKE, [0.2, 0.9, 0.4]) == Mining(0.4)
+    assert with_score(Mining(0.7), [0.2]) == Mining(0.7) and with_score(Mining(0.0), []) == Mining(0.0)
+    with pytest.raises(ValueError, match=r"^No node is annotated that would tell .* enough: give --mining\.score$"):
+        with_score(SURE_AND_ALIKE, [])
+
+
 def test_the_readers_name_says_that_nobody_saw_them(folder: Path) -> None:
     rules = "score 0.95, agreement 1, 5 mm and more"
-    assert mine_labels(folder, SURE_AND_ALIKE).reader == f"mined by lnq {__version__}, seen by nobody ({rules})"
+    assert mine_labels(folder, Mining(0.95)).reader == f"mined by lnq {__version__}, seen by nobody ({rules})"
 
 
 def test_they_are_a_file_as_a_reader_saves_it(folder: Path) -> None:
     path = folder.parent / "case.mined.decisions.json"
-    decisions = mine_labels(folder, SURE_AND_ALIKE)
+    decisions = mine_labels(folder, Mining(0.95))
     path.write_text(json.dumps(to_plain(decisions)))
     assert read_decisions(path) == decisions
     refuse_others(decisions, path, folder)
@@ -65,4 +72,4 @@ def test_they_are_a_file_as_a_reader_saves_it(folder: Path) -> None:
 
 def test_without_candidates_there_is_nothing_to_decide(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no list of candidates: run training.propose first$"):
-        mine_labels(tmp_path, SURE_AND_ALIKE)
+        mine_labels(tmp_path, Mining(0.95))

@@ -29,6 +29,7 @@ def found() -> Found:
         grid.with_array(np.full((3, 4, 5), 0.25, np.float32)),
         (slice(0, 3), slice(0, 4), slice(0, 5)),
         [(5.0, 6.0, 7.0), (6.0, 6.0, 7.0)],
+        [0.5],
     )
 
 
@@ -42,7 +43,7 @@ def test_a_case_is_written_whole_and_read_back(tmp_path: Path, found: Found) -> 
     write_found(tmp_path / "a", list_of("a", found, {"flips": 2}, "0a"), found)
     write_found(tmp_path / "a", list_of("a", found, {"flips": 3}, "0a"), found, b"page")
     content = read_found(tmp_path / "a")
-    assert content["made_from"] == {"flips": 3} and content["ct"] == "0a"
+    assert content["made_from"] == {"flips": 3} and content["ct"] == "0a" and content["annotated"] == [0.5]
     assert [row["number"] for row in content["candidates"]] == [1, 2]
     np.testing.assert_array_equal(read_volume(tmp_path / "a" / "candidates.nii.gz").array, found.numbers.array)
     np.testing.assert_allclose(read_volume(tmp_path / "a" / "probability.nii.gz").array, 0.25)
