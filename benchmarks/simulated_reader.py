@@ -9,10 +9,8 @@ long with each kind of labels. The same command, run again, goes on where it was
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +21,11 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks.commands import Row, run, write_table
 from benchmarks.machine import caption
 from benchmarks.output import markdown_table, write_csv
 from benchmarks.reader import judge
-from lnq.files import replace_atomically, write_text
+from lnq.files import write_text
 from lnq.image.itk import read_volume
 from lnq.image.names import CT, LABEL, NODES
 from lnq.plain import to_plain
@@ -100,8 +99,8 @@ class Trial:
         """Candidates in the cases to be reviewed."""
         found = self.folder / "found"
         table = self.folder / "reviewed.csv"
-        _write_table(table, self.raw, self.cases[: self.command.reviewed], LABEL, "partial")
-        _run("training.propose", table, "--models", self.base(), "-o", found, "--limits.count", 200,
+        write_table(table, _rows(self.raw, self.cases[: self.command.reviewed], LABEL, "partial"))
+        run("training.propose", table, "--models", self.base(), "-o", found, "--limits.count", 200,
              "--limits.least-mm", 3, "--device", "cpu")  # fmt: skip
         return found
 
@@ -118,7 +117,7 @@ class Trial:
         """The table of the cases with an arm's labels, and how many candidates were judged and are nodes."""
         if arm == "complete":
             table = self.folder / f"{arm}.csv"
-            _write_table(table, self.raw, self.cases, NODES, "full")
+            write_table(table, _rows(self.raw, self.cases, NODES, "full"))
             return table, {"judged": 0, "nodes": 0}
         found, said = self.candidates(), self.folder / f"said-{arm}"
         judged = nodes = 0
@@ -131,7 +130,7 @@ class Trial:
             verdicts = [one["verdict"] for one in json.loads(path.read_text())["judged"]]
             judged, nodes = judged + len(verdicts), nodes + verdicts.count("node")
         output = self.folder / f"labels-{arm}"
-        _run("training.apply_review", self.raw, "--candidates", found, "--decisions", said, "-o", output)
+        run("training.apply_review", self.raw, "--candidates", found, "--decisions", said, "-o", output)
         return output / "cases.csv", {"judged": judged, "nodes": nodes}
 
     def _truth(self, case: str) -> np.ndarray:
@@ -160,22 +159,9 @@ class Trial:
         return scored
 
 
-def _write_table(path: Path, raw: Path, cases: Sequence[str], label: str, annotation: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_atomically(path) as part, open(part, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("case", "image", "label", "annotation"))
-        for case in cases:
-            writer.writerow(
-                (case, (raw / f"{case}{CT}.nrrd").resolve(), (raw / f"{case}{label}.nrrd").resolve(), annotation)
-            )
-
-
-def _run(module: str, *arguments: object) -> None:
-    """Run one of the project's commands as a user does. Raises RuntimeError where it fails."""
-    done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=False)
-    if done.returncode:
-        raise RuntimeError(f"{module} ended with status {done.returncode}")
+def _rows(raw: Path, cases: Sequence[str], label: str, annotation: str) -> list[Row]:
+    folder = raw.resolve()
+    return [(case, folder / f"{case}{CT}.nrrd", folder / f"{case}{label}.nrrd", annotation) for case in cases]
 
 
 def gap_closed(dice: dict[str, float]) -> float:

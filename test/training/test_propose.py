@@ -69,7 +69,9 @@ def test_mined_decisions_become_labels(
     assert main(command(raw, tiny_bundle, "--mined", "--mining.score", "2")) == 0
     assert f"0 of them were taken for nodes in {out}/mined" in capsys.readouterr().err
     assert main(command(raw, tiny_bundle, "--mined")) == 2
-    assert "No node is annotated that would tell how sure is sure enough: give --mining.score" in capsys.readouterr().err
+    assert (
+        "No node is annotated that would tell how sure is sure enough: give --mining.score" in capsys.readouterr().err
+    )
 
 
 def test_cases_that_are_done_are_kept_until_something_changes(

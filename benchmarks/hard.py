@@ -1,0 +1,260 @@
+"""What recipes make of few and careless annotations: rows of networks on the hard set of phantoms.
+
+    python -m benchmarks.hard -o OUT --results docs/results
+    python -m benchmarks.hard -o OUT --arms g recipe --shares 0.05 --seeds 0
+
+Each row is trained on the same CTs for as long, and scored on phantoms of another domain, at the thresholds that are
+best on phantoms that are annotated wholly. Cells that are done are kept; several commands may share the work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from benchmarks.commands import run
+from benchmarks.hard_data import COMPLETE, HardSet
+from benchmarks.hard_table import HardScore, read_scores, write_results
+from lnq.inference.backends import load_model
+from lnq.pipeline import infer, mask_of
+from lnq.plain import to_plain
+from training.ablation.rows import ROWS
+from training.ablation.score import THRESHOLDS
+from training.ablation.sizes import SIZES
+from training.bundle.write import export
+from training.command import plain_console, run_command
+from training.config import Config
+from training.data.preparation import Preparation, prepare_cases
+from training.engine.finetuning import finetune
+from training.engine.pretraining import pretrain
+from training.method.step import WITHOUT_PCE, Objective
+from training.scoring.calibrate import VoxelCounts, calibration_error, count_voxels, fit, reliability
+from training.scoring.evaluation import read_ct
+from training.scoring.once import once
+from training.scoring.scores import replace_missing, score
+from training.scoring.truths import Truth, find_truths, read_instances
+from training.scoring.tune import choose, mark
+
+ArmName = Literal["g", "d", "recipe", "recipe-full", "complete"]
+FLIPS = 4  # with which each network looks for nodes that nobody annotated
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How a row is trained."""
+
+    objective: Objective = WITHOUT_PCE
+    pretrained: bool = False
+    rounds: int = 1  # before each but the first, nodes that the last network marks surely become labels
+    full: int = 0  # cases of the data that are annotated wholly
+    complete: bool = False  # all are
+
+
+ARMS: dict[ArmName, Arm] = {
+    "g": Arm(ROWS["g"].objective, pretrained=True),
+    "d": Arm(),
+    "recipe": Arm(rounds=2),
+    "recipe-full": Arm(rounds=2, full=10),
+    "complete": Arm(complete=True),
+}
+
+
+@dataclass(frozen=True)
+class Hard:
+    """Train and score rows on the hard set."""
+
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets phantoms, labels, runs and scores
+    results: Path | None = None  # gets hard.md and hard.csv; the output where none is given
+    size: Literal["small", "tiny"] = "small"  # of the ablation: its configuration
+    arms: tuple[ArmName, ...] = ("g", "d", "recipe", "recipe-full", "complete")
+    shares: tuple[float, ...] = (0.2, 0.05)  # of the nodes that are annotated
+    seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int = 60  # as long as the ablation trains; of two rounds the second has a third
+    train: int = 60  # phantoms to train on
+    tune: int = 8  # to choose thresholds on
+    test: int = 12  # to score
+    threads: int = 0
+    workers: int = 1  # processes that make and prepare phantoms
+
+    @property
+    def data(self) -> HardSet:
+        """The phantoms."""
+        return HardSet(self.output / "phantoms", self.train, self.tune, self.test, 256 if self.size == "small" else 64)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row with a share of annotated nodes and a seed."""
+
+    command: Hard
+    name: ArmName
+    share: float
+    seed: int
+
+    @property
+    def arm(self) -> Arm:
+        """How it is trained."""
+        return ARMS[self.name]
+
+    @property
+    def folder(self) -> Path:
+        """Gets its runs and its score."""
+        return self.command.output / "cells" / f"{self.name}-{self.share:g}-seed{self.seed}"
+
+    def config(self, epochs: int) -> Config:
+        """The configuration of a run of so many epochs."""
+        base = SIZES[self.command.size].config
+        stage = dataclasses.replace(base.finetune, epochs=epochs)
+        return dataclasses.replace(base, seed=self.seed, threads=self.command.threads, picture_every=0, finetune=stage)
+
+    def made_from(self) -> dict[str, object]:
+        """What its score depends on, as plain data."""
+        data = dataclasses.replace(self.command.data, folder=Path())
+        return {
+            "arm": to_plain(self.arm), "share": self.share, "config": to_plain(self.config(self.command.epochs)),
+            "data": to_plain(data), "flips": FLIPS,
+        }  # fmt: skip
+
+    def train(self, console: Console) -> Path:
+        """Train it; returns the last round's bundle. Raises RuntimeError where a signal stopped it."""
+        table = self.command.data.table(self.share, self.arm.full)
+        init = self._pretrained(table, console) if self.arm.pretrained else None
+        later = self.command.epochs // 3
+        epochs = [self.command.epochs - later * (self.arm.rounds - 1), *[later] * (self.arm.rounds - 1)]
+        for number, length in enumerate(epochs, start=1):
+            if number > 1:
+                assert init is not None  # the last round's
+                table = self._mined(number, table, init)
+            init = self._round(number, length, self._prepared(table, number, console), init)
+        assert init is not None
+        return init
+
+    def _round(self, number: int, epochs: int, data: Path, init: Path | None) -> Path:
+        run_folder, bundle = self.folder / f"round{number}", self.folder / f"model{number}"
+        if not (bundle / "spec.json").is_file():
+            if not finetune(data, run_folder, self.config(epochs), init, self.arm.objective):
+                raise RuntimeError("Stopped; the same command goes on from there")
+            export([run_folder / "finetune.pt"], bundle)
+        return bundle
+
+    def _prepared(self, table: Path, number: int, console: Console) -> Path:
+        """The prepared cases of a table. Those of the first round are the same for all seeds."""
+        folder = self.command.output / "prepared" / table.stem if number == 1 else self.folder / f"prepared{number}"
+        config = self.config(1)
+        workers = self.command.workers
+        if not (folder / "dataset.json").is_file():
+            prepare_cases(Preparation((table,), folder, config.spacing_mm, config.crop, processes=workers), console)
+        return folder
+
+    def _pretrained(self, table: Path, console: Console) -> Path:
+        """The checkpoint of pre-training, which reads no label: one for all shares and seeds."""
+        folder, config = self.command.output / "pretrain", dataclasses.replace(self.config(1), seed=0)
+        if not pretrain(self._prepared(table, 1, console), folder, config):
+            raise RuntimeError("Stopped; the same command goes on from there")
+        return folder / "pretrain.pt"
+
+    def _mined(self, number: int, table: Path, bundle: Path) -> Path:
+        """The table with what a network marks surely as nodes too."""
+        found, labels = self.folder / f"found{number}", self.folder / f"labels{number}"
+        run("training.propose", table, "--models", bundle, "-o", found, "--flips", FLIPS, "--levels", 1,
+            "--limits.count", 1000, "--mined")  # fmt: skip
+        run("training.apply_review", table, "--candidates", found, "--decisions", found / "mined", "-o", labels)
+        return labels / "cases.csv"
+
+    def score(self, console: Console) -> HardScore:
+        """Train and score it, unless that is done."""
+        return once(self.folder / "score.json", self.made_from(), HardScore, lambda: self._score(console))
+
+    def _score(self, console: Console) -> HardScore:
+        bundle = self.train(console)
+        model = load_model(bundle)
+        marked, counts = [], []
+        for truth in truths_of(self.command.data, "tune"):
+            instances = read_instances(truth.path)
+            inferred = infer(read_ct(truth, instances), model)
+            marked.append(mark(inferred, instances, model.spec, THRESHOLDS))
+            counts.append(count_voxels(inferred, instances))
+        best, _ = choose(marked, THRESHOLDS)
+        on_tune = sum(counts[1:], start=counts[0])
+        spec = dataclasses.replace(model.spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
+        results, counts = [], []
+        for truth in truths_of(self.command.data, "test"):
+            instances = read_instances(truth.path)
+            inferred = infer(read_ct(truth, instances), model)
+            results.append(score(truth.case, mask_of(inferred, spec), instances, 0.0))
+            counts.append(count_voxels(inferred, instances))
+        nodes = [node for result in results for node in result.node_results]
+        return HardScore(
+            self.name, COMPLETE if self.arm.complete else self.share, self.seed, best.threshold, best.peak_threshold,
+            tuple(result.dice for result in results),
+            tuple(replace_missing([result.assd_mm for result in results])),
+            tuple(node.short_axis_mm for node in nodes), tuple(node.found for node in nodes),
+            tuple(result.false_components for result in results),
+            error_after_fit(on_tune, sum(counts[1:], start=counts[0])),
+        )  # fmt: skip
+
+
+def error_after_fit(fitted: VoxelCounts, scored: VoxelCounts) -> float | None:
+    """The calibration error of some voxels after a fit on others; None where no calibration can be fitted."""
+    try:
+        calibration = fit(fitted)
+    except ValueError:
+        return None
+    error = calibration_error(reliability(scored, calibration))
+    return None if math.isnan(error) else error
+
+
+def truths_of(data: HardSet, name: str) -> list[Truth]:
+    """The wholly annotated phantoms of a purpose."""
+    return find_truths([data.folder / name])[0]
+
+
+def cells_of(command: Hard) -> list[Cell]:
+    """The cells that a command asks for, each once: complete labels know no share."""
+    cells = [
+        Cell(command, name, COMPLETE if ARMS[name].complete else share, seed)
+        for share in command.shares
+        for seed in command.seeds
+        for name in command.arms
+    ]
+    return list(dict.fromkeys(cells))
+
+
+def work(command: Hard, console: Console) -> bool:
+    """Run the command; the table grows by a row per cell."""
+    command.data.make(command.workers)
+    cells: Sequence[Cell] = cells_of(command)
+    for number, cell in enumerate(cells, start=1):
+        console.print(f"Cell {number} of {len(cells)}: {cell.folder.name}")
+        one = cell.score(console)
+        console.print(f"{cell.folder.name}: Dice {100 * float(np.mean(one.dice)):.1f} %")
+        write_results(command.results or command.output, read_scores(command.output / "cells"), options_of(command))
+    return True
+
+
+def options_of(command: Hard) -> list[str]:
+    """The command's options that change what is measured, but for rows, shares and seeds: the table has these."""
+    usual, words = Hard(Path("OUT")), ["-o", "OUT"]
+    for name in ("size", "epochs", "train", "tune", "test"):
+        if getattr(command, name) != getattr(usual, name):
+            words += [f"--{name}", str(getattr(command, name))]
+    return words
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    command = tyro.cli(Hard, args=arguments, prog="python -m benchmarks.hard")
+    return run_command(lambda: work(command, plain_console()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
