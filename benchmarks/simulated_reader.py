@@ -2,9 +2,10 @@
 
     python -m benchmarks.simulated_reader -o OUT --results docs/results
 
-For each seed a network is trained on phantoms that are annotated in part. It proposes candidates in some of them. A
-simulated reader judges at most 15 a case, the most worthwhile or random ones. Training then goes on from there, for as
-long with each kind of labels. The same command, run again, goes on where it was stopped.
+For each seed a network is trained on phantoms that are annotated in part. It proposes candidates in them. A simulated
+reader judges at most 15 a case in some of the cases, the most worthwhile or random ones. Where nobody judges, nodes
+that the network is sure of may count too. Training then goes on from there, for as long with each kind of labels. The
+same command, run again, goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ from training.command import plain_console, run_command
 from training.config import Losses, Trust
 from training.data.preparation import Preparation, prepare_cases
 from training.engine.finetuning import finetune
+from training.propose import MINED
 from training.review.decisions import ENDING
 from training.review.write import read_found
 
-ARMS = ("none", "random", "proposed", "complete")
+ARMS = ("none", "random", "proposed", "mined", "random+mined", "proposed+mined", "complete")
+"""Kinds of labels: the clicks, and whether nodes that the network is sure of count in cases that nobody reviewed."""
 _COLUMNS = ("seed", "labels", "judged", "nodes", "Dice %", "at threshold", "ASSD mm")
 
 
@@ -96,12 +99,11 @@ class Trial:
         return bundle
 
     def candidates(self) -> Path:
-        """Candidates in the cases to be reviewed."""
-        found = self.folder / "found"
-        table = self.folder / "reviewed.csv"
-        write_table(table, _rows(self.raw, self.cases[: self.command.reviewed], LABEL, "partial"))
+        """Candidates in all cases, and decisions that take the surest for nodes."""
+        found, table = self.folder / "found", self.folder / "partial.csv"
+        write_table(table, _rows(self.raw, self.cases, LABEL, "partial"))
         run("training.propose", table, "--models", self.base(), "-o", found, "--limits.count", 200,
-             "--limits.least-mm", 3, "--device", "cpu")  # fmt: skip
+            "--limits.least-mm", 3, "--device", "cpu", "--mined")  # fmt: skip
         return found
 
     def prepared(self, arm: str) -> tuple[Path, dict[str, int]]:
@@ -119,27 +121,37 @@ class Trial:
             table = self.folder / f"{arm}.csv"
             write_table(table, _rows(self.raw, self.cases, NODES, "full"))
             return table, {"judged": 0, "nodes": 0}
-        found, said = self.candidates(), self.folder / f"said-{arm}"
+        found, output = self.candidates(), self.folder / f"labels-{arm}"
+        clicks, decisions = arm.removesuffix("+mined"), list[Path]()
         judged = nodes = 0
+        if clicks != "mined":
+            decisions.append(self._said(clicks, found))
+            for path in decisions[0].iterdir():
+                verdicts = [one["verdict"] for one in json.loads(path.read_text())["judged"]]
+                judged, nodes = judged + len(verdicts), nodes + verdicts.count("node")
+        if arm.endswith("mined"):
+            decisions.append(found / MINED)  # a reader's decisions on a case go before these
+        run("training.apply_review", self.raw, "--candidates", found, "--decisions", *decisions, "-o", output)
+        return output / "cases.csv", {"judged": judged, "nodes": nodes}
+
+    def _said(self, clicks: str, found: Path) -> Path:
+        """The folder of the simulated reader's decisions."""
+        said = self.folder / f"said-{clicks}"
+        said.mkdir(exist_ok=True)
         for case in self.cases[: self.command.reviewed]:
             path = said / f"{case}{ENDING}"
             if not path.is_file():
-                decisions = judge(found / case, self._truth(case), self._chosen(found / case, arm))
-                path.parent.mkdir(exist_ok=True)
+                decisions = judge(found / case, self._truth(case), self._chosen(found / case, clicks))
                 write_text(path, json.dumps(to_plain(decisions), indent=1) + "\n")
-            verdicts = [one["verdict"] for one in json.loads(path.read_text())["judged"]]
-            judged, nodes = judged + len(verdicts), nodes + verdicts.count("node")
-        output = self.folder / f"labels-{arm}"
-        run("training.apply_review", self.raw, "--candidates", found, "--decisions", said, "-o", output)
-        return output / "cases.csv", {"judged": judged, "nodes": nodes}
+        return said
 
     def _truth(self, case: str) -> np.ndarray:
         return read_volume(self.raw / f"{case}{NODES}.nrrd").array
 
-    def _chosen(self, folder: Path, arm: str) -> list[int]:
+    def _chosen(self, folder: Path, clicks: str) -> list[int]:
         """Numbers of the candidates that are judged: the first ones, or random ones."""
         numbers = [int(row["number"]) for row in read_found(folder)["candidates"]]
-        if arm == "random":
+        if clicks == "random":
             numbers = [int(n) for n in np.random.default_rng(self.seed).permutation(numbers)]
         return numbers[: self.command.clicks]
 
@@ -164,10 +176,10 @@ def _rows(raw: Path, cases: Sequence[str], label: str, annotation: str) -> list[
     return [(case, folder / f"{case}{CT}.nrrd", folder / f"{case}{label}.nrrd", annotation) for case in cases]
 
 
-def gap_closed(dice: dict[str, float]) -> float:
-    """How much of the way from no clicks to complete labels the proposed clicks go, 0 to 1. NaN without a gap."""
+def gap_closed(dice: dict[str, float], arm: str) -> float:
+    """How much of the way from partial to complete labels an arm goes, 0 to 1. NaN without a gap."""
     gap = dice["complete"] - dice["none"]
-    return (dice["proposed"] - dice["none"]) / gap if gap else float("nan")
+    return (dice[arm] - dice["none"]) / gap if gap else float("nan")
 
 
 def write_results(command: SimulatedReader, scored: dict[tuple[int, str], dict[str, float]]) -> None:
@@ -187,7 +199,8 @@ def write_results(command: SimulatedReader, scored: dict[tuple[int, str], dict[s
         means = {arm: float(np.mean([scored[seed, arm]["dice"] for seed in seeds])) for arm in ARMS}
         said = ", ".join(f"{arm} {100 * dice:.1f}" for arm, dice in means.items())
         lines += [f"Mean Dice in % over {len(seeds)} seeds: {said}.", ""]
-        lines += [f"The proposed clicks close {100 * gap_closed(means):.0f} % of the gap from none to complete.", ""]
+        closed = ", ".join(f"{arm} {100 * gap_closed(means, arm):.0f}" for arm in ARMS[1:-1])
+        lines += [f"Of the gap from none to complete they close, in %: {closed}.", ""]
     lines += caption("benchmarks.simulated_reader", _options(command), {"torch": torch.__version__})
     write_text(folder / "simulated-reader.md", "\n".join(lines))
 
@@ -196,10 +209,11 @@ def _about(command: SimulatedReader) -> list[str]:
     trust = " with certain background" if command.trust == "certain" else ""
     return [
         f"{command.cases} phantoms that are annotated in part, {command.reviewed} of them reviewed with at most "
-        f"{command.clicks} judgements each by a reader who knows the truth. Row {command.row} of the ablation{trust}, "
-        f"size {command.size}: {command.epochs} epochs on the partial labels, then {command.epochs_after} with each "
-        "kind of labels. Scored at the threshold that is best on other phantoms. Synthetic data: this says nothing "
-        "about patients.",
+        f"{command.clicks} judgements each by a reader who knows the truth, of the first candidates or of random ones. "
+        "Mined: nodes that the network is sure of count in all cases that nobody reviewed. Row "
+        f"{command.row} of the ablation{trust}, size {command.size}: {command.epochs} epochs on the partial labels, "
+        f"then {command.epochs_after} with each kind of labels. Scored at the threshold that is best on others. "
+        "Synthetic data: this says nothing about patients.",
     ]
 
 

@@ -12,9 +12,10 @@ from benchmarks.simulated_reader import ARMS, gap_closed, main
 
 
 def test_the_gap_goes_from_no_clicks_to_complete_labels() -> None:
-    assert gap_closed({"none": 0.4, "proposed": 0.5, "complete": 0.6}) == pytest.approx(0.5)
-    assert gap_closed({"none": 0.4, "proposed": 0.3, "complete": 0.6}) == pytest.approx(-0.5)
-    assert math.isnan(gap_closed({"none": 0.4, "proposed": 0.5, "complete": 0.4}))
+    dice = {"none": 0.4, "random": 0.3, "proposed": 0.5, "complete": 0.6}
+    assert gap_closed(dice, "proposed") == pytest.approx(0.5)
+    assert gap_closed(dice, "random") == pytest.approx(-0.5)
+    assert math.isnan(gap_closed({"none": 0.4, "proposed": 0.5, "complete": 0.4}, "proposed"))
 
 
 @pytest.mark.slow
