@@ -25,6 +25,7 @@ from benchmarks.commands import run
 from benchmarks.hard_data import COMPLETE, HardSet
 from benchmarks.hard_table import HardScore, read_scores, write_results
 from lnq.inference.backends import load_model
+from lnq.nodes.metrics import dice
 from lnq.pipeline import infer, mask_of
 from lnq.plain import to_plain
 from training.ablation.rows import ROWS
@@ -40,6 +41,7 @@ from training.method.step import WITHOUT_PCE, Objective
 from training.scoring.calibrate import VoxelCounts, calibration_error, count_voxels, fit, reliability
 from training.scoring.evaluation import read_ct
 from training.scoring.once import once
+from training.scoring.partial_labels import best_outline, only_annotated
 from training.scoring.scores import replace_missing, score
 from training.scoring.truths import Truth, find_truths, read_instances
 from training.scoring.tune import choose, mark
@@ -177,20 +179,24 @@ class Cell:
     def _score(self, console: Console) -> HardScore:
         bundle = self.train(console)
         model = load_model(bundle)
-        marked, counts = [], []
+        marked, partly, counts = [], [], []
         for truth in truths_of(self.command.data, "tune"):
             instances = read_instances(truth.path)
             inferred = infer(read_ct(truth, instances), model)
             marked.append(mark(inferred, instances, model.spec, THRESHOLDS))
+            annotated = self.command.data.annotated(truth.case, self.share)
+            partly.append([only_annotated(one, annotated) for one in marked[-1]])
             counts.append(count_voxels(inferred, instances))
         best, _ = choose(marked, THRESHOLDS)
         on_tune = sum(counts[1:], start=counts[0])
         spec = dataclasses.replace(model.spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
-        results, counts = [], []
+        by_outline = dataclasses.replace(spec, threshold=best_outline(partly, THRESHOLDS), peak_threshold=0.0)
+        results, dice_partial, counts = [], [], []
         for truth in truths_of(self.command.data, "test"):
             instances = read_instances(truth.path)
             inferred = infer(read_ct(truth, instances), model)
             results.append(score(truth.case, mask_of(inferred, spec), instances, 0.0))
+            dice_partial.append(dice(mask_of(inferred, by_outline).array, instances.array))
             counts.append(count_voxels(inferred, instances))
         nodes = [node for result in results for node in result.node_results]
         return HardScore(
@@ -199,7 +205,7 @@ class Cell:
             tuple(replace_missing([result.assd_mm for result in results])),
             tuple(node.short_axis_mm for node in nodes), tuple(node.found for node in nodes),
             tuple(result.false_components for result in results),
-            error_after_fit(on_tune, sum(counts[1:], start=counts[0])),
+            error_after_fit(on_tune, sum(counts[1:], start=counts[0])), by_outline.threshold, tuple(dice_partial),
         )  # fmt: skip
 
 

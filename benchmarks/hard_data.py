@@ -72,6 +72,13 @@ class HardSet:
         ct, nodes = raw / f"{case}{CT}.nrrd", raw / f"{case}{NODES}.nrrd"
         return (case, ct, nodes, "full") if partial is None else (case, ct, partial.resolve(), "partial")
 
+    def annotated(self, case: str, share: float) -> list[bool]:
+        """Which nodes of a case to choose thresholds on are annotated, in the order of their labels."""
+        facts = json.loads((self.folder / "tune" / f"{case}-info.json").read_text())
+        sizes = [node["short_axis_mm"] for node in facts["nodes"]]
+        chosen = set(Annotator(share, OFF_VOXELS).choose(streams_of(facts["seed"])["partial"], sizes))
+        return [index in chosen for index in range(len(sizes))]
+
     def _partial(self, case: str, share: float) -> Path:
         path = self.folder / f"labels-{share:g}" / f"{case}{LABEL}.nrrd"
         if not path.is_file():

@@ -44,6 +44,14 @@ def test_some_cases_of_a_table_are_annotated_wholly(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(label.array, nodes.array)
             else:
                 assert 0 < np.count_nonzero(label.array) < np.count_nonzero(nodes.array)
+    (tmp_path / "train").rename(tmp_path / "tune")
+    for number in (1, 2, 3):
+        case = f"lnq2023-train-{number:04d}"
+        label = read_volume(tmp_path / "labels-0.2" / f"{case}-seg.nrrd").array
+        nodes = read_volume(tmp_path / "tune" / f"{case}-nodes.nrrd").array
+        annotated = [bool(label[nodes == value].any()) for value in np.unique(nodes[nodes > 0])]
+        assert data.annotated(case, 0.2) == annotated
+    (tmp_path / "tune").rename(tmp_path / "train")
     # a label that is there is kept
     path = tmp_path / "labels-0.2" / "lnq2023-train-0001-seg.nrrd"
     write_volume(read_volume(path).with_array(np.ones(read_volume(path).shape, np.uint8)), path)
@@ -53,14 +61,29 @@ def test_some_cases_of_a_table_are_annotated_wholly(tmp_path: Path) -> None:
 
 def score(arm: str = "d", seed: int = 0, share: float = 0.2, dice: tuple[float, ...] = (0.5, 0.7)) -> HardScore:
     sizes, found = (3.0, 5.0, 9.99, 10.0, 20.0), (False, True, False, True, True)
-    return HardScore(arm, share, seed, 0.9, 0.0, dice, (2.0, 4.0), sizes, found, (1, 2), 0.125)
+    return HardScore(arm, share, seed, 0.9, 0.0, dice, (2.0, 4.0), sizes, found, (1, 2), 0.125, 0.8, (0.4, 0.6))
 
 
 def test_recall_is_by_size() -> None:
     one = score()
     assert [one.recall(*of) for of in ((0, 5), (5, 10), (10, math.inf))] == [0.0, 0.5, 1.0]
     assert math.isnan(one.recall(30, 40))
-    assert one.row == ("0.2", "d", "0", "60.0", "3.00", "0.0", "50.0", "100.0", "1.50", "0.125", "0.9", "0")
+    assert one.row == (
+        "0.2",
+        "d",
+        "0",
+        "60.0",
+        "3.00",
+        "0.0",
+        "50.0",
+        "100.0",
+        "1.50",
+        "0.125",
+        "0.9",
+        "0",
+        "0.8",
+        "50.0",
+    )
 
 
 def test_means_are_over_seeds_with_their_range(tmp_path: Path) -> None:
@@ -72,7 +95,7 @@ def test_means_are_over_seeds_with_their_range(tmp_path: Path) -> None:
         ("100 %", NAMES["complete"], "1"), ("20 %", NAMES["g"], "1"), ("20 %", NAMES["d"], "2"),
     ]  # fmt: skip
     assert [row[3] for row in rows] == ["60.0", "60.0", "45.0 (30.0 to 60.0)"]
-    assert rows[0][4:] == ("3.0", "50", "100", "1.5")
+    assert rows[0][4:] == ("3.0", "50", "100", "1.5", "50.0")
 
 
 def test_complete_labels_are_one_cell_for_all_shares() -> None:

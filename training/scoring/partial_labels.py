@@ -80,6 +80,29 @@ def best_recall(
     return max(allowed, key=lambda one: (*one.rank, -one.marks_per_case))
 
 
+def only_annotated(case: Marked, annotated: Sequence[bool]) -> Marked:
+    """What is marked in a case of which `annotated` [N] tells the annotated nodes: all else counts as no node."""
+    chosen = np.asarray(annotated, bool)
+    nodes = case.overlaps[:, 1:]
+    elsewhere = case.overlaps[:, :1] + nodes[:, ~chosen].sum(axis=1, keepdims=True)
+    return Marked(case.node_voxels[chosen], case.peaks, np.hstack([elsewhere, nodes[:, chosen]]))
+
+
+def best_outline(cases: Sequence[Sequence[Marked]], thresholds: Sequence[float] = THRESHOLDS) -> float:
+    """The threshold that outlines the annotated nodes best: by Dice of all of them and the marks that touch one.
+
+    `cases` holds for each case what is marked at each threshold. Of equally good ones the highest is chosen, which
+    marks least elsewhere: of marks that touch no annotation, partial labels tell nothing.
+    """
+    fits = []
+    for index, threshold in enumerate(thresholds):
+        touching = [levels[index].overlaps[levels[index].overlaps[:, 1:].any(axis=1)] for levels in cases]
+        total = sum(int(own.sum()) for own in touching) + sum(int(levels[index].node_voxels.sum()) for levels in cases)
+        inside = sum(int(own[:, 1:].sum()) for own in touching)
+        fits.append((2 * inside / total if total else 0.0, threshold))
+    return max(fits)[1]
+
+
 def _recall(cases: Sequence[Marked], threshold: float, peak_threshold: float) -> Recall:
     nodes = found = voxels = covered = marks = 0
     for case in cases:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.scoring.partial_labels import Recall, best_recall, mark_at_all
+from training.scoring.partial_labels import Recall, best_outline, best_recall, mark_at_all, only_annotated
+from training.scoring.tune import Marked
 
 SHAPE = (6, 12, 30)
 THRESHOLDS = (0.2, 0.5)
@@ -58,3 +59,29 @@ def test_cases_without_an_annotated_node_count_their_marks_alone() -> None:
     empty = case((0, 0.9), (6, 0.9), nodes=())
     found = best(2.0, A, empty)
     assert (found.nodes, found.found, found.marks_per_case) == (2, 1, 1.5)
+
+
+def test_nodes_that_are_not_annotated_count_as_all_else() -> None:
+    whole = Marked(np.array([10, 20, 30]), np.array([0.9, 0.8]), np.array([[1, 2, 3, 4], [5, 6, 7, 8]]))
+    partly = only_annotated(whole, [True, False, True])
+    np.testing.assert_array_equal(partly.node_voxels, [10, 30])
+    np.testing.assert_array_equal(partly.overlaps, [[4, 2, 4], [12, 6, 8]])
+    np.testing.assert_array_equal(partly.peaks, whole.peaks)
+
+
+def test_the_best_outline_is_that_of_annotated_nodes_alone() -> None:
+    """A node of 27 voxels with a rim of 27: at 0.2 Dice is 2 * 27 / (54 + 27), at 0.5 it is 1, at 0.7 nothing is left.
+
+    What is marked elsewhere, at 0.5 as much as one likes, changes nothing.
+    """
+    probability, node = case((3, 0.3), (0, 0.6), (12, 0.6), (20, 0.6), nodes=(0,))
+    levels = (0.2, 0.5, 0.7)
+    assert best_outline([mark_at_all(probability, node, 1.0, 0.0, levels)], levels) == 0.5
+    levels = (0.2, 0.7)
+    assert best_outline([mark_at_all(probability, node, 1.0, 0.0, levels)], levels) == 0.2
+
+
+def test_of_equally_good_outlines_the_highest_threshold_is_chosen() -> None:
+    probability, node = case((0, 0.9), nodes=(0,))
+    levels = (0.2, 0.5, 0.8, 0.95)
+    assert best_outline([mark_at_all(probability, node, 1.0, 0.0, levels)], levels) == 0.8
