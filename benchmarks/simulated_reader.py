@@ -40,8 +40,8 @@ from training.command import plain_console, run_command
 from training.config import Losses, Trust
 from training.data.preparation import Preparation, prepare_cases
 from training.engine.finetuning import finetune
-from training.propose import MINED
 from training.review.decisions import ENDING
+from training.review.mining import MINED
 from training.review.write import read_found
 
 ARMS = ("none", "random", "proposed", "mined", "random+mined", "proposed+mined", "complete")

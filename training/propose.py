@@ -34,11 +34,9 @@ from training.data.sources.find import find_cases, read_states
 from training.data.sources.raw_case import Annotation, RawCase
 from training.review.candidates import FLIPS, WIDE, Limits, find_candidates, looks
 from training.review.decisions import ENDING, digest_of_ct
-from training.review.mining import SURE_AND_ALIKE, Mining, mine_labels, with_score
+from training.review.mining import MINED, SURE_AND_ALIKE, Mining, mine_labels, with_score
 from training.review.page import review_page, write_worklist
 from training.review.write import CANDIDATES_CSV, REVIEW_HTML, list_of, read_found, write_found, write_table
-
-MINED = "mined"  # folder of decisions
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lnq.version import __version__
 from training.review.decisions import FORMAT, Decisions, Judgement, subject_of
 from training.review.write import read_found
 
+MINED = "mined"  # folder of these decisions, beside the candidates
 MINED_BY = "mined by lnq"  # begins the name of the reader that is none
 _TIME = "1970-01-01T00:00:00Z"  # the same candidates and rules give the same file
 
