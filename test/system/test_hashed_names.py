@@ -99,7 +99,9 @@ def texts_of(output: Path) -> Iterator[tuple[str, bytes]]:
                     continue
 
 
-@pytest.mark.parametrize("options", [[], ["--all-series", "--format", "nifti", "--probability"]])
+@pytest.mark.parametrize(
+    "options", [pytest.param([], marks=pytest.mark.slow), ["--all-series", "--format", "nifti", "--probability"]]
+)
 def test_no_mark_is_left_or_said(tmp_path, archive, tiny_bundle, options):
     output, log = tmp_path / "out", tmp_path / "log"
     command = [sys.executable, "process.py", "batch", str(archive), "-o", str(output), "--model", str(tiny_bundle)]

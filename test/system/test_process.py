@@ -109,6 +109,7 @@ def test_mirroring_changes_the_probability_and_does_the_case_again(tmp_path, tho
     assert "ct: an earlier run did it" in batch("--no-preview", "--probability", "--mirror", "0")[1]  # the bundle's
 
 
+@pytest.mark.slow
 def test_other_members_do_the_case_again(tmp_path, thorax, batch, tiny_bundle, tiny_ensemble):
     write_volume(thorax, tmp_path / "in" / "ct.mha")
     common = ("--no-preview", "--probability", "--model", str(tiny_ensemble))

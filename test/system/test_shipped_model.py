@@ -42,7 +42,12 @@ def test_nodes_of_the_sample_are_found(mask):
 
 
 @pytest.mark.parametrize(
-    ("axes", "flips"), [((2, 0, 1), (1, 1, 1)), ((0, 1, 2), (-1, -1, 1)), ((1, 2, 0), (-1, 1, -1))]
+    ("axes", "flips"),
+    [
+        pytest.param((2, 0, 1), (1, 1, 1), marks=pytest.mark.slow),
+        pytest.param((0, 1, 2), (-1, -1, 1), marks=pytest.mark.slow),
+        ((1, 2, 0), (-1, 1, -1)),
+    ],
 )
 def test_reoriented_copies_give_the_same_nodes(sample, model, mask, axes, flips):
     turn = tuple(slice(None, None, f) for f in flips)

@@ -79,6 +79,7 @@ def test_a_run_that_ends_in_the_middle_goes_on(raw: Path, bundle: Path, monkeypa
     assert ModelSpec.load(out / "model") and not (out / "model.part").exists()
 
 
+@pytest.mark.slow
 def test_too_few_cases_are_trained_on_and_not_compared(thorax: Volume, bundle: Path, tmp_path: Path) -> None:
     write_pair(tmp_path / "raw", "lnq2023-train-0001", thorax)
     bundle = shutil.copytree(bundle, tmp_path / "given")
@@ -92,6 +93,7 @@ def test_too_few_cases_are_trained_on_and_not_compared(thorax: Volume, bundle: P
     assert new.calibration == old.calibration  # the thresholds are on its scale
 
 
+@pytest.mark.slow
 def test_cases_that_come_later_need_another_folder(raw: Path, bundle: Path, thorax: Volume, capsys) -> None:
     out = raw.parent / "out"
     arguments = [str(raw), "--model", str(bundle), "-o", str(out), *SHORT]

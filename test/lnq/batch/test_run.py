@@ -44,7 +44,7 @@ def test_a_case_is_done_again_when_its_contents_changed_and_not_when_it_was_only
     assert "ct1: done in " in text
 
 
-@pytest.mark.parametrize("keep", [0, 100, pytest.param(-1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("keep", [0, *(pytest.param(keep, marks=pytest.mark.slow) for keep in (100, -1))])
 def test_a_mask_that_was_cut_off_is_made_again(tmp_path, archive_of_cases, tiny_bundle, keep):
     output = tmp_path / "out"
     arguments = command(archive_of_cases, output, tiny_bundle)
