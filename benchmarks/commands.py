@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lnq.files import replace_atomically
+from benchmarks.output import write_csv
 
 Row = tuple[str, Path, Path, str]
 """Case, image, label, and `partial` or `full`."""
@@ -24,7 +23,4 @@ def run(module: str, *arguments: object) -> None:
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write a table of cases, as a source of `training.prepare`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_atomically(path) as part, open(part, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("case", "image", "label", "annotation"))
-        writer.writerows(rows)
+    write_csv(path, ("case", "image", "label", "annotation"), rows)

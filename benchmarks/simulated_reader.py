@@ -212,8 +212,8 @@ def _about(command: SimulatedReader) -> list[str]:
         f"{command.clicks} judgements each by a reader who knows the truth, of the first candidates or of random ones. "
         "Mined: nodes that the network is sure of count in all cases that nobody reviewed. Row "
         f"{command.row} of the ablation{trust}, size {command.size}: {command.epochs} epochs on the partial labels, "
-        f"then {command.epochs_after} with each kind of labels. Scored at the threshold that is best on others. "
-        "Synthetic data: this says nothing about patients.",
+        f"then {command.epochs_after} with each kind of labels. Scored at the threshold that is best on other "
+        "phantoms. Synthetic data: this says nothing about patients.",
     ]
 
 
