@@ -9,8 +9,8 @@ import re
 import secrets
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from lnq.files import PRIVATE_UMASK, prepare_output
 from lnq.inference.backends import available_cpus
 from lnq.memory import share_gb
 from lnq.results.case_record import DICOM_FORMATS, FAILED, FORMATS, ResultOptions
+from lnq.signals import signals_go_to
 
 logger = logging.getLogger("lnq")
 
@@ -225,20 +226,11 @@ def _pool(options: argparse.Namespace, settings: WorkerSettings, workers: int, s
     return LocalPool(settings, limits, workers, stop)
 
 
-@contextmanager
-def _signals(stop: threading.Event, told: list[int]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM set `stop` and add their number to `told`. Only the main thread can do so."""
+def _signals(stop: threading.Event, told: list[int]) -> AbstractContextManager[None]:
+    """Have SIGINT and SIGTERM set `stop` and add their number to `told`."""
 
     def note(number: int, _frame: FrameType | None) -> None:
         told.append(number)
         stop.set()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return signals_go_to(note)

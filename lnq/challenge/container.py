@@ -34,6 +34,7 @@ from lnq.image.names import EXTENSIONS, VOXEL_FILES, stem
 from lnq.image.volume import Volume
 from lnq.pipeline import segment
 from lnq.results.case_record import Versions
+from lnq.signals import signals_held
 
 if TYPE_CHECKING:
     from lnq.inference.backends import Model
@@ -82,19 +83,20 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         cases = self._cases[file_loader_key or self._index_key]
         self._case_results = [_result(path, _STOPPED) for path in cases["path"]]
         self.save()
-        for number, (index, case) in enumerate(cases.iterrows()):
-            self._case_results[number] = self.process_case(idx=index, case=case)
+        for index, case in cases.iterrows():
+            self.process_case(idx=index, case=case)
             self.save()  # every CT is named at any time, also where the container is killed
 
     def process_case(self, *, idx: int, case: Any) -> dict[str, Any]:
-        result = _result(case["path"]) | {"versions": self._versions}
+        result = self._case_results[idx]  # kept up to date, as a signal may end this at any time
+        result["versions"] = self._versions
         result["warnings"] += [self._model.note] if self._model.note else []
         reason = attempt(case["path"].name, lambda: self._segment_into(result, case["name"], case["path"]))
         if reason is not None:
             error = str(reason)
             logger.error("%s", error)
             self.failures.append(error)
-            result["error_messages"].append(error)
+            result["error_messages"] = [error]
         return result
 
     def _segment_into(self, result: dict[str, Any], name: str, path: Path) -> None:
@@ -104,8 +106,10 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         for warning in warnings:
             logger.warning("%s: %s", path.name, warning)
         self._output_path.mkdir(parents=True, exist_ok=True)
-        write_volume(mask, self._output_path / f"{name}.mha")
-        result["outputs"].append({"type": "metaio_image", "filename": f"{name}.mha"})
+        with signals_held():  # a mask that is there is named
+            write_volume(mask, self._output_path / f"{name}.mha")
+            result["outputs"].append({"type": "metaio_image", "filename": f"{name}.mha"})
+            result["error_messages"] = []
         logger.info("%s: segmented, %d voxels marked", path.name, int(mask.array.sum()))
 
     def predict(self, *, input_image: Volume) -> tuple[Volume, list[str]]:

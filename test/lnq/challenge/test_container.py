@@ -1,9 +1,14 @@
 import json
+import signal
 
 import pytest
 
+from lnq.challenge import container
 from lnq.challenge.container import find_inputs, input_folder, run_container
 from lnq.errors import StartError
+from lnq.image.itk import write_volume
+from lnq.inference.backends import load_model
+from lnq.signals import signals_go_to
 
 
 @pytest.mark.parametrize(("header", "voxels"), [("a.mhd", "a.zraw"), ("a.nhdr", "a.raw.gz"), ("a.b.nhdr", "a.b.raw")])
@@ -61,3 +66,33 @@ def test_damaged_list_of_sockets_is_refused_and_results_say_so(tmp_path, text):
     assert "\n" not in str(error.value)
     [entry] = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (entry["inputs"], entry["outputs"], entry["error_messages"]) == ([], [], [str(error.value)])
+
+
+class Told(BaseException):
+    """A signal came."""
+
+
+def stop(_number, _frame):
+    raise Told
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_as_a_mask_is_written_leaves_that_mask_named(tmp_path, thorax, tiny_bundle, monkeypatch, when):
+    def write_and_signal(mask, path):
+        if when == "before":
+            signal.raise_signal(signal.SIGTERM)
+        write_volume(mask, path)
+        if when == "after":
+            signal.raise_signal(signal.SIGTERM)
+
+    folder, out = tmp_path / "images" / "mediastinal-ct", tmp_path / "out"
+    folder.mkdir(parents=True)
+    for name in "ab":
+        write_volume(thorax, folder / f"{name}.mha")
+    monkeypatch.setattr(container, "write_volume", write_and_signal)
+    with signals_go_to(stop), pytest.raises(Told):
+        run_container(lambda: load_model(tiny_bundle, device="cpu"), tmp_path, out)
+    first, second = json.loads((out / "results.json").read_text())
+    assert [p.name for p in out.rglob("*.mha")] == [o["filename"] for o in first["outputs"]] == ["a.mha"]
+    assert (first["error_messages"], second["outputs"]) == ([], [])
+    assert second["error_messages"] == ["Stopped before this CT was segmented"]
