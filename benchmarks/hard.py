@@ -22,13 +22,13 @@ import tyro
 from rich.console import Console
 
 from benchmarks.commands import run
+from benchmarks.hard_arms import ARMS, Arm, ArmName
 from benchmarks.hard_data import COMPLETE, HardSet
 from benchmarks.hard_table import HardScore, read_scores, write_results
 from lnq.inference.backends import load_model
 from lnq.nodes.metrics import dice
 from lnq.pipeline import infer, mask_of
 from lnq.plain import to_plain
-from training.ablation.rows import ROWS
 from training.ablation.score import THRESHOLDS
 from training.ablation.sizes import SIZES
 from training.bundle.write import export
@@ -37,37 +37,15 @@ from training.config import Config
 from training.data.preparation import Preparation, prepare_cases
 from training.engine.finetuning import finetune
 from training.engine.pretraining import pretrain
-from training.method.step import WITHOUT_PCE, Objective
 from training.scoring.calibrate import VoxelCounts, calibration_error, count_voxels, fit, reliability
 from training.scoring.evaluation import read_ct
 from training.scoring.once import once
 from training.scoring.partial_labels import best_outline, only_annotated
 from training.scoring.scores import replace_missing, score
 from training.scoring.truths import Truth, find_truths, read_instances
-from training.scoring.tune import choose, mark
+from training.scoring.tune import Marked, choose, mark
 
-ArmName = Literal["g", "d", "recipe", "recipe-full", "complete"]
-FLIPS = 4  # with which each network looks for nodes that nobody annotated
-
-
-@dataclass(frozen=True)
-class Arm:
-    """How a row is trained."""
-
-    objective: Objective = WITHOUT_PCE
-    pretrained: bool = False
-    rounds: int = 1  # before each but the first, nodes that the last network marks surely become labels
-    full: int = 0  # cases of the data that are annotated wholly
-    complete: bool = False  # all are
-
-
-ARMS: dict[ArmName, Arm] = {
-    "g": Arm(ROWS["g"].objective, pretrained=True),
-    "d": Arm(),
-    "recipe": Arm(rounds=2),
-    "recipe-full": Arm(rounds=2, full=10),
-    "complete": Arm(complete=True),
-}
+FLIPS = 2  # with which each network looks for nodes that nobody annotated
 
 
 @dataclass(frozen=True)
@@ -77,10 +55,10 @@ class Hard:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets phantoms, labels, runs and scores
     results: Path | None = None  # gets hard.md and hard.csv; the output where none is given
     size: Literal["small", "tiny"] = "small"  # of the ablation: its configuration
-    arms: tuple[ArmName, ...] = ("g", "d", "recipe", "recipe-full", "complete")
+    arms: tuple[ArmName, ...] = ("g", "copies", "recipe", "recipe-full", "complete")
     shares: tuple[float, ...] = (0.2, 0.05)  # of the nodes that are annotated
     seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int = 60  # as long as the ablation trains; of two rounds the second has a third
+    length: float = 1.0  # so many times the epochs of each row
     train: int = 60  # phantoms to train on
     tune: int = 8  # to choose thresholds on
     test: int = 12  # to score
@@ -91,6 +69,15 @@ class Hard:
     def data(self) -> HardSet:
         """The phantoms."""
         return HardSet(self.output / "phantoms", self.train, self.tune, self.test, 256 if self.size == "small" else 64)
+
+
+@dataclass(frozen=True, eq=False)
+class OnTune:
+    """What a network marks in the phantoms to choose thresholds on."""
+
+    marked: list[list[Marked]]  # of each at each threshold
+    partly: list[list[Marked]]  # the same, judged by partial labels
+    counts: VoxelCounts
 
 
 @dataclass(frozen=True)
@@ -112,9 +99,10 @@ class Cell:
         """Gets its runs and its score."""
         return self.command.output / "cells" / f"{self.name}-{self.share:g}-seed{self.seed}"
 
-    def config(self, epochs: int) -> Config:
-        """The configuration of a run of so many epochs."""
-        base = SIZES[self.command.size].config
+    def config(self, number: int = 1) -> Config:
+        """The configuration of a round, from 1."""
+        base = self.arm.applied_to(SIZES[self.command.size].config)
+        epochs = max(1, round(self.command.length * self.arm.epochs[number - 1]))
         stage = dataclasses.replace(base.finetune, epochs=epochs)
         return dataclasses.replace(base, seed=self.seed, threads=self.command.threads, picture_every=0, finetune=stage)
 
@@ -122,7 +110,7 @@ class Cell:
         """What its score depends on, as plain data."""
         data = dataclasses.replace(self.command.data, folder=Path())
         return {
-            "arm": to_plain(self.arm), "share": self.share, "config": to_plain(self.config(self.command.epochs)),
+            "arm": to_plain(self.arm), "share": self.share, "config": to_plain(self.config()),
             "data": to_plain(data), "flips": FLIPS,
         }  # fmt: skip
 
@@ -130,20 +118,18 @@ class Cell:
         """Train it; returns the last round's bundle. Raises RuntimeError where a signal stopped it."""
         table = self.command.data.table(self.share, self.arm.full)
         init = self._pretrained(table, console) if self.arm.pretrained else None
-        later = self.command.epochs // 3
-        epochs = [self.command.epochs - later * (self.arm.rounds - 1), *[later] * (self.arm.rounds - 1)]
-        for number, length in enumerate(epochs, start=1):
+        for number in range(1, len(self.arm.epochs) + 1):
             if number > 1:
                 assert init is not None  # the last round's
                 table = self._mined(number, table, init)
-            init = self._round(number, length, self._prepared(table, number, console), init)
+            init = self._round(number, self._prepared(table, number, console), init)
         assert init is not None
         return init
 
-    def _round(self, number: int, epochs: int, data: Path, init: Path | None) -> Path:
+    def _round(self, number: int, data: Path, init: Path | None) -> Path:
         run_folder, bundle = self.folder / f"round{number}", self.folder / f"model{number}"
         if not (bundle / "spec.json").is_file():
-            if not finetune(data, run_folder, self.config(epochs), init, self.arm.objective):
+            if not finetune(data, run_folder, self.config(number), init, self.arm.objective):
                 raise RuntimeError("Stopped; the same command goes on from there")
             export([run_folder / "finetune.pt"], bundle)
         return bundle
@@ -151,7 +137,7 @@ class Cell:
     def _prepared(self, table: Path, number: int, console: Console) -> Path:
         """The prepared cases of a table. Those of the first round are the same for all seeds."""
         folder = self.command.output / "prepared" / table.stem if number == 1 else self.folder / f"prepared{number}"
-        config = self.config(1)
+        config = self.config()
         workers = self.command.workers
         if not (folder / "dataset.json").is_file():
             prepare_cases(Preparation((table,), folder, config.spacing_mm, config.crop, processes=workers), console)
@@ -159,7 +145,7 @@ class Cell:
 
     def _pretrained(self, table: Path, console: Console) -> Path:
         """The checkpoint of pre-training, which reads no label: one for all shares and seeds."""
-        folder, config = self.command.output / "pretrain", dataclasses.replace(self.config(1), seed=0)
+        folder, config = self.command.output / "pretrain", dataclasses.replace(self.config(), seed=0)
         if not pretrain(self._prepared(table, 1, console), folder, config):
             raise RuntimeError("Stopped; the same command goes on from there")
         return folder / "pretrain.pt"
@@ -167,17 +153,15 @@ class Cell:
     def _mined(self, number: int, table: Path, bundle: Path) -> Path:
         """The table with what a network marks surely as nodes too."""
         found, labels = self.folder / f"found{number}", self.folder / f"labels{number}"
+        # Networks answer on scales of their own, so what counts as a mark is chosen, by partial labels.
+        threshold = best_outline(self._looked_at(bundle).partly, THRESHOLDS)
         run("training.propose", table, "--models", bundle, "-o", found, "--flips", FLIPS, "--levels", 1,
-            "--limits.count", 1000, "--mined")  # fmt: skip
+            "--threshold", threshold, "--limits.count", 1000, "--mined")  # fmt: skip
         run("training.apply_review", table, "--candidates", found, "--decisions", found / "mined", "-o", labels)
         return labels / "cases.csv"
 
-    def score(self, console: Console) -> HardScore:
-        """Train and score it, unless that is done."""
-        return once(self.folder / "score.json", self.made_from(), HardScore, lambda: self._score(console))
-
-    def _score(self, console: Console) -> HardScore:
-        bundle = self.train(console)
+    def _looked_at(self, bundle: Path) -> OnTune:
+        """What a network marks in the phantoms to choose thresholds on."""
         model = load_model(bundle)
         marked, partly, counts = [], [], []
         for truth in truths_of(self.command.data, "tune"):
@@ -187,10 +171,18 @@ class Cell:
             annotated = self.command.data.annotated(truth.case, self.share)
             partly.append([only_annotated(one, annotated) for one in marked[-1]])
             counts.append(count_voxels(inferred, instances))
-        best, _ = choose(marked, THRESHOLDS)
-        on_tune = sum(counts[1:], start=counts[0])
+        return OnTune(marked, partly, sum(counts[1:], start=counts[0]))
+
+    def score(self, console: Console) -> HardScore:
+        """Train and score it, unless that is done."""
+        return once(self.folder / "score.json", self.made_from(), HardScore, lambda: self._score(console))
+
+    def _score(self, console: Console) -> HardScore:
+        bundle = self.train(console)
+        model, on_tune = load_model(bundle), self._looked_at(bundle)
+        best, _ = choose(on_tune.marked, THRESHOLDS)
         spec = dataclasses.replace(model.spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
-        by_outline = dataclasses.replace(spec, threshold=best_outline(partly, THRESHOLDS), peak_threshold=0.0)
+        by_outline = dataclasses.replace(spec, threshold=best_outline(on_tune.partly, THRESHOLDS), peak_threshold=0.0)
         results, dice_partial, counts = [], [], []
         for truth in truths_of(self.command.data, "test"):
             instances = read_instances(truth.path)
@@ -205,7 +197,8 @@ class Cell:
             tuple(replace_missing([result.assd_mm for result in results])),
             tuple(node.short_axis_mm for node in nodes), tuple(node.found for node in nodes),
             tuple(result.false_components for result in results),
-            error_after_fit(on_tune, sum(counts[1:], start=counts[0])), by_outline.threshold, tuple(dice_partial),
+            error_after_fit(on_tune.counts, sum(counts[1:], start=counts[0])), by_outline.threshold,
+            tuple(dice_partial),
         )  # fmt: skip
 
 
@@ -250,7 +243,7 @@ def work(command: Hard, console: Console) -> bool:
 def options_of(command: Hard) -> list[str]:
     """The command's options that change what is measured, but for rows, shares and seeds: the table has these."""
     usual, words = Hard(Path("OUT")), ["-o", "OUT"]
-    for name in ("size", "epochs", "train", "tune", "test"):
+    for name in ("size", "length", "train", "tune", "test"):
         if getattr(command, name) != getattr(usual, name):
             words += [f"--{name}", str(getattr(command, name))]
     return words

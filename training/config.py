@@ -31,13 +31,17 @@ class Sampling:
     node_every: int = 3  # one sample in so many is centred on an annotated node: a third, as in the paper
     # One in so many is centred where training.mine found a network wrong, unless a node's turn comes; 0: none.
     wrong_every: int = 0
-    node_jitter: float = 0.25  # and moved by up to this part of the patch, so that nodes appear off-centre too
+    node_jitter: float = 0.25  # a node's and a wrong place's patch is moved by up to this part of it
+    # This part of the samples comes from full cases, the rest from all. At 0 all cases come as often as each other.
+    full_share: float = 0.0
     region: bool = False  # centre the others in the mediastinal region: no node is reported outside it
     cache: bool = True  # hold the decompressed cases in memory; off for data larger than that
 
     def __post_init__(self) -> None:
         if self.wrong_every < 0:
             raise ValueError(f"sampling.wrong_every must not be negative, as {self.wrong_every} is")
+        if not 0.0 <= self.full_share <= 1.0:
+            raise ValueError(f"sampling.full_share must be 0 to 1, not {self.full_share:g}")
 
     def kind_of(self, index: int) -> Literal["node", "wrong"] | None:
         """What sample number `index` is centred on; None for a place in the region or in the crop."""
@@ -56,6 +60,11 @@ class Augmentation:
     p_scaling: float = 0.2  # nnU-Net's
     mirror: tuple[bool, bool, bool] = (True, True, True)  # z, y, x, each with p = 0.5
     strong: bool = False  # wider and more frequent intensity changes: phantoms differ from real CTs in contrast
+    copies: int = 0  # of annotated nodes that are laid into a patch at most, for cases that are annotated in part
+
+    def __post_init__(self) -> None:
+        if self.copies < 0:
+            raise ValueError(f"augmentation.copies must not be negative, as {self.copies} is")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.hard import ARMS, Hard, cells_of, main
+from benchmarks.hard import Hard, cells_of, main
 from benchmarks.hard_data import HardSet, annotate
 from benchmarks.hard_table import NAMES, HardScore, mean_rows, read_scores
 from lnq.image.itk import read_volume, write_volume
@@ -59,7 +59,7 @@ def test_some_cases_of_a_table_are_annotated_wholly(tmp_path: Path) -> None:
     assert read_volume(path).array.all()
 
 
-def score(arm: str = "d", seed: int = 0, share: float = 0.2, dice: tuple[float, ...] = (0.5, 0.7)) -> HardScore:
+def score(arm: str = "copies", seed: int = 0, share: float = 0.2, dice: tuple[float, ...] = (0.5, 0.7)) -> HardScore:
     sizes, found = (3.0, 5.0, 9.99, 10.0, 20.0), (False, True, False, True, True)
     return HardScore(arm, share, seed, 0.9, 0.0, dice, (2.0, 4.0), sizes, found, (1, 2), 0.125, 0.8, (0.4, 0.6))
 
@@ -70,7 +70,7 @@ def test_recall_is_by_size() -> None:
     assert math.isnan(one.recall(30, 40))
     assert one.row == (
         "0.2",
-        "d",
+        "copies",
         "0",
         "60.0",
         "3.00",
@@ -92,7 +92,7 @@ def test_means_are_over_seeds_with_their_range(tmp_path: Path) -> None:
         (tmp_path / f"{number}" / "score.json").write_text(json.dumps({"made_from": {}, "result": to_plain(one)}))
     rows = mean_rows(read_scores(tmp_path))
     assert [row[:3] for row in rows] == [
-        ("100 %", NAMES["complete"], "1"), ("20 %", NAMES["g"], "1"), ("20 %", NAMES["d"], "2"),
+        ("100 %", NAMES["complete"], "1"), ("20 %", NAMES["g"], "1"), ("20 %", NAMES["copies"], "2"),
     ]  # fmt: skip
     assert [row[3] for row in rows] == ["60.0", "60.0", "45.0 (30.0 to 60.0)"]
     assert rows[0][4:] == ("3.0", "50", "100", "1.5", "50.0")
@@ -100,7 +100,7 @@ def test_means_are_over_seeds_with_their_range(tmp_path: Path) -> None:
 
 def test_complete_labels_are_one_cell_for_all_shares() -> None:
     cells = cells_of(Hard(Path(), seeds=(0, 1)))
-    assert len(cells) == 2 * 2 * (len(ARMS) - 1) + 2
+    assert len(cells) == 2 * 2 * (len(Hard.arms) - 1) + 2
     assert sum(cell.name == "complete" and cell.share == 1 for cell in cells) == 2
     assert len({cell.folder for cell in cells}) == len(cells)
 
@@ -108,15 +108,15 @@ def test_complete_labels_are_one_cell_for_all_shares() -> None:
 @pytest.mark.slow
 def test_a_run_in_small_has_a_row_for_each_kind_of_training(tmp_path: Path) -> None:
     arguments = [
-        "-o", str(tmp_path / "out"), "--size", "tiny", "--train", "12", "--tune", "1", "--test", "1", "--epochs", "3",
-        "--seeds", "0", "--shares", "0.2", "--results", str(tmp_path / "results"),
+        "-o", str(tmp_path / "out"), "--size", "tiny", "--train", "12", "--tune", "1", "--test", "1",
+        "--length", "0.05", "--seeds", "0", "--shares", "0.2", "--results", str(tmp_path / "results"),
     ]  # fmt: skip
     assert main(arguments) == 0
     with open(tmp_path / "results" / "hard.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["row"] for row in rows] == ["complete", "g", "d", "recipe", "recipe-full"]
+    assert [row["row"] for row in rows] == ["complete", "g", "copies", "recipe", "recipe-full"]
     text = (tmp_path / "results" / "hard.md").read_text()
-    assert "-o OUT --size tiny --epochs 3 --train 12 --tune 1 --test 1" in text and str(tmp_path) not in text
+    assert "-o OUT --size tiny --length 0.05 --train 12 --tune 1 --test 1" in text and str(tmp_path) not in text
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "cells").rglob("*")}
     assert main(arguments) == 0  # again: all is there
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "cells").rglob("*")}

@@ -72,6 +72,8 @@ _LATER: dict[str, object] = {
     "losses.batch_dice": False,
     "losses.hardest": 1.0,
     "sampling.wrong_every": 0,
+    "sampling.full_share": 0.0,
+    "augmentation.copies": 0,
 }
 """Entries that came after the first rows were made, with the value that changes nothing."""
 

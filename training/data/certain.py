@@ -22,7 +22,7 @@ _FACTS = "certain.json"
 VERSION = 2  # of the rules below: with another one, cases are done again
 _SMOOTH_MM = 1.0  # deviation of the Gaussian that noise is smoothed by
 _AIR_HU = -200.0  # air and lung lie below
-_FAT_HU = (-150.0, -30.0)
+FAT_HU = (-150.0, -30.0)
 _BALL_MM = 12.0  # radius; few nodes hold such a ball, while heart, aorta, liver and muscle do
 
 
@@ -46,11 +46,11 @@ def certain_background(
     """
     smooth = ndimage.gaussian_filter(hu.astype(np.float32), [_SMOOTH_MM / s for s in spacing_mm])
     bright = smooth > clip_hu[1] + (clip_hu[1] - clip_hu[0]) / 4
-    denser = smooth > _FAT_HU[1]
+    denser = smooth > FAT_HU[1]
     # A node's border has the HU of fat or lung where it fills a part of its voxels: so these count a voxel away from
     # what is denser. A rim around annotated nodes is not certain: where borders are drawn a voxel or two too far
     # inside, it is node.
-    light = ((smooth < _AIR_HU) | (smooth >= _FAT_HU[0])) & ~ndimage.binary_dilation(denser, np.ones((3, 3, 3)))
+    light = ((smooth < _AIR_HU) | (smooth >= FAT_HU[0])) & ~ndimage.binary_dilation(denser, np.ones((3, 3, 3)))
     found = (region == 0) | light | bright | _holding_a_ball(denser & ~bright, spacing_mm)
     certain: np.ndarray = found & (node == 0)
     return certain

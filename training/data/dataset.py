@@ -19,8 +19,9 @@ from torch.utils.data import Dataset, Sampler
 from lnq.inference.normalise import normalise
 from lnq.inference.spec import Normalisation
 from training.config import Config
-from training.data.augment import IntensityTransform, apply_spatial, draw_spatial, source_size
-from training.data.corrupt import apply_corruption, draw_corruption
+from training.data.augmentation.augment import IntensityTransform, apply_spatial, draw_spatial, source_size
+from training.data.augmentation.copy_paste import find_nodes, paste
+from training.data.augmentation.corrupt import apply_corruption, draw_corruption
 from training.data.prepared import PreparedCase
 
 Sample = dict[str, Tensor]
@@ -45,15 +46,17 @@ class PatchSource:
         self, rng: np.random.Generator, on: Literal["node", "wrong"] | None = None
     ) -> tuple[PreparedCase, np.ndarray]:
         """Draw a case and the first voxel (z, y, x) of a patch in it. It is negative only where the case is smaller."""
-        patch = np.array(self.config.patch)
-        places = [(case, _places(case, on)) for case in self.cases] if on else []
+        patch, cases = np.array(self.config.patch), self.cases
+        if self.config.sampling.full_share and rng.random() < self.config.sampling.full_share:
+            cases = [case for case in cases if case.info.full] or cases
+        places = [(case, _places(case, on)) for case in cases] if on else []
         candidates = [(case, found) for case, found in places if len(found)]
         if candidates:
             case, found = candidates[int(rng.integers(len(candidates)))]
             reach = self.config.sampling.node_jitter * patch
             centre = np.array(found[int(rng.integers(len(found)))]) + rng.uniform(-reach, reach)
         else:
-            case = self.cases[int(rng.integers(len(self.cases)))]
+            case = cases[int(rng.integers(len(cases)))]
             if self.config.sampling.region and len(case.points):
                 centre = case.points[rng.integers(len(case.points))].astype(float)
             else:
@@ -91,12 +94,18 @@ NODE, BACKGROUND = 1, 2
 
 
 class FinetuneDataset(Dataset[Sample]):
-    """Samples `image` float32 [1, Z, Y, X], `label` uint8 [Z, Y, X] and `full` (bool: every node is annotated)."""
+    """Samples `image` float32 [1, Z, Y, X], `label` uint8 [Z, Y, X] and `full` (bool: every node is annotated).
+
+    Raises ValueError where nodes are to be copied and none can be.
+    """
 
     def __init__(self, cases: Sequence[PreparedCase], config: Config, normalisation: Normalisation) -> None:
         self.source = PatchSource(cases, config)
         self.normalisation = normalisation
         self.change_intensity = IntensityTransform(config.augmentation)
+        self.nodes = find_nodes(cases) if config.augmentation.copies else []
+        if config.augmentation.copies and not self.nodes:
+            raise ValueError("augmentation.copies needs an annotated node that is large enough, and there is none")
 
     def __getitem__(self, index: int) -> Sample:
         config = self.source.config
@@ -105,8 +114,12 @@ class FinetuneDataset(Dataset[Sample]):
         spatial = draw_spatial(config.augmentation, case.info.spacing_mm, rng)
         size = source_size(spatial, config.patch)
         start = start - (np.array(size) - config.patch) // 2
-        box = normalise_patch(case.box("image", start, size), case, self.normalisation)
-        label = torch.from_numpy(np.ascontiguousarray(case.box("label", start, size)))
+        hu, annotated = case.box("image", start, size), case.box("label", start, size)
+        if self.nodes:
+            region = case.box("region", start, size)
+            hu, annotated = paste(hu, annotated, region, self.nodes, config.augmentation.copies, rng)
+        box = normalise_patch(hu, case, self.normalisation)
+        label = torch.from_numpy(np.ascontiguousarray(annotated))
         if config.losses.trust == "certain":
             certain = torch.from_numpy(np.ascontiguousarray(case.box("certain", start, size)))
             label = torch.where(label > 0, NODE, certain * BACKGROUND)

@@ -35,7 +35,8 @@ def read_training_set(data: Path, config: Config, selection: Selection = ALL_FOR
     cropped as the configuration says: inference with the model will crop by the configuration. Likewise where the
     losses need certain background, or the sampling wrong places, that the data do not have.
     """
-    arrays = ("image", "label", *([CERTAIN] if config.losses.trust == "certain" else []))
+    certain = [CERTAIN] if config.losses.trust == "certain" else []
+    arrays = ("image", "label", *certain, *(["region"] if config.augmentation.copies else []))
     folders = training_folders(data, selection)
     if CERTAIN in arrays:
         for folder in folders:

@@ -19,8 +19,8 @@ from lnq.files import replace_atomically
 from lnq.inference.spec import IntTriple, Normalisation
 from lnq.results.preview import TRUTH_COLOUR, WINDOW_HU
 from training.config import Config
+from training.data.augmentation.corrupt import apply_corruption, draw_corruption
 from training.data.certain import CERTAIN
-from training.data.corrupt import apply_corruption, draw_corruption
 from training.data.dataset import normalise_patch
 from training.data.prepared import PreparedCase
 from training.method.losses import mix_pseudo_label, one_hot

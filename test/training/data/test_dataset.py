@@ -135,6 +135,43 @@ def test_without_wrong_places_samples_are_drawn_anywhere(prepared: Path) -> None
     assert starts[0] == starts[1]
 
 
+def test_a_share_of_the_samples_is_of_full_cases(prepared: Path) -> None:
+    cases = cases_of(prepared)
+    assert 0 < sum(case.info.full for case in cases) < len(cases)
+
+    def full_of(share: float, cases: list[PreparedCase]) -> float:
+        source = PatchSource(cases, dataclasses.replace(TINY, sampling=Sampling(full_share=share)))
+        drawn = [source.draw(np.random.default_rng(seed), on)[0] for seed in range(200) for on in (None, "node")]
+        return float(np.mean([case.info.full for case in drawn]))
+
+    usual = np.mean([case.info.full for case in cases])
+    assert full_of(0.0, cases) == pytest.approx(usual, abs=0.1)
+    assert full_of(0.6, cases) == pytest.approx(0.6 + 0.4 * usual, abs=0.1)
+    assert full_of(1.0, cases) == 1.0
+    assert full_of(1.0, [case for case in cases if not case.info.full]) == 0.0
+
+
+def test_copies_of_annotated_nodes_lie_in_many_patches(prepared: Path) -> None:
+    plain = dataclasses.replace(TINY.augmentation, p_rotation=0.0, p_scaling=0.0, mirror=(False, False, False))
+    cases = cases_of(prepared)
+    without, with_copies = (
+        FinetuneDataset(cases, dataclasses.replace(TINY, augmentation=dataclasses.replace(plain, copies=copies)), CT)
+        for copies in (0, 6)
+    )
+    marked = [[int(data[index]["label"].sum()) for index in range(0, 60, 3)] for data in (without, with_copies)]
+    assert sum(more > some for some, more in zip(*marked, strict=True)) > 5
+    assert all(more >= some for some, more in zip(*marked, strict=True))
+    sent = pickle.loads(pickle.dumps(with_copies))
+    assert all(torch.equal(sent[3][name], value) for name, value in with_copies[3].items())
+
+
+def test_copies_without_a_node_to_copy_are_refused(prepared: Path) -> None:
+    config = dataclasses.replace(TINY, augmentation=dataclasses.replace(TINY.augmentation, copies=1))
+    with pytest.raises(ValueError) as error:
+        FinetuneDataset([], config, CT)
+    assert str(error.value) == "augmentation.copies needs an annotated node that is large enough, and there is none"
+
+
 def test_samples_have_shapes_and_types(prepared: Path) -> None:
     sample = FinetuneDataset(cases_of(prepared), TINY, CT)[0]
     assert sample["image"].shape == (1, *TINY.patch) and sample["image"].dtype == torch.float32

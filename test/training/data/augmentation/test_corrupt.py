@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.data.corrupt import Corruption, apply_corruption, draw_corruption, map_intensity, paint, shuffle_windows
+from training.data.augmentation.corrupt import (
+    Corruption,
+    apply_corruption,
+    draw_corruption,
+    map_intensity,
+    paint,
+    shuffle_windows,
+)
 
 SHAPE = (16, 40, 40)
 NO_BOXES = np.zeros((0, 2, 3), dtype=int)

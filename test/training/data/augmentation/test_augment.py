@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from training.config import Augmentation
-from training.data.augment import IntensityTransform, SpatialChange, apply_spatial, draw_spatial, source_size
+from training.data.augmentation.augment import (
+    IntensityTransform,
+    SpatialChange,
+    apply_spatial,
+    draw_spatial,
+    source_size,
+)
 from training.data.dataset import global_seed
 
 PATCH = (6, 9, 10)

@@ -1,0 +1,1 @@
+"""How patches are changed before a network sees them."""
