@@ -35,7 +35,7 @@ class Arm:
         )
 
 
-COPIES = 16
+COPIES = 32
 ARMS: dict[ArmName, Arm] = {
     "g": Arm(
         ROWS["g"].objective, (60,), pretrained=True

@@ -119,7 +119,7 @@ def write_results(folder: Path, scores: Sequence[HardScore], options: Sequence[s
         "",
         "Phantoms of which few nodes are annotated, large ones more often, with borders off by one or two voxels. "
         "Scored on phantoms of another domain: rare anatomy, other contrast, slices and kernels. Every row is trained "
-        "on the same CTs: row g with 2,400 steps of two branches as in the ablation, the others with 3,200 of one branch, "
+        "on the same CTs: row g with 2,400 steps of two branches as in the ablation, the others with 3,200 of one, "
         "which take less time. Thresholds are those that are best on usual phantoms that are annotated wholly, "
         "eight where no other number is given. Synthetic data: this says nothing about patients.",
         "",
