@@ -3,8 +3,8 @@
     python -m benchmarks.hard -o OUT --results docs/results
     python -m benchmarks.hard -o OUT --arms g recipe --shares 0.05 --seeds 0
 
-Each row is trained on the same CTs for as long, and scored on phantoms of another domain, at the thresholds that are
-best on phantoms that are annotated wholly. Cells that are done are kept; several commands may share the work.
+Each row is trained on the same CTs, and scored on phantoms of another domain, at the thresholds that are best on usual
+phantoms that are annotated wholly. Cells that are done are kept; several commands may share the work.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.console import Console
 from benchmarks.commands import run
 from benchmarks.hard_arms import ARMS, Arm, ArmName
 from benchmarks.hard_data import COMPLETE, HardSet
-from benchmarks.hard_table import HardScore, read_scores, write_results
+from benchmarks.hard_table import FALSE_PER_CT, HardScore, read_scores, write_results
 from lnq.inference.backends import load_model
 from lnq.nodes.metrics import dice
 from lnq.pipeline import infer, mask_of
@@ -39,6 +39,7 @@ from training.engine.finetuning import finetune
 from training.engine.pretraining import pretrain
 from training.scoring.calibrate import VoxelCounts, calibration_error, count_voxels, fit, reliability
 from training.scoring.evaluation import read_ct
+from training.scoring.froc import found_at
 from training.scoring.once import once
 from training.scoring.partial_labels import best_outline, only_annotated
 from training.scoring.scores import replace_missing, score
@@ -111,7 +112,7 @@ class Cell:
         data = dataclasses.replace(self.command.data, folder=Path())
         return {
             "arm": to_plain(self.arm), "share": self.share, "config": to_plain(self.config()),
-            "data": to_plain(data), "flips": FLIPS,
+            "data": to_plain(data), "flips": FLIPS, "false_per_ct": FALSE_PER_CT,
         }  # fmt: skip
 
     def train(self, console: Console) -> Path:
@@ -183,13 +184,14 @@ class Cell:
         best, _ = choose(on_tune.marked, THRESHOLDS)
         spec = dataclasses.replace(model.spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
         by_outline = dataclasses.replace(spec, threshold=best_outline(on_tune.partly, THRESHOLDS), peak_threshold=0.0)
-        results, dice_partial, counts = [], [], []
+        results, dice_partial, counts, on_test = [], [], [], []
         for truth in truths_of(self.command.data, "test"):
             instances = read_instances(truth.path)
             inferred = infer(read_ct(truth, instances), model)
             results.append(score(truth.case, mask_of(inferred, spec), instances, 0.0))
             dice_partial.append(dice(mask_of(inferred, by_outline).array, instances.array))
             counts.append(count_voxels(inferred, instances))
+            on_test.append(mark(inferred, instances, model.spec, THRESHOLDS))
         nodes = [node for result in results for node in result.node_results]
         return HardScore(
             self.name, COMPLETE if self.arm.complete else self.share, self.seed, best.threshold, best.peak_threshold,
@@ -198,7 +200,7 @@ class Cell:
             tuple(node.short_axis_mm for node in nodes), tuple(node.found for node in nodes),
             tuple(result.false_components for result in results),
             error_after_fit(on_tune.counts, sum(counts[1:], start=counts[0])), by_outline.threshold,
-            tuple(dice_partial),
+            tuple(dice_partial), tuple(found_at(on_test, FALSE_PER_CT)),
         )  # fmt: skip
 
 
