@@ -10,12 +10,15 @@ phantoms that are annotated wholly. Cells that are done are kept; several comman
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -24,7 +27,8 @@ from rich.console import Console
 from benchmarks.commands import run
 from benchmarks.hard_arms import ARMS, Arm, ArmName
 from benchmarks.hard_data import COMPLETE, HardSet
-from benchmarks.hard_table import FALSE_PER_CT, HardScore, read_scores, write_results
+from benchmarks.hard_table import FALSE_PER_CT, HardScore, sort_scores, write_results
+from lnq.files import write_text
 from lnq.inference.backends import load_model
 from lnq.nodes.metrics import dice
 from lnq.pipeline import infer, mask_of
@@ -40,7 +44,7 @@ from training.engine.pretraining import pretrain
 from training.scoring.calibrate import VoxelCounts, calibration_error, count_voxels, fit, reliability
 from training.scoring.evaluation import read_ct
 from training.scoring.froc import found_at
-from training.scoring.once import once
+from training.scoring.once import once, read_made_from
 from training.scoring.partial_labels import best_outline, only_annotated
 from training.scoring.scores import replace_missing, score
 from training.scoring.truths import Truth, find_truths, read_instances
@@ -107,16 +111,31 @@ class Cell:
         stage = dataclasses.replace(base.finetune, epochs=epochs)
         return dataclasses.replace(base, seed=self.seed, threads=self.command.threads, picture_every=0, finetune=stage)
 
-    def made_from(self) -> dict[str, object]:
-        """What its score depends on, as plain data."""
-        data = dataclasses.replace(self.command.data, folder=Path())
+    def trained_from(self) -> dict[str, Any]:
+        """What its networks depend on, as plain data."""
+        rounds = range(1, len(self.arm.epochs) + 1)
+        data = dataclasses.replace(self.command.data, folder=Path(), test=0)
         return {
-            "arm": to_plain(self.arm), "share": self.share, "config": to_plain(self.config()),
-            "data": to_plain(data), "flips": FLIPS, "false_per_ct": FALSE_PER_CT,
+            "arm": to_plain(self.arm), "share": self.share, "config": [to_plain(self.config(n)) for n in rounds],
+            "data": to_plain(data), "flips": FLIPS,
         }  # fmt: skip
+
+    def made_from(self) -> dict[str, Any]:
+        """What its score depends on, as plain data."""
+        return {"trained_from": self.trained_from(), "test": self.command.test, "false_per_ct": FALSE_PER_CT}
+
+    def start_afresh_unless_alike(self, console: Console) -> None:
+        """Remove what was trained otherwise."""
+        path, wanted = self.folder / "trained_from.json", json.dumps(self.trained_from())
+        if self.folder.is_dir() and not (path.is_file() and path.read_text() == wanted):
+            console.print(f"{self.folder} was trained otherwise: it starts afresh")
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, wanted)
 
     def train(self, console: Console) -> Path:
         """Train it; returns the last round's bundle. Raises RuntimeError where a signal stopped it."""
+        self.start_afresh_unless_alike(console)
         table = self.command.data.table(self.share, self.arm.full)
         init = self._pretrained(table, console) if self.arm.pretrained else None
         for number in range(1, len(self.arm.epochs) + 1):
@@ -230,6 +249,17 @@ def cells_of(command: Hard) -> list[Cell]:
     return list(dict.fromkeys(cells))
 
 
+def scores_of(command: Hard) -> list[HardScore]:
+    """The scores in the output that such a command makes, whatever rows, shares and seeds it asks for."""
+    scores = []
+    for path in (command.output / "cells").glob("*/score.json"):
+        named = re.fullmatch(r"(?P<name>.+)-(?P<share>.+)-seed(?P<seed>\d+)", path.parent.name)
+        if named and (name := next((one for one in ARMS if one == named["name"]), None)):
+            cell = Cell(command, name, float(named["share"]), int(named["seed"]))
+            scores.append(read_made_from(path, cell.made_from(), HardScore))
+    return sort_scores([one for one in scores if one is not None])
+
+
 def work(command: Hard, console: Console) -> bool:
     """Run the command; the table grows by a row per cell."""
     command.data.make(command.workers)
@@ -238,7 +268,7 @@ def work(command: Hard, console: Console) -> bool:
         console.print(f"Cell {number} of {len(cells)}: {cell.folder.name}")
         one = cell.score(console)
         console.print(f"{cell.folder.name}: Dice {100 * float(np.mean(one.dice)):.1f} %")
-        write_results(command.results or command.output, read_scores(command.output / "cells"), options_of(command))
+        write_results(command.results or command.output, scores_of(command), options_of(command))
     return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -14,14 +13,13 @@ import torch
 from benchmarks.machine import caption
 from benchmarks.output import markdown_table, write_csv
 from lnq.files import write_text
-from lnq.plain import from_plain
 
 FALSE_PER_CT = 5.0  # at which recall is compared
 SIZES_MM = (0.0, 5.0, 10.0, float("inf"))  # classes of short axis
 NAMES = {
     "g": "row g: the paper's method, pre-trained",
     "copies": "Dice + CE with copies of annotated nodes",
-    "recipe": "the same in two rounds, the second with the nodes that the first marks surely",
+    "recipe": "Dice + CE with copies in two rounds, the second with the nodes that the first marks surely",
     "recipe-full": "the recipe with ten cases annotated wholly, which half of the samples come from",
     "complete": "Dice + CE with copies, all cases annotated wholly",
 }
@@ -84,9 +82,8 @@ class HardScore:
         )  # fmt: skip
 
 
-def read_scores(folder: Path) -> list[HardScore]:
-    """The scores of all cells below a folder: the most annotated first, then in the order of NAMES and by seed."""
-    scores = [from_plain(HardScore, json.loads(path.read_text())["result"]) for path in folder.glob("*/score.json")]
+def sort_scores(scores: Sequence[HardScore]) -> list[HardScore]:
+    """The most annotated first, then in the order of NAMES and by seed."""
     order = list(NAMES)
     return sorted(scores, key=lambda one: (-one.share, order.index(one.arm), one.seed))
 
@@ -124,15 +121,15 @@ def write_results(folder: Path, scores: Sequence[HardScore], options: Sequence[s
         "",
         "Phantoms of which few nodes are annotated, large ones more often, with borders off by one or two voxels. "
         "Scored on phantoms of another domain: rare anatomy, other contrast, slices and kernels. Every row is trained "
-        "on the same CTs: row g with 2,400 steps of two branches as in the ablation, the others with 3,200 of one, "
-        "which take less time. Thresholds are those that are best on usual phantoms that are annotated wholly, "
-        "eight where no other number is given. Synthetic data: this says nothing about patients.",
+        "on the same CTs, as [told here](../training.md#few-annotated-nodes-copies-and-a-second-round). Thresholds are "
+        "those that are best on usual phantoms that are annotated wholly, eight where no other number is given. "
+        "Synthetic data: this says nothing about patients.",
         "",
         *markdown_table(_MEANS, mean_rows(scores), left=2),
-        "In brackets: the lowest and the highest seed. At five false components per CT: the thresholds that find most on "
-        "these phantoms where no more than five components per CT touch no node, a point of the FROC curve. The last "
-        "column's threshold needs no complete case: it outlines those nodes best that are annotated in the phantoms to "
-        "choose thresholds on when they are annotated in part, too. Seed by seed: [hard.csv](hard.csv).",
+        "In brackets: the lowest and the highest seed. At five false components per CT: the thresholds that find most "
+        "on these phantoms where no more than five components per CT touch no node, a point of the FROC curve. The "
+        "last column's threshold needs no complete case: it outlines those nodes best that are annotated in the "
+        "phantoms to choose thresholds on when they are annotated in part, too. Seed by seed: [hard.csv](hard.csv).",
         "",
         *caption("benchmarks.hard", options, {"torch": torch.__version__}),
     ]

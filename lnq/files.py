@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lnq.errors import StartError
+from lnq.signals import signals_held
 
 _LEAST_FREE = 1 << 20  # bytes; a disk with less is full
 
@@ -53,31 +54,36 @@ def replace_folder(new: Path, target: Path, aside: Path) -> None:
     """Put the finished folder `new` in the place of `target`.
 
     The disk holds all files before they get their names. An earlier folder is moved `aside` first and removed in the
-    end. After an error it is back in its place, or still `aside` where even that fails. All three paths lie on one file
-    system, and `aside` is free. Raises OSError.
+    end. After an error it is back in its place, or still `aside` where even that fails. A signal waits until one of
+    both is in its place. All three paths lie on one file system, and `aside` is free. Raises OSError.
     """
     for path in (*new.iterdir(), new):
         flush(path)
-    if target.exists():
-        os.rename(target, aside)
-    try:
-        os.rename(new, target)
-    except OSError:
-        if aside.exists():
-            os.rename(aside, target)
-        raise
+    with signals_held():
+        if target.exists():
+            os.rename(target, aside)
+        try:
+            os.rename(new, target)
+        except OSError:
+            if aside.exists():
+                os.rename(aside, target)
+            raise
     flush(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def replace_files(new: Path, target: Path, names: Sequence[str]) -> None:
-    """Move files of the folder `new` into the folder `target`, all of them or none. Raises OSError."""
+    """Move files of the folder `new` into the folder `target`, all of them or none. Raises OSError.
+
+    A signal waits until they are moved.
+    """
+    for name in names:
+        flush(new / name)
     before: list[str] = []
     moved: list[str] = []
-    with tempfile.TemporaryDirectory(dir=target, prefix=".replaced-") as aside:
+    with signals_held(), tempfile.TemporaryDirectory(dir=target, prefix=".replaced-") as aside:
         try:
             for name in names:
-                flush(new / name)
                 if (target / name).exists():
                     os.rename(target / name, Path(aside) / name)
                     before.append(name)

@@ -73,6 +73,7 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         self.failures: list[str] = []
         self.unsaved: str | None = None  # why results.json does not hold the last state
         self._inputs = cases
+        self._case_results = [_result(case.path, _STOPPED) for case in cases]
         self._model = model
         self._versions = Versions.of(model).plain()
 
@@ -80,10 +81,7 @@ class LymphNodeAlgorithm(SegmentationAlgorithm):
         self._cases = {"input_image": DataFrame([{"name": c.name, "path": c.path} for c in self._inputs])}
 
     def process_cases(self, file_loader_key: str | None = None) -> None:
-        cases = self._cases[file_loader_key or self._index_key]
-        self._case_results = [_result(path, _STOPPED) for path in cases["path"]]
-        self.save()
-        for index, case in cases.iterrows():
+        for index, case in self._cases[file_loader_key or self._index_key].iterrows():
             self.process_case(idx=index, case=case)
             self.save()  # every CT is named at any time, also where the container is killed
 
@@ -157,12 +155,13 @@ def run_container(load_model: Callable[[], Model], source: Path = INPUT, output:
         cases = find_inputs(folder)
         if not cases:
             raise StartError(f"No CT found in {folder}: one image file is needed there")
-        model = load_model()
+        algorithm = LymphNodeAlgorithm(cases, load_model(), output)
+        algorithm.save()
     except BaseException as error:
-        sentence = str(error) or "Stopped before the model was loaded"
+        (output / _RESERVE).unlink(missing_ok=True)
+        sentence = str(error) or "Stopped before the first CT was segmented"
         _write_results(output / RESULTS, [_result(c.path, sentence) for c in cases] or [_result(None, sentence)])
         raise
-    algorithm = LymphNodeAlgorithm(cases, model, output)
     algorithm.process()
     return algorithm.failures + ([algorithm.unsaved] if algorithm.unsaved else [])
 

@@ -40,6 +40,7 @@ from lnq.followup.tracking import Tracks, follow, maker_of, own_tracks, reported
 from lnq.results.case_record import REPORT, SEGMENTS
 from lnq.results.dicom_common import Track
 from lnq.results.node_table import nodes_of
+from lnq.signals import signals_held
 from lnq.version import __version__
 
 _FILES = (SEGMENTS, REPORT, COMPARISON_CSV, COMPARISON_PAGE, COMPARISON_JSON)  # the last one tells of the others
@@ -214,7 +215,8 @@ def _write(
 ) -> None:
     """Write all files, or none: those of an earlier comparison in the folder stay until then. `work` is free.
 
-    A run that is killed while files are moved leaves no comparison.json, so nothing goes on from a mixture.
+    A signal waits until all are moved. A run that is killed while they are leaves no comparison.json, so nothing goes
+    on from a mixture.
     """
     from lnq.followup.page import write_page
 
@@ -228,6 +230,14 @@ def _write(
     write_page(work, comparison, points, alignment, output)
     write_json(work, comparison, __version__)
     made = [name for name in _FILES if (work / name).is_file()]
+    with signals_held():
+        _move(work, output, made)
+    for left in output.glob(".replaced-*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _move(work: Path, output: Path, made: Sequence[str]) -> None:
+    """Put the files that were made in the place of all that an earlier comparison left. Raises OSError."""
     before = work / "before.json"
     if (output / COMPARISON_JSON).is_file():
         os.replace(output / COMPARISON_JSON, before)
@@ -239,8 +249,6 @@ def _write(
         raise
     for name in set(_FILES) - set(made):
         (output / name).unlink(missing_ok=True)
-    for left in output.glob(".replaced-*"):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_objects(folder: Path, comparison: FollowUp, points: tuple[TimePoint, TimePoint], earlier: Tracks) -> None:

@@ -25,6 +25,7 @@ from lnq.pacs.entry import StudyOutcome
 from lnq.pacs.settings import RESULTS, result_options
 from lnq.pacs.work import Segmenting, segment_study
 from lnq.plain import check_types, from_plain
+from lnq.signals import signals_held
 from lnq.version import __version__
 
 IN, OUT = "MERCURE_IN_DIR", "MERCURE_OUT_DIR"
@@ -91,8 +92,9 @@ def run(options: argparse.Namespace, bundle: Path) -> tuple[int, str]:
             for number, path in enumerate(paths):
                 os.symlink(path.resolve(), objects / f"{number:06d}.dcm")
             outcome = segment_study(objects, folder, how, threading.Event())
-            for number, name in enumerate(outcome.files, start=1):
-                shutil.move(folder / name, target / f"lnq-{number:03d}-{Path(name).name}")
+            with signals_held():  # all results or none
+                for number, name in enumerate(outcome.files, start=1):
+                    os.rename(folder / name, target / f"lnq-{number:03d}-{Path(name).name}")
         if settings.keep_ct and outcome.files:
             for path in paths:
                 shutil.copyfile(path, target / path.name)

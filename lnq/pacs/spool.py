@@ -29,6 +29,7 @@ from lnq.errors import StartError
 from lnq.files import flush, replace_atomically, write_text
 from lnq.pacs.entry import EndedStudy, Entry, ObjectName, StudyOutcome, read_note, which_of
 from lnq.plain import to_plain
+from lnq.signals import signals_held
 
 ARRIVING, QUEUE, KEPT, REMOVED = "arriving", "queue", "kept", "removed"
 DONE_STUDIES, FAILED_STUDIES = "done", "failed"
@@ -177,8 +178,9 @@ class Spool:
     def finish(self, entry: Entry) -> None:
         """Take a study whose results have arrived everywhere out of the queue. Raises OSError."""
         outcome = entry.outcome()
-        self._leave(entry, DONE_STUDIES, outcome.sentences if outcome else ())
-        (self._place(FAILED_STUDIES) / f"{entry.study}.json").unlink(missing_ok=True)
+        with signals_held():
+            self._leave(entry, DONE_STUDIES, outcome.sentences if outcome else ())
+            (self._place(FAILED_STUDIES) / f"{entry.study}.json").unlink(missing_ok=True)
 
     def fail(self, entry: Entry, sentences: Sequence[str]) -> None:
         """Take a study that cannot be done out of the queue. Raises OSError."""
@@ -186,7 +188,7 @@ class Spool:
 
     def _leave(self, entry: Entry, place: str, sentences: Sequence[str]) -> None:
         """Note what became of an entry, keep its objects for late ones, and remove the rest."""
-        with self._lock:
+        with signals_held(), self._lock:
             study = EndedStudy(tuple(sorted(entry.digests())), time.time(), tuple(sentences))
             write_text(self._place(place) / f"{entry.study}.json", json.dumps(to_plain(study), indent=1) + "\n")
             kept = self._place(KEPT) / entry.study

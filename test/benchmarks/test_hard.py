@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.hard import Hard, cells_of, main
+from benchmarks.hard import Cell, Hard, cells_of, main, scores_of
 from benchmarks.hard_data import HardSet, annotate
-from benchmarks.hard_table import NAMES, HardScore, mean_rows, read_scores
+from benchmarks.hard_table import NAMES, HardScore, mean_rows, sort_scores
 from lnq.image.itk import read_volume, write_volume
 from lnq.plain import to_plain
 from phantom.annotate import Annotator
 from phantom.make import make_phantom
 from phantom.write import write_phantom
+from training.command import plain_console
 
 
 @pytest.mark.parametrize("share", [0.05, 0.4])
@@ -89,11 +90,9 @@ def test_recall_is_by_size() -> None:
     )
 
 
-def test_means_are_over_seeds_with_their_range(tmp_path: Path) -> None:
-    for number, one in enumerate([score("g"), score("complete", share=1.0), score(), score(seed=1, dice=(0.3, 0.3))]):
-        (tmp_path / f"{number}").mkdir()
-        (tmp_path / f"{number}" / "score.json").write_text(json.dumps({"made_from": {}, "result": to_plain(one)}))
-    rows = mean_rows(read_scores(tmp_path))
+def test_means_are_over_seeds_with_their_range() -> None:
+    scores = [score("g"), score(seed=1, dice=(0.3, 0.3)), score("complete", share=1.0), score()]
+    rows = mean_rows(sort_scores(scores))
     assert [row[:3] for row in rows] == [
         ("100 %", NAMES["complete"], "1"), ("20 %", NAMES["g"], "1"), ("20 %", NAMES["copies"], "2"),
     ]  # fmt: skip
@@ -106,6 +105,34 @@ def test_complete_labels_are_one_cell_for_all_shares() -> None:
     assert len(cells) == 2 * 2 * (len(Hard.arms) - 1) + 2
     assert sum(cell.name == "complete" and cell.share == 1 for cell in cells) == 2
     assert len({cell.folder for cell in cells}) == len(cells)
+
+
+def test_scores_of_other_runs_are_left_out(tmp_path: Path) -> None:
+    command = Hard(tmp_path, seeds=(0,))
+    for name, share, seed, made_by in (
+        ("recipe", 0.2, 0, command),
+        ("g", 0.05, 7, command),  # that another command asked for
+        ("recipe", 0.2, 1, Hard(tmp_path, length=0.5)),
+        ("g", 0.2, 0, Hard(tmp_path, test=3)),
+    ):
+        cell = Cell(made_by, name, share, seed)
+        cell.folder.mkdir(parents=True)
+        content = {"made_from": cell.made_from(), "result": to_plain(score(name, seed, share))}
+        (cell.folder / "score.json").write_text(json.dumps(content))
+    (tmp_path / "cells" / "d-0.2-seed0").mkdir()
+    (tmp_path / "cells" / "d-0.2-seed0" / "score.json").write_text("{}")
+    assert [(one.arm, one.share, one.seed) for one in scores_of(command)] == [("recipe", 0.2, 0), ("g", 0.05, 7)]
+
+
+def test_a_cell_that_was_trained_otherwise_starts_afresh(tmp_path: Path) -> None:
+    console = plain_console()
+    short, usual = (Cell(Hard(tmp_path, length=length), "recipe", 0.2, 0) for length in (0.5, 1.0))
+    short.start_afresh_unless_alike(console)
+    (short.folder / "model1").mkdir()
+    short.start_afresh_unless_alike(console)
+    assert (short.folder / "model1").is_dir()
+    usual.start_afresh_unless_alike(console)
+    assert not (short.folder / "model1").exists()
 
 
 @pytest.mark.slow

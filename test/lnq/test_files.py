@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from lnq.files import (
     unwritten,
     write_text,
 )
+from lnq.signals import signals_go_to
 
 
 def test_a_file_is_replaced_at_once(tmp_path):
@@ -104,6 +106,51 @@ def test_files_are_moved_all_or_none(tmp_path, monkeypatch, broken):
         replace_files(new, target, ("a.txt", "b.txt"))
     assert {p.name: p.read_text() for p in target.iterdir()} == {"a.txt": "old", "b.txt": "old"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "target"]
+
+
+class Told(BaseException):
+    """A signal came."""
+
+
+def stop(*_):
+    raise Told
+
+
+@pytest.fixture
+def signal_after_each_rename(monkeypatch):
+    """As if it were sent at that moment."""
+    rename = os.rename
+
+    def then_signal(*paths: Path) -> None:
+        rename(*paths)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(os, "rename", then_signal)
+    with signals_go_to(stop):
+        yield
+
+
+def test_a_signal_between_two_files_waits_until_all_are_moved(tmp_path, signal_after_each_rename):
+    new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
+    (new / "b.txt").write_text("new")
+    (target / "b.txt").write_text("old")
+    with pytest.raises(Told):
+        replace_files(new, target, ("a.txt", "b.txt"))
+    assert {p.name: p.read_text() for p in target.iterdir()} == {"a.txt": "new", "b.txt": "new"}
+
+
+def test_a_signal_waits_until_a_folder_has_its_place(tmp_path, signal_after_each_rename):
+    new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
+    with pytest.raises(Told):
+        replace_folder(new, target, tmp_path / "aside")
+    assert (target / "a.txt").read_text() == "new"
+
+
+def test_a_file_that_is_missing_moves_none(tmp_path):
+    new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "target", "old")
+    with pytest.raises(FileNotFoundError):
+        replace_files(new, target, ("a.txt", "b.txt"))
+    assert (target / "a.txt").read_text() == "old"
 
 
 def test_files_that_are_moved_leave_the_others(tmp_path):

@@ -37,6 +37,34 @@ def test_handlers_are_as_before(told):
     assert [signal.getsignal(number) for number in STOPPING] == before
 
 
+def test_all_handlers_come_back_where_one_of_them_raises_at_once(monkeypatch):
+    """As where SIGINT comes as soon as its own handler is back."""
+    set_handler = signal.signal
+
+    def raising(number, handler):
+        before = set_handler(number, handler)
+        if number == signal.SIGINT and handler is not ours:
+            raise KeyboardInterrupt
+        return before
+
+    def ours(_number, _frame):
+        pass
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(signal, "signal", raising)
+    with pytest.raises(KeyboardInterrupt), signals_go_to(ours):
+        assert signal.getsignal(signal.SIGTERM) is ours
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_handler_that_is_not_of_python_stays(monkeypatch):
+    before = [signal.getsignal(number) for number in STOPPING]
+    monkeypatch.setattr(signal, "getsignal", lambda _number: None)
+    with signals_held():
+        monkeypatch.undo()
+        assert [signal.getsignal(number) for number in STOPPING] == before
+
+
 def test_another_thread_may_ask_too():
     seen = []
 

@@ -129,7 +129,7 @@ def write_case(
 ) -> None:
     """Write a case: `image` in HU, `label`, `region` and maybe `told`, all [Z, Y, X], and `points` [N, 3].
 
-    The folder appears only once it is complete.
+    The folder appears only once it is complete. An earlier one stays until then.
     """
     temporary, before = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
     shutil.rmtree(temporary, ignore_errors=True)
@@ -139,8 +139,9 @@ def write_case(
         _write_files(temporary, info, arrays if told is None else arrays | {"told": told}, points)
         replace_folder(temporary, folder, before)
     finally:
-        for left in (temporary, before):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(before, ignore_errors=True)
 
 
 def _write_files(folder: Path, info: CaseInfo, arrays: Mapping[str, np.ndarray], points: np.ndarray) -> None:

@@ -72,8 +72,22 @@ class Told(BaseException):
     """A signal came."""
 
 
-def stop(_number, _frame):
+def stop(*_):
     raise Told
+
+
+@pytest.mark.parametrize("at", ["LymphNodeAlgorithm.load", "LymphNodeAlgorithm.process", "Versions.of"])
+def test_a_signal_before_the_first_ct_leaves_all_named(tmp_path, thorax, tiny_bundle, monkeypatch, at):
+    folder, out = tmp_path / "images" / "mediastinal-ct", tmp_path / "out"
+    folder.mkdir(parents=True)
+    for name in "ab":
+        write_volume(thorax, folder / f"{name}.mha")
+    monkeypatch.setattr(f"lnq.challenge.container.{at}", stop)
+    with pytest.raises(Told):
+        run_container(lambda: load_model(tiny_bundle, device="cpu"), tmp_path, out)
+    results = json.loads((out / "results.json").read_text())
+    assert [one["inputs"][0]["filename"] for one in results] == ["a.mha", "b.mha"]
+    assert all(len(one["error_messages"]) == 1 and not one["outputs"] for one in results)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

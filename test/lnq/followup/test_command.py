@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +235,23 @@ def test_one_run_at_a_time_writes_into_a_folder(image_results, tmp_path, capsys)
         assert compare(*image_results, "-o", tmp_path / "out") == NOT_STARTED
     assert said(capsys) == f"Another run is writing to {tmp_path / 'out'}: wait for it, or choose another folder"
     assert compare(*image_results, "-o", tmp_path / "out") == DONE
+
+
+def test_a_signal_as_files_are_moved_waits_until_all_are_there(image_results, tmp_path, monkeypatch):
+    first, second = image_results
+    out = tmp_path / "out"
+    assert compare(first, second, "-o", out) == DONE
+    before = {path.name: path.stat().st_ino for path in out.iterdir() if path.name not in HIDDEN}
+    rename = os.rename
+
+    def then_signal(*paths: object) -> None:
+        rename(*paths)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("os.rename", then_signal)
+    assert compare(first, second, "-o", out) == INTERRUPTED
+    after = {path.name: path.stat().st_ino for path in out.iterdir() if path.name not in HIDDEN}
+    assert set(after) == set(before) and not set(after.values()) & set(before.values())
 
 
 def test_a_run_that_was_killed_leaves_nothing_to_go_on_from(image_results, tmp_path, monkeypatch):
