@@ -113,10 +113,10 @@ class Cell:
 
     def trained_from(self) -> dict[str, Any]:
         """What its networks depend on, as plain data."""
-        rounds = range(1, len(self.arm.epochs) + 1)
+        rounds = [dataclasses.replace(self.config(n), threads=0) for n in range(1, len(self.arm.epochs) + 1)]
         data = dataclasses.replace(self.command.data, folder=Path(), test=0)
         return {
-            "arm": to_plain(self.arm), "share": self.share, "config": [to_plain(self.config(n)) for n in rounds],
+            "arm": to_plain(self.arm), "share": self.share, "config": to_plain(rounds),
             "data": to_plain(data), "flips": FLIPS,
         }  # fmt: skip
 
