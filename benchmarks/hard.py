@@ -60,7 +60,7 @@ class Hard:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets phantoms, labels, runs and scores
     results: Path | None = None  # gets hard.md and hard.csv; the output where none is given
     size: Literal["small", "tiny"] = "small"  # of the ablation: its configuration
-    arms: tuple[ArmName, ...] = ("g", "copies", "recipe", "recipe-full", "complete")
+    arms: tuple[ArmName, ...] = tuple(ARMS)
     shares: tuple[float, ...] = (0.2, 0.05)  # of the nodes that are annotated
     seeds: tuple[int, ...] = (0, 1, 2)
     length: float = 1.0  # so many times the epochs of each row

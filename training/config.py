@@ -32,7 +32,7 @@ class Sampling:
     # One in so many is centred where training.mine found a network wrong, unless a node's turn comes; 0: none.
     wrong_every: int = 0
     node_jitter: float = 0.25  # a node's and a wrong place's patch is moved by up to this part of it
-    # This part of the samples comes from full cases, the rest from all. At 0 all cases come as often as each other.
+    # This part of fine-tuning's samples comes from full cases, the rest from all cases alike.
     full_share: float = 0.0
     region: bool = False  # centre the others in the mediastinal region: no node is reported outside it
     cache: bool = True  # hold the decompressed cases in memory; off for data larger than that
@@ -95,7 +95,7 @@ class Losses:
     tau: float = 0.3  # sharpens the mixed pseudo label
     final: float = 2.0  # lambda, the consensus loss's weight after the ramp
     ramp: float = 1 / 3  # of the epochs until then: 100 of 300
-    # Of Dice + CE, on full cases; as it is, a few marks in a patch without a node cost next to nothing.
+    # Of Dice + CE; as it is, a few marks in a patch without a node cost next to nothing.
     batch_dice: bool = False  # one Dice of the whole batch, not one of each sample
     hardest: float = 1.0  # the part of a sample's voxels, those of the largest cross entropy, that it is the mean of
     trust: Trust = "none"  # certain: only what is certainly no node counts as background (METHOD section 9)

@@ -27,8 +27,8 @@ class Finetune:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]  # gets finetune.pt, config.json, metrics and a picture
     init: Path | None = None  # start from a pretrain.pt (all but its heads) or a bundle's folder; else from chance
     # without_pce: no partial cross entropy, for weights that find nodes already. The others train the main branch
-    # alone. cross_entropy trusts every background voxel; known is Dice + cross entropy, with --losses.trust certain on
-    # what is known, for cases of which little is unknown.
+    # alone. cross_entropy trusts every background voxel; known is Dice + cross entropy: with --losses.trust certain on
+    # what is known, for cases of which little is unknown; without it for few annotated nodes and --augmentation.copies.
     method: Method = "dbdmp"
     selection: SelectionArguments = ALL_FOR_TRAINING
     preset: str = "compact"  # paper, compact or tiny

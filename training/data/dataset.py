@@ -43,19 +43,23 @@ class PatchSource:
     config: Config
 
     def draw(
-        self, rng: np.random.Generator, on: Literal["node", "wrong"] | None = None
+        self, rng: np.random.Generator, on: Literal["node", "wrong"] | None = None, full: bool = False
     ) -> tuple[PreparedCase, np.ndarray]:
-        """Draw a case and the first voxel (z, y, x) of a patch in it. It is negative only where the case is smaller."""
-        patch, cases = np.array(self.config.patch), self.cases
-        if self.config.sampling.full_share and rng.random() < self.config.sampling.full_share:
-            cases = [case for case in cases if case.info.full] or cases
-        places = [(case, _places(case, on)) for case in cases] if on else []
+        """Draw a case and the first voxel (z, y, x) of a patch in it. It is negative only where the case is smaller.
+
+        With `full` the case is a full one, if one of these has such a place.
+        """
+        patch = np.array(self.config.patch)
+        places = [(case, _places(case, on)) for case in self.cases] if on else []
         candidates = [(case, found) for case, found in places if len(found)]
         if candidates:
+            if full:
+                candidates = [(case, found) for case, found in candidates if case.info.full] or candidates
             case, found = candidates[int(rng.integers(len(candidates)))]
             reach = self.config.sampling.node_jitter * patch
             centre = np.array(found[int(rng.integers(len(found)))]) + rng.uniform(-reach, reach)
         else:
+            cases = [case for case in self.cases if case.info.full or not full] or self.cases
             case = cases[int(rng.integers(len(cases)))]
             if self.config.sampling.region and len(case.points):
                 centre = case.points[rng.integers(len(case.points))].astype(float)
@@ -96,13 +100,15 @@ NODE, BACKGROUND = 1, 2
 class FinetuneDataset(Dataset[Sample]):
     """Samples `image` float32 [1, Z, Y, X], `label` uint8 [Z, Y, X] and `full` (bool: every node is annotated).
 
-    Raises ValueError where nodes are to be copied and none can be.
+    Raises ValueError where nodes are to be copied and none can be, or full cases to be preferred and there is none.
     """
 
     def __init__(self, cases: Sequence[PreparedCase], config: Config, normalisation: Normalisation) -> None:
         self.source = PatchSource(cases, config)
         self.normalisation = normalisation
         self.change_intensity = IntensityTransform(config.augmentation)
+        if config.sampling.full_share and not any(case.info.full for case in cases):
+            raise ValueError("sampling.full_share needs cases that are annotated wholly, and there is none")
         self.nodes = find_nodes(cases) if config.augmentation.copies else []
         if config.augmentation.copies and not self.nodes:
             raise ValueError("augmentation.copies needs an annotated node that is large enough, and there is none")
@@ -110,7 +116,8 @@ class FinetuneDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         config = self.source.config
         rng = np.random.default_rng([config.seed, 2, index])
-        case, start = self.source.draw(rng, config.sampling.kind_of(index))
+        full = config.sampling.full_share > 0 and rng.random() < config.sampling.full_share
+        case, start = self.source.draw(rng, config.sampling.kind_of(index), full)
         spatial = draw_spatial(config.augmentation, case.info.spacing_mm, rng)
         size = source_size(spatial, config.patch)
         start = start - (np.array(size) - config.patch) // 2

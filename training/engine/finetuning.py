@@ -52,7 +52,7 @@ def finetune(
 
     `normalisation` stands in for that of the data set, which a few cases tell badly. `make_step` makes the objective's
     step, or a wrapper that observes it, which takes every step as it comes. Raises ValueError where no case has an
-    annotated node, and what `read_training_set`, `load_start` and `train` raise.
+    annotated node, and what `read_training_set`, `FinetuneDataset`, `load_start` and `train` raise.
     """
     if make_step is not finetuning_step:
         config = dataclasses.replace(config, graph=False)

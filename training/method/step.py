@@ -91,9 +91,10 @@ CROSS_ENTROPY = Objective("cross_entropy", ("ce",))
 """The paper's baseline: the main branch alone, which trusts every background voxel."""
 
 KNOWN = Objective("known", ("dice_ce",))
-"""Dice + CE of the main branch on what is known, for cases of which little is unknown.
+"""Dice + CE of the main branch on what is known.
 
-With `losses.trust` "certain" that is annotated nodes and certain background, else every voxel.
+With `losses.trust` "certain" that is annotated nodes and certain background, for cases of which little is unknown. Else
+it is every voxel, for cases with complete labels, or with few in patches that hold copies of annotated nodes.
 """
 
 Method = Literal["dbdmp", "without_pce", "cross_entropy", "known"]

@@ -4,7 +4,7 @@ import dataclasses
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from lnq.inference.normalise import normalise
 from lnq.inference.spec import Normalisation
-from training.config import TINY, Config, Losses, Sampling
+from training.config import TINY, Augmentation, Config, Losses, Sampling
 from training.data.certain import add_certain
 from training.data.dataset import (
     BACKGROUND,
@@ -139,16 +139,48 @@ def test_a_share_of_the_samples_is_of_full_cases(prepared: Path) -> None:
     cases = cases_of(prepared)
     assert 0 < sum(case.info.full for case in cases) < len(cases)
 
-    def full_of(share: float, cases: list[PreparedCase]) -> float:
-        source = PatchSource(cases, dataclasses.replace(TINY, sampling=Sampling(full_share=share)))
-        drawn = [source.draw(np.random.default_rng(seed), on)[0] for seed in range(200) for on in (None, "node")]
-        return float(np.mean([case.info.full for case in drawn]))
+    def full_of(share: float) -> float:
+        data = FinetuneDataset(
+            cases, dataclasses.replace(TINY, patch=(4, 4, 4), sampling=Sampling(full_share=share)), CT
+        )
+        return float(np.mean([bool(data[index]["full"]) for index in range(200)]))
 
     usual = np.mean([case.info.full for case in cases])
-    assert full_of(0.0, cases) == pytest.approx(usual, abs=0.1)
-    assert full_of(0.6, cases) == pytest.approx(0.6 + 0.4 * usual, abs=0.1)
-    assert full_of(1.0, cases) == 1.0
-    assert full_of(1.0, [case for case in cases if not case.info.full]) == 0.0
+    assert full_of(0.0) == pytest.approx(usual, abs=0.1)
+    assert full_of(0.6) == pytest.approx(0.6 + 0.4 * usual, abs=0.1)
+    assert full_of(1.0) == 1.0
+
+
+def test_a_full_case_without_a_node_takes_no_nodes_turn(prepared: Path) -> None:
+    cases = cases_of(prepared)
+    for case in cases:
+        if case.info.full:
+            case.info = dataclasses.replace(case.info, node_centres=())
+    source = PatchSource(cases, TINY)
+    drawn = [source.draw(np.random.default_rng(seed), "node", full=True)[0] for seed in range(30)]
+    assert not any(case.info.full for case in drawn)
+    drawn = [source.draw(np.random.default_rng(seed), None, full=True)[0] for seed in range(30)]
+    assert all(case.info.full for case in drawn)
+
+
+def test_a_share_of_full_cases_without_any_is_refused(prepared: Path) -> None:
+    partial = [case for case in cases_of(prepared) if not case.info.full]
+    with pytest.raises(ValueError) as error:
+        FinetuneDataset(partial, dataclasses.replace(TINY, sampling=Sampling(full_share=0.5)), CT)
+    assert str(error.value) == "sampling.full_share needs cases that are annotated wholly, and there is none"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (lambda: Sampling(full_share=1.1), "sampling.full_share must be 0 to 1, not 1.1"),
+        (lambda: Augmentation(copies=-1), "augmentation.copies must not be negative, as -1 is"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(ValueError) as error:
+        settings()
+    assert str(error.value) == sentence
 
 
 def test_copies_of_annotated_nodes_lie_in_many_patches(prepared: Path) -> None:
@@ -161,14 +193,30 @@ def test_copies_of_annotated_nodes_lie_in_many_patches(prepared: Path) -> None:
     marked = [[int(data[index]["label"].sum()) for index in range(0, 60, 3)] for data in (without, with_copies)]
     assert sum(more > some for some, more in zip(*marked, strict=True)) > 5
     assert all(more >= some for some, more in zip(*marked, strict=True))
-    sent = pickle.loads(pickle.dumps(with_copies))
-    assert all(torch.equal(sent[3][name], value) for name, value in with_copies[3].items())
 
 
-def test_copies_without_a_node_to_copy_are_refused(prepared: Path) -> None:
+def test_copies_do_not_depend_on_the_workers_and_are_known_nodes(prepared: Path) -> None:
+    for folder in case_folders(prepared):
+        add_certain(folder, (-140.0, 120.0))
+    config = dataclasses.replace(
+        TINY, augmentation=dataclasses.replace(TINY.augmentation, copies=6), losses=Losses(trust="certain")
+    )
+    data = FinetuneDataset(cases_of(prepared, cache=False), config, CT)
+    alone, other = (
+        list(DataLoader(data, batch_sampler=StepSampler(0, 6, 2), num_workers=workers)) for workers in (0, 2)
+    )
+    for one, same in zip(alone, other, strict=True):
+        assert all(torch.equal(one[name], same[name]) for name in one)
+    without = FinetuneDataset(data.source.cases, dataclasses.replace(config, augmentation=TINY.augmentation), CT)
+    nodes = [sum(int((of[index]["label"] == NODE).sum()) for index in range(12)) for of in (without, data)]
+    assert nodes[1] > nodes[0]
+
+
+def test_copies_without_a_node_to_copy_are_refused(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.data.augmentation.copy_paste._LEAST_VOXELS", 10_000)
     config = dataclasses.replace(TINY, augmentation=dataclasses.replace(TINY.augmentation, copies=1))
     with pytest.raises(ValueError) as error:
-        FinetuneDataset([], config, CT)
+        FinetuneDataset(cases_of(prepared), config, CT)
     assert str(error.value) == "augmentation.copies needs an annotated node that is large enough, and there is none"
 
 

@@ -1,8 +1,7 @@
-"""Copy-paste of annotated nodes (after Ghiasi et al. 2021): copies of any size lie in the fat of other patches.
+"""Copy-paste of annotated nodes (after Ghiasi et al. 2021): copies of many sizes are laid into the fat of patches.
 
 Where one node in five is annotated, a network learns that what looks like a node is none four times in five. Copies are
-annotated all, and small ones too, which readers annotate least. They lie among nodes that are not annotated, and change
-nothing else of the patch.
+annotated all, small ones too, which readers annotate least, and lie among the nodes that are not annotated.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from lnq.image.volume import Box, bounding_box
 from training.data.certain import FAT_HU
 from training.data.prepared import PreparedCase
 
-_LARGEST_MM = 80.0  # larger ones, and what grew together with them, are not copied
+_LARGEST_MM = 80.0  # of the box around a node's middle that it is cut from; what reaches its border is not copied
 _LEAST_VOXELS = 8  # of a node that is copied: fewer have no shape
 _LEAST_COPY = 3  # voxels of a copy
-_SIZES = (0.5, 1.3)  # of a copy beside its node
+_SIZES = (0.5, 1.3)  # of a copy beside its node; one that keeps no voxel of a flat node is left out
 _STRETCH = (0.85, 1.15)  # each axis, besides
 _IN_FAT = 0.5  # the part of a copy that lies in fat at least: it must not look like a piece of heart or aorta
 _BLUR = 0.4  # voxels: deviation of a copy's edge
@@ -31,7 +30,7 @@ _BLUR = 0.4  # voxels: deviation of a copy's edge
 class CopiedNode:
     """An annotated node with what it looks like, cut out with a voxel around it."""
 
-    hu: np.ndarray  # float32 [Z, Y, X], the node's mean outside it
+    hu: np.ndarray  # float32 [Z, Y, X], outside the node as inside it, so that edges do not mix with what lay there
     node: np.ndarray  # float32 [Z, Y, X], 1 in the node
 
 
@@ -70,8 +69,8 @@ def paste(
     """Lay up to `most` copies into a patch; returns its HU, float32, and its label, both [Z, Y, X].
 
     `hu`, `label` (above 0: annotated) and `region` (above 0: nodes can be) are [Z, Y, X] too, and stay as they are. A
-    copy's middle lies in the region's fat, beside no annotation; one that would lie in denser tissue for its larger
-    part is left out.
+    copy's middle lies where the region has fat and no annotation, and half of it in fat at least. Its rest may cover
+    denser tissue, and other nodes in part.
     """
     hu, label = hu.astype(np.float32), label.copy()
     fat = (hu > FAT_HU[0]) & (hu < FAT_HU[1])

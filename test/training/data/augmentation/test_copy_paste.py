@@ -9,6 +9,7 @@ from training.data.prepared import CaseInfo, PreparedCase, write_case
 
 FAT, NODE_HU, HEART = -100, 40, 30
 SPACING = (4.0, 2.0, 2.0)
+WITHOUT_COPY = (11, 14)  # seeds that draw none
 
 
 def ball(shape, centre, radius):
@@ -86,6 +87,7 @@ def test_copies_are_annotated_and_all_else_stays(node, seed):
     assert np.allclose(new_hu[core], 60, atol=4)
     _, count = ndimage.label(added)
     assert count <= 3
+    assert added.any() == (seed not in WITHOUT_COPY)
 
 
 def test_no_copy_lies_mostly_outside_fat_or_has_its_middle_outside_the_region(node):
