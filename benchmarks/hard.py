@@ -27,7 +27,7 @@ from rich.console import Console
 from benchmarks.commands import run
 from benchmarks.hard_arms import ARMS, Arm, ArmName
 from benchmarks.hard_data import COMPLETE, HardSet
-from benchmarks.hard_table import FALSE_PER_CT, HardScore, sort_scores, write_results
+from benchmarks.hard_table import HardScore, sort_scores, write_results
 from lnq.files import write_text
 from lnq.inference.backends import load_model
 from lnq.nodes.metrics import dice
@@ -43,7 +43,6 @@ from training.engine.finetuning import finetune
 from training.engine.pretraining import pretrain
 from training.scoring.calibrate import VoxelCounts, calibration_error, count_voxels, fit, reliability
 from training.scoring.evaluation import read_ct
-from training.scoring.froc import found_at
 from training.scoring.once import once, read_made_from
 from training.scoring.partial_labels import best_outline, only_annotated
 from training.scoring.scores import replace_missing, score
@@ -122,7 +121,7 @@ class Cell:
 
     def made_from(self) -> dict[str, Any]:
         """What its score depends on, as plain data."""
-        return {"trained_from": self.trained_from(), "test": self.command.test, "false_per_ct": FALSE_PER_CT}
+        return {"trained_from": self.trained_from(), "test": self.command.test}
 
     def start_afresh_unless_alike(self, console: Console) -> None:
         """Remove what was trained otherwise."""
@@ -203,14 +202,13 @@ class Cell:
         best, _ = choose(on_tune.marked, THRESHOLDS)
         spec = dataclasses.replace(model.spec, threshold=best.threshold, peak_threshold=best.peak_threshold)
         by_outline = dataclasses.replace(spec, threshold=best_outline(on_tune.partly, THRESHOLDS), peak_threshold=0.0)
-        results, dice_partial, counts, on_test = [], [], [], []
+        results, dice_partial, counts = [], [], []
         for truth in truths_of(self.command.data, "test"):
             instances = read_instances(truth.path)
             inferred = infer(read_ct(truth, instances), model)
             results.append(score(truth.case, mask_of(inferred, spec), instances, 0.0))
             dice_partial.append(dice(mask_of(inferred, by_outline).array, instances.array))
             counts.append(count_voxels(inferred, instances))
-            on_test.append(mark(inferred, instances, model.spec, THRESHOLDS))
         nodes = [node for result in results for node in result.node_results]
         return HardScore(
             self.name, COMPLETE if self.arm.complete else self.share, self.seed, best.threshold, best.peak_threshold,
@@ -219,7 +217,7 @@ class Cell:
             tuple(node.short_axis_mm for node in nodes), tuple(node.found for node in nodes),
             tuple(result.false_components for result in results),
             error_after_fit(on_tune.counts, sum(counts[1:], start=counts[0])), by_outline.threshold,
-            tuple(dice_partial), tuple(found_at(on_test, FALSE_PER_CT)),
+            tuple(dice_partial),
         )  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from benchmarks.machine import caption
 from benchmarks.output import markdown_table, write_csv
 from lnq.files import write_text
 
-FALSE_PER_CT = 5.0  # at which recall is compared
 SIZES_MM = (0.0, 5.0, 10.0, float("inf"))  # classes of short axis
 NAMES = {
     "g": "row g: the paper's method, pre-trained",
@@ -26,7 +25,7 @@ NAMES = {
 _COLUMNS = (
     "annotated", "row", "seed", "Dice %", "ASSD mm", "found below 5 mm", "5 to 10 mm", "10 mm and more",
     "false components", "calibration error", "threshold", "peak threshold", "threshold by partial labels",
-    "Dice % there", "5 to 10 mm at 5 false", "10 mm and more at 5 false",
+    "Dice % there",
 )  # fmt: skip
 _MEANS = (
     "annotated",
@@ -37,7 +36,6 @@ _MEANS = (
     "found of 5 to 10 mm",
     "of 10 mm and more",
     "false per CT",
-    "of 5 to 10 mm at 5 false per CT",
     "Dice % by partial labels",
 )
 
@@ -60,11 +58,10 @@ class HardScore:
     calibration_error: float | None
     partial_threshold: float  # the one that partial labels choose, see `training.scoring.partial_labels.best_outline`
     dice_partial: tuple[float, ...]  # per case, at this threshold
-    found_at_few_false: tuple[bool, ...]  # as `found`, see `training.scoring.froc`, with FALSE_PER_CT
 
-    def recall(self, low_mm: float, high_mm: float, few_false: bool = False) -> float:
+    def recall(self, low_mm: float, high_mm: float) -> float:
         """The part of the nodes of such a short axis that were found; NaN where there is none."""
-        sizes, found = np.array(self.nodes_mm), np.array(self.found_at_few_false if few_false else self.found, bool)
+        sizes, found = np.array(self.nodes_mm), np.array(self.found, bool)
         inside = (sizes >= low_mm) & (sizes < high_mm)
         return float(found[inside].mean()) if inside.any() else float("nan")
 
@@ -78,7 +75,6 @@ class HardScore:
             *(f"{100 * self.recall(low, high):.1f}" for low, high in pairwise(SIZES_MM)),
             f"{np.mean(self.false_components):.2f}", error, f"{self.threshold:.4g}", f"{self.peak_threshold:.4g}",
             f"{self.partial_threshold:.4g}", f"{100 * np.mean(self.dice_partial):.1f}",
-            *(f"{100 * self.recall(low, high, few_false=True):.1f}" for low, high in pairwise(SIZES_MM[1:])),
         )  # fmt: skip
 
 
@@ -106,7 +102,6 @@ def mean_rows(scores: Sequence[HardScore]) -> list[tuple[str, ...]]:
             _spread([100 * one.recall(5.0, 10.0) for one in cells], 0),
             _spread([100 * one.recall(10.0, float("inf")) for one in cells], 0),
             _spread([float(np.mean(one.false_components)) for one in cells]),
-            _spread([100 * one.recall(5.0, 10.0, few_false=True) for one in cells], 0),
             _spread([100 * float(np.mean(one.dice_partial)) for one in cells]),
         ))  # fmt: skip
     return rows
@@ -126,10 +121,9 @@ def write_results(folder: Path, scores: Sequence[HardScore], options: Sequence[s
         "Synthetic data: this says nothing about patients.",
         "",
         *markdown_table(_MEANS, mean_rows(scores), left=2),
-        "In brackets: the lowest and the highest seed. At five false components per CT: the thresholds that find most "
-        "on these phantoms where no more than five components per CT touch no node, a point of the FROC curve. The "
-        "last column's threshold needs no complete case: it outlines those nodes best that are annotated in the "
-        "phantoms to choose thresholds on when they are annotated in part, too. Seed by seed: [hard.csv](hard.csv).",
+        "In brackets: the lowest and the highest seed. The last column's threshold needs no complete case: it outlines "
+        "those nodes best that are annotated in the phantoms to choose thresholds on when they are annotated in part, "
+        "too. Seed by seed: [hard.csv](hard.csv).",
         "",
         *caption("benchmarks.hard", options, {"torch": torch.__version__}),
     ]

@@ -62,8 +62,7 @@ def test_some_cases_of_a_table_are_annotated_wholly(tmp_path: Path) -> None:
 
 def score(arm: str = "copies", seed: int = 0, share: float = 0.2, dice: tuple[float, ...] = (0.5, 0.7)) -> HardScore:
     sizes, found = (3.0, 5.0, 9.99, 10.0, 20.0), (False, True, False, True, True)
-    few = (False, True, True, True, False)
-    return HardScore(arm, share, seed, 0.9, 0.0, dice, (2.0, 4.0), sizes, found, (1, 2), 0.125, 0.8, (0.4, 0.6), few)
+    return HardScore(arm, share, seed, 0.9, 0.0, dice, (2.0, 4.0), sizes, found, (1, 2), 0.125, 0.8, (0.4, 0.6))
 
 
 def test_recall_is_by_size() -> None:
@@ -85,8 +84,6 @@ def test_recall_is_by_size() -> None:
         "0",
         "0.8",
         "50.0",
-        "100.0",
-        "50.0",
     )
 
 
@@ -97,7 +94,7 @@ def test_means_are_over_seeds_with_their_range() -> None:
         ("100 %", NAMES["complete"], "1"), ("20 %", NAMES["g"], "1"), ("20 %", NAMES["copies"], "2"),
     ]  # fmt: skip
     assert [row[3] for row in rows] == ["60.0", "60.0", "45.0 (30.0 to 60.0)"]
-    assert rows[0][4:] == ("3.0", "50", "100", "1.5", "100", "50.0")
+    assert rows[0][4:] == ("3.0", "50", "100", "1.5", "50.0")
 
 
 def test_complete_labels_are_one_cell_for_all_shares() -> None:

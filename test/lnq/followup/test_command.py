@@ -19,6 +19,7 @@ from lnq.cli import main
 from lnq.errors import DONE, INTERRUPTED, NOT_STARTED, SOME_FAILED
 from lnq.image.itk import write_volume
 from lnq.image.volume import Volume
+from lnq.signals import signals_go_to
 
 pytest.importorskip("jinja2")
 
@@ -246,10 +247,14 @@ def test_a_signal_as_files_are_moved_waits_until_all_are_there(image_results, tm
 
     def then_signal(*paths: object) -> None:
         rename(*paths)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
 
     monkeypatch.setattr("os.rename", then_signal)
-    assert compare(first, second, "-o", out) == INTERRUPTED
+    with signals_go_to(stop):
+        assert compare(first, second, "-o", out) == INTERRUPTED
     after = {path.name: path.stat().st_ino for path in out.iterdir() if path.name not in HIDDEN}
     assert set(after) == set(before) and not set(after.values()) & set(before.values())
 
