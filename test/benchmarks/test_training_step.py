@@ -16,7 +16,7 @@ def command(prepared, tmp_path) -> TrainingStep:
     return TrainingStep(prepared, tmp_path / "out", steps=3, warm_up=2, preset="tiny", config=TINY)
 
 
-@pytest.mark.parametrize("stage", ["finetune", "pretrain"])
+@pytest.mark.parametrize("stage", ["finetune", pytest.param("pretrain", marks=pytest.mark.slow)])
 def test_timed_are_the_steps_between_warm_up_and_profile(command, stage):
     step = loop._step
     measured = time_steps(command, stage, "channels-last")
@@ -36,6 +36,7 @@ def test_runs_side_by_side_count_as_one_step(command):
     assert time_steps(several, "pretrain", "plain").error == ""  # takes one alone
 
 
+@pytest.mark.slow
 def test_checkpoint_of_the_end_is_not_profiled(command, monkeypatch):
     running = []
     save = ActiveRun.save
