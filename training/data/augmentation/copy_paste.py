@@ -20,9 +20,10 @@ from training.data.prepared import PreparedCase
 _LARGEST_MM = 80.0  # of the box around a node's middle that it is cut from; what reaches its border is not copied
 _LEAST_VOXELS = 8  # of a node that is copied: fewer have no shape
 _LEAST_COPY = 3  # voxels of a copy
-_SIZES = (0.5, 1.3)  # of a copy beside its node; one that keeps no voxel of a flat node is left out
+_SIZES = (0.5, 1.3)  # of a copy beside its node
 _STRETCH = (0.85, 1.15)  # each axis, besides
 _IN_FAT = 0.5  # the part of a copy that lies in fat at least: it must not look like a piece of heart or aorta
+_HALF = 0.499  # of a voxel in a copy: it is node; two slices that become one are both half filled
 _BLUR = 0.4  # voxels: deviation of a copy's edge
 
 
@@ -69,8 +70,8 @@ def paste(
     """Lay up to `most` copies into a patch; returns its HU, float32, and its label, both [Z, Y, X].
 
     `hu`, `label` (above 0: annotated) and `region` (above 0: nodes can be) are [Z, Y, X] too, and stay as they are. A
-    copy's middle lies where the region has fat and no annotation, and half of it in fat at least. Its rest may cover
-    denser tissue, and other nodes in part.
+    copy's middle lies in the region, and half of it in fat at least. It covers no annotation and no other copy, but may
+    cover denser tissue, and nodes that are not annotated.
     """
     hu, label = hu.astype(np.float32), label.copy()
     fat = (hu > FAT_HU[0]) & (hu < FAT_HU[1])
@@ -81,8 +82,8 @@ def paste(
         copied, node = _changed(nodes[int(rng.integers(len(nodes)))], rng)
         place = np.unravel_index(places[int(rng.integers(len(places)))], hu.shape)
         there, of_copy = _overlap(np.array(place) - np.array(node.shape) // 2, node.shape, hu.shape)
-        inside = node[of_copy] > 0.5
-        if inside.sum() < _LEAST_COPY or fat[there][inside].mean() < _IN_FAT:
+        inside = node[of_copy] >= _HALF
+        if inside.sum() < _LEAST_COPY or label[there][inside].any() or fat[there][inside].mean() < _IN_FAT:
             continue
         opacity = ndimage.gaussian_filter(node, _BLUR)[of_copy]
         hu[there] += (copied[of_copy] - hu[there]) * opacity
@@ -96,7 +97,16 @@ def _changed(node: CopiedNode, rng: np.random.Generator) -> tuple[np.ndarray, np
     scale = rng.uniform(*_SIZES) * rng.uniform(*_STRETCH, 3)
     flips = tuple(slice(None, None, -1) if rng.random() < 0.5 else slice(None) for _ in range(3))
     turned = (0, 2, 1) if rng.random() < 0.5 else (0, 1, 2)
-    hu, inside = (ndimage.zoom(array[flips].transpose(turned), scale, order=1) for array in (node.hu, node.node))
+    arrays = [array[flips].transpose(turned) for array in (node.hu, node.node)]
+    before = np.array(arrays[0].shape)
+    after = before + 2 * np.ceil((before * scale - before) / 2).astype(
+        int
+    )  # odd stays odd: a flat node keeps its slice
+    offset, shape = (before - 1) / 2 - (after - 1) / 2 / scale, tuple(after.tolist())
+    hu, inside = (
+        ndimage.affine_transform(array, 1 / scale, offset, shape, order=1, mode=mode)
+        for array, mode in zip(arrays, ("nearest", "constant"), strict=True)
+    )
     return hu, inside
 
 

@@ -121,6 +121,31 @@ def test_copies_have_half_to_one_and_a_half_times_the_size(node):
     assert 1.1 < max(sizes) < 1.5
 
 
+@pytest.mark.parametrize("size", [(1, 4, 4), (2, 5, 5), (2, 8, 8), (5, 9, 9)])
+def test_flat_nodes_keep_their_volume_on_average(size):
+    shape = (30, 40, 40)
+    flat = np.pad(np.ones(size, np.float32), 1)
+    nodes = [CopiedNode(np.full(flat.shape, 60, np.float32), flat)]
+    fat, none = np.full(shape, FAT, np.int16), np.zeros(shape, np.uint8)
+    region = none.copy()
+    region[15, 20, 20] = 1
+    volumes = [paste(fat, none, region, nodes, 1, np.random.default_rng(seed))[1].sum() for seed in range(400)]
+    made = [volume for volume in volumes if volume]
+    assert len(made) > 150  # of about 200
+    expected = (1.3**4 - 0.5**4) / (4 * 0.8)  # the mean of the cube of what is uniform in 0.5 to 1.3
+    assert np.mean(made) / np.prod(size) == pytest.approx(expected, rel=0.2)
+
+
+def test_copies_cover_no_annotation_and_no_other_copy(node):
+    shape = (24, 40, 40)
+    fat, region = np.full(shape, FAT, np.int16), np.ones(shape, np.uint8)
+    label = ball(shape, (12, 20, 20), 7).astype(np.uint8)
+    hu = np.where(label > 0, 90, fat).astype(np.int16)
+    for seed in range(20):
+        new_hu, _ = paste(hu, label, region, [node], 8, np.random.default_rng(seed))
+        assert (new_hu[ndimage.binary_erosion(label, np.ones((5, 5, 5)))] == 90).all()
+
+
 def test_without_fat_or_nodes_nothing_is_pasted(node):
     hu, label = np.full((8, 8, 8), HEART, np.int16), np.zeros((8, 8, 8), np.uint8)
     region = np.ones_like(label)
