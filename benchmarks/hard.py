@@ -38,6 +38,7 @@ from training.ablation.sizes import SIZES
 from training.bundle.write import export
 from training.command import plain_console, run_command
 from training.config import Config
+from training.data.augmentation.copy_paste import VERSION as COPIES_VERSION
 from training.data.preparation import Preparation, prepare_cases
 from training.engine.finetuning import finetune
 from training.engine.pretraining import pretrain
@@ -114,7 +115,8 @@ class Cell:
         """What its networks depend on, as plain data."""
         rounds = [dataclasses.replace(self.config(n), threads=0) for n in range(1, len(self.arm.epochs) + 1)]
         data = dataclasses.replace(self.command.data, folder=Path(), test=0)
-        return {
+        rules = {"copies": COPIES_VERSION} if self.arm.copies else {}
+        return rules | {
             "arm": to_plain(self.arm), "share": self.share, "config": to_plain(rounds),
             "data": to_plain(data), "flips": FLIPS,
         }  # fmt: skip

@@ -121,6 +121,13 @@ def test_scores_of_other_runs_are_left_out(tmp_path: Path) -> None:
     assert [(one.arm, one.share, one.seed) for one in scores_of(command)] == [("recipe", 0.2, 0), ("g", 0.05, 7)]
 
 
+def test_a_cell_knows_the_rules_of_its_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [Cell(Hard(tmp_path), name, 0.2, 0) for name in ("recipe", "g")]
+    before = [cell.trained_from() for cell in cells]
+    monkeypatch.setattr("benchmarks.hard.COPIES_VERSION", -1)
+    assert [cell.trained_from() == earlier for cell, earlier in zip(cells, before, strict=True)] == [False, True]
+
+
 def test_a_cell_that_was_trained_otherwise_starts_afresh(tmp_path: Path) -> None:
     console = plain_console()
     short, usual = (Cell(Hard(tmp_path, length=length), "recipe", 0.2, 0) for length in (0.5, 1.0))

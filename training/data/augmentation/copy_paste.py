@@ -17,6 +17,7 @@ from lnq.image.volume import Box, bounding_box
 from training.data.certain import FAT_HU
 from training.data.prepared import PreparedCase
 
+VERSION = 2  # of the rules below
 _LARGEST_MM = 80.0  # of the box around a node's middle that it is cut from; what reaches its border is not copied
 _LEAST_VOXELS = 8  # of a node that is copied: fewer have no shape
 _LEAST_COPY = 3  # voxels of a copy
