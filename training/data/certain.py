@@ -93,7 +93,9 @@ def read_certain(folder: Path) -> CertainFacts | None:
 
 
 def refuse_missing(folder: Path) -> None:
-    """Raise ValueError where a case's certain background was not found."""
+    """Raise ValueError where a case's certain background was not found, or by other rules."""
     facts = read_certain(folder)
-    if facts is None or facts.version != VERSION:
+    if facts is None:
         raise ValueError(f"{folder} has no certain background: run training.prepare again")
+    if facts.version != VERSION:
+        raise ValueError(f"The certain background of {folder} was found by other rules: run training.prepare again")

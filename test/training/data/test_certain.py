@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.prepared_cases import fake_case
 
+from lnq.plain import to_plain
 from phantom.annotate import Annotator
 from phantom.domain import Domain
 from phantom.write import write_phantom
@@ -149,8 +150,11 @@ def test_a_case_gets_its_certain_background_once(tmp_path: Path, monkeypatch: py
     assert calls == []
     add_certain(folder, (-50.0, 170.0))
     assert calls == [(-50.0, 170.0)]
+    (folder / "certain.json").write_text(json.dumps(to_plain(facts) | {"version": VERSION - 1}))
+    with pytest.raises(ValueError, match="background of .*a was found by other rules: run training.prepare again$"):
+        refuse_missing(folder)
     (folder / "certain.json").write_text(json.dumps({"version": 0}))
-    with pytest.raises(ValueError, match="run training.prepare again"):
+    with pytest.raises(ValueError, match="a has no certain background: run training.prepare again$"):
         refuse_missing(folder)
 
 
