@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
@@ -98,11 +99,14 @@ class Losses:
     # Of Dice + CE; as it is, a few marks in a patch without a node cost next to nothing.
     batch_dice: bool = False  # one Dice of the whole batch, not one of each sample
     hardest: float = 1.0  # the part of a sample's voxels, those of the largest cross entropy, that it is the mean of
+    small_node_mm: float = 0.0  # nodes smaller than a ball of this diameter count as one, 16-fold at most
     trust: Trust = "none"  # certain: only what is certainly no node counts as background (METHOD section 9)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.hardest <= 1.0:
             raise ValueError(f"losses.hardest must be above 0 and at most 1, not {self.hardest}")
+        if not 0.0 <= self.small_node_mm < math.inf:
+            raise ValueError(f"losses.small_node_mm must not be negative or infinite, as {self.small_node_mm:g} is")
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "tversky": lambda x, y: losses.tversky_loss(Prediction(x), y),
     "full": lambda x, y: losses.full_supervised_loss(Prediction(x), y, Losses()),
     "full, batch": lambda x, y: losses.full_supervised_loss(Prediction(x), y, Losses(batch_dice=True, hardest=0.3)),
+    "full, weighed": lambda x, y: losses.full_supervised_loss(
+        Prediction(x), y, Losses(batch_dice=True), weight=1.0 + 2.0 * y[:, 1]
+    ),
     "reconstruction": losses.reconstruction_loss,
     "consensus": lambda x, y: losses.consensus_loss(Prediction(x), Prediction(x.flip(1) * 0.5), 0.8 * y + 0.1),
     "pseudo dice": lambda x, y: losses.pseudo_dice_loss(Prediction(x), 0.8 * y + 0.1),

@@ -71,6 +71,7 @@ _LATER: dict[str, object] = {
     "losses.trust": "none",
     "losses.batch_dice": False,
     "losses.hardest": 1.0,
+    "losses.small_node_mm": 0.0,
     "sampling.wrong_every": 0,
     "sampling.full_share": 0.0,
     "augmentation.copies": 0,

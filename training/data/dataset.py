@@ -22,6 +22,7 @@ from training.config import Config
 from training.data.augmentation.augment import IntensityTransform, apply_spatial, draw_spatial, source_size
 from training.data.augmentation.copy_paste import find_nodes, paste
 from training.data.augmentation.corrupt import apply_corruption, draw_corruption
+from training.data.node_weights import node_weights
 from training.data.prepared import PreparedCase
 
 Sample = dict[str, Tensor]
@@ -100,6 +101,7 @@ NODE, BACKGROUND = 1, 2
 class FinetuneDataset(Dataset[Sample]):
     """Samples `image` float32 [1, Z, Y, X], `label` uint8 [Z, Y, X] and `full` (bool: every node is annotated).
 
+    With `losses.small_node_mm` they have `weight` too, float32 [Z, Y, X]: how much each voxel counts.
     Raises ValueError where nodes are to be copied and none can be, or full cases to be preferred and there is none.
     """
 
@@ -133,7 +135,12 @@ class FinetuneDataset(Dataset[Sample]):
         with one_thread(), global_seed(int(rng.integers(2**32))):
             image, label = apply_spatial(torch.from_numpy(box), label, spatial, config.patch)
             image = self.change_intensity(image[None])
-        return {"image": image, "label": label, "full": torch.tensor(case.info.full)}
+        sample = {"image": image, "label": label, "full": torch.tensor(case.info.full)}
+        if config.losses.small_node_mm:
+            node = (label == NODE).numpy()
+            weights = node_weights(node, case.info.spacing_mm, config.losses.small_node_mm)
+            sample["weight"] = torch.from_numpy(weights)
+        return sample
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def samples_of(config: Config) -> tuple[object, ...]:
     """The settings that samples depend on."""
     return (
         config.seed, config.patch, config.spacing_mm, config.crop, config.normalisation, config.sampling,
-        config.augmentation, config.finetune.batch, config.losses.trust,
+        config.augmentation, config.finetune.batch, config.losses.trust, config.losses.small_node_mm,
     )  # fmt: skip
 
 
@@ -96,6 +96,8 @@ def _read(data: Path, config: Config, selection: Selection) -> TrainingSet:
 
 def _job(wanted: Wanted, given: TrainingSet, make_step: StepMaker) -> Job:
     config, objective, init = wanted.config, wanted.objective, wanted.init
+    if config.losses.small_node_mm and "dice_ce" not in objective.supervised:
+        raise ValueError(f"losses.small_node_mm weighs Dice + CE, which method {objective.name} does not have")
     torch.manual_seed(config.seed)
     network = DualBranchNet(config.network, auxiliary_dropout=config.auxiliary_dropout)
     network.auxiliary.requires_grad_(objective.both)

@@ -122,12 +122,14 @@ def tversky_loss(prediction: Prediction, y: Tensor, alpha: float = 0.4, known: T
     return 1.0 - (true_positive + SMOOTH) / (denominator + SMOOTH)
 
 
-_TERMS: dict[SupervisedTerm, Callable[[Prediction, Tensor, Losses, Tensor | None], Tensor]] = {
-    "ce": lambda prediction, y, settings, known: cross_entropy(prediction, y, known),
-    "sce": lambda prediction, y, settings, known: symmetric_cross_entropy(prediction, y, settings.gamma, known),
-    "pce": lambda prediction, y, settings, known: partial_cross_entropy(prediction, y),
-    "tversky": lambda prediction, y, settings, known: tversky_loss(prediction, y, settings.alpha, known),
-    "dice_ce": lambda prediction, y, settings, known: full_supervised_loss(prediction, y, settings, known),
+_TERMS: dict[SupervisedTerm, Callable[[Prediction, Tensor, Losses, Tensor | None, Tensor | None], Tensor]] = {
+    "ce": lambda prediction, y, settings, known, weight: cross_entropy(prediction, y, known),
+    "sce": lambda prediction, y, settings, known, weight: symmetric_cross_entropy(prediction, y, settings.gamma, known),
+    "pce": lambda prediction, y, settings, known, weight: partial_cross_entropy(prediction, y),
+    "tversky": lambda prediction, y, settings, known, weight: tversky_loss(prediction, y, settings.alpha, known),
+    "dice_ce": lambda prediction, y, settings, known, weight: full_supervised_loss(
+        prediction, y, settings, known, weight
+    ),
 }
 
 
@@ -137,12 +139,14 @@ def supervised_loss(
     settings: Losses,
     terms: Sequence[SupervisedTerm] = EQ_5,
     known: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Sum of some losses on the partial annotation: symmetric CE + partial CE + Tversky unless told otherwise (Eq. 5).
 
-    They are added in a fixed order, not that of `terms`: the last bit of a sum of floats depends on the order.
+    `weight`, [B, Z, Y, X], is for Dice + CE alone. The losses are added in a fixed order, not that of `terms`: the last
+    bit of a sum of floats depends on the order.
     """
-    first, *others = [loss(prediction, y, settings, known) for name, loss in _TERMS.items() if name in terms]
+    first, *others = [loss(prediction, y, settings, known, weight) for name, loss in _TERMS.items() if name in terms]
     return sum(others, start=first)
 
 
@@ -208,16 +212,21 @@ def total_loss(supervised: tuple[Tensor, Tensor], pseudo: tuple[Tensor, Tensor],
     return QUARTER * (supervised[0] + supervised[1] + weight * (pseudo[0] + pseudo[1]))
 
 
-def full_supervised_loss(prediction: Prediction, y: Tensor, settings: Losses, known: Tensor | None = None) -> Tensor:
+def full_supervised_loss(
+    prediction: Prediction, y: Tensor, settings: Losses, known: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """Dice + CE against an annotation whose background is trusted, sample by sample.
 
     1 - (2 TP + s) / (2 TP + FP + FN + s) of class 1, s = 1e-5, plus the cross entropy; mean over samples. With
     `batch_dice` TP, FP and FN are sums over the batch. With `hardest` below 1 a sample's cross entropy is the mean over
-    that part of its voxels, those where it is largest (at least one). Of unknown voxels neither speaks.
+    that part of its voxels, those where it is largest (at least one). Of unknown voxels neither speaks. A voxel of
+    weight w, [B, Z, Y, X], has w times the cross entropy and counts in TP, FP and FN as w voxels do.
     """
-    p1, y1 = prediction.log_p[:, 1].exp(), _exact(y)[:, 1].flatten(1)
+    y = _exact(y) if weight is None else _exact(y) * weight[:, None]
+    p1, y1 = prediction.log_p[:, 1].exp(), y[:, 1].flatten(1)
     p1 = (p1 if known is None else p1 * known).flatten(1)
-    overlap, marked = 2.0 * (p1 * y1).sum(dim=1), p1.sum(dim=1) + y1.sum(dim=1)
+    counted = p1 if weight is None else p1 * weight.flatten(1)
+    overlap, marked = 2.0 * (p1 * y1).sum(dim=1), counted.sum(dim=1) + y1.sum(dim=1)
     if settings.batch_dice:
         both, all_marked = over_batch(overlap.sum(), marked.sum())
         lost = 1.0 - (both + SMOOTH) / (all_marked + SMOOTH)

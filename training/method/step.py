@@ -154,7 +154,8 @@ def finetuning_step(objective: Objective, config: Config) -> Step:
         main, auxiliary = model(batch["image"], both=objective.both)
         y, known = _annotation(batch["label"], config.losses)
         if not objective.both:
-            return {"loss": supervised_loss(Prediction(main), y, config.losses, objective.supervised, known)}
+            loss = supervised_loss(Prediction(main), y, config.losses, objective.supervised, known, batch.get("weight"))
+            return {"loss": loss}
         share = position.share if objective.trust_full else 0.0
         total = main.new_zeros((), dtype=torch.float32)
         terms: dict[str, Tensor] = {}

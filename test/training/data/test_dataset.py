@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pickle
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from training.data.dataset import (
     StepSampler,
     normalise_patch,
 )
+from training.data.node_weights import node_weights
 from training.data.prepared import CaseInfo, PreparedCase, case_folders, write_case
 
 CT = Normalisation("ct", clip_hu=(-140.0, 120.0), mean=60.0, std=40.0)
@@ -175,6 +177,8 @@ def test_a_share_of_full_cases_without_any_is_refused(prepared: Path) -> None:
     [
         (lambda: Sampling(full_share=1.1), "sampling.full_share must be 0 to 1, not 1.1"),
         (lambda: Augmentation(copies=-1), "augmentation.copies must not be negative, as -1 is"),
+        (lambda: Losses(small_node_mm=-2.0), "losses.small_node_mm must not be negative or infinite, as -2 is"),
+        (lambda: Losses(small_node_mm=math.inf), "losses.small_node_mm must not be negative or infinite, as inf is"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: Callable[[], object], sentence: str) -> None:
@@ -218,6 +222,20 @@ def test_copies_without_a_node_to_copy_are_refused(prepared: Path, monkeypatch: 
     with pytest.raises(ValueError) as error:
         FinetuneDataset(cases_of(prepared), config, CT)
     assert str(error.value) == "augmentation.copies needs an annotated node that is large enough, and there is none"
+
+
+def test_samples_have_weights_where_small_nodes_are_weighed(prepared: Path) -> None:
+    """They are those of the label as it came out of the augmentation."""
+    config = dataclasses.replace(TINY, losses=Losses(small_node_mm=30.0))
+    plain, weighed = (FinetuneDataset(cases_of(prepared), one, CT) for one in (TINY, config))
+    most = 1.0
+    for index in range(2, 60, 3):
+        sample = weighed[index]
+        assert "weight" not in plain[index] and torch.equal(plain[index]["label"], sample["label"])
+        wanted = node_weights((sample["label"] == NODE).numpy(), TINY.spacing_mm, 30.0)
+        assert torch.equal(sample["weight"], torch.from_numpy(wanted))
+        most = max(most, wanted.max())
+    assert most > 1.0
 
 
 def test_samples_have_shapes_and_types(prepared: Path) -> None:

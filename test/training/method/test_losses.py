@@ -207,6 +207,25 @@ def test_full_supervised_loss_with_the_hardest_voxels(part: float, voxels: int) 
     assert losses.full_supervised_loss(batch, y, Losses(hardest=part)).item() == pytest.approx(wanted + dice, abs=1e-9)
 
 
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_a_voxel_of_a_weight_counts_as_so_many(batch_dice: bool) -> None:
+    """Two voxels, background of p(node) 0.2 and a node of 0.75 that counts three times."""
+    weight = torch.tensor([1.0, 3.0], dtype=torch.float64).view(1, 1, 1, 2)
+    dice = (2 * 3 * 0.75 + 1e-5) / (0.2 + 3 * 0.75 + 3 + 1e-5)
+    for part, cross in ((1.0, -(math.log(0.8) + 3 * math.log(0.75)) / 2), (0.5, -3 * math.log(0.75))):
+        settings = Losses(batch_dice=batch_dice, hardest=part)
+        found = losses.supervised_loss(PREDICTION, Y, settings, ["dice_ce"], weight=weight).item()
+        assert found == pytest.approx(cross + 1 - dice, abs=1e-9)
+
+
+def test_of_a_weighed_voxel_that_is_unknown_nothing_counts() -> None:
+    y, known = losses.three_states(THREE)
+    seen, weight = Prediction(logits_of(*P_NODE, 0.9)), torch.tensor([1.0, 3.0, 16.0]).view(1, 1, 1, 3)
+    found = losses.full_supervised_loss(seen, y, Losses(), known, weight).item()
+    dice = 2 * 3 * 0.75 / (0.2 + 3 * 0.75 + 3)
+    assert found == pytest.approx(-(math.log(0.8) + 3 * math.log(0.75)) / 2 + 1 - dice, abs=1e-5)
+
+
 def test_reconstruction_loss_is_the_mean_squared_error() -> None:
     output, clean = (torch.tensor(v).reshape(2, 1, 1, 1, 2) for v in ([1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 3.0, 5.0]))
     assert losses.reconstruction_loss(output, clean).item() == pytest.approx((4 + 1) / 4)

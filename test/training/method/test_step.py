@@ -121,6 +121,17 @@ def test_what_is_known_alone_trains_the_main_branch(batch: dict[str, Tensor], ne
     assert found["loss"].item() == pytest.approx(cross.item() + sum(dice).item() / len(dice), rel=1e-5)
 
 
+def test_weights_of_the_samples_are_those_of_dice_and_cross_entropy(
+    batch: dict[str, Tensor], network: FixedLogits
+) -> None:
+    weight = 1.0 + 3.0 * (batch["label"] > 0).float()
+    position = position_at(CONFIG, 3, 11, [True, False])
+    found = finetuning_step(KNOWN, CONFIG)(network, batch | {"weight": weight}, position)
+    wanted = full_supervised_loss(Prediction(network.main), one_hot(batch["label"]), CONFIG.losses, weight=weight)
+    plain = finetuning_step(KNOWN, CONFIG)(network, batch, position)
+    assert found["loss"].item() == wanted.item() != plain["loss"].item()
+
+
 def test_first_pseudo_label_row_is_cross_entropy_and_dice(batch: dict[str, Tensor], network: FixedLogits) -> None:
     terms = terms_of(ROWS["a"].objective, network, batch)
     label = batch["label"]
