@@ -28,21 +28,22 @@ class TrainingSet:
         return tuple(case.info.case for case in self.cases)
 
 
-def read_training_set(data: Path, config: Config, selection: Selection = ALL_FOR_TRAINING) -> TrainingSet:
-    """Read the cases of a prepared folder that a run trains on.
+def read_training_set(
+    data: Path, config: Config, selection: Selection = ALL_FOR_TRAINING, labels: bool = True
+) -> TrainingSet:
+    """Read the cases of a prepared folder that a run trains on; without `labels` what pre-training needs of them.
 
     Raises ValueError where there is none, where the folder was not prepared to its end, and where a case was not
     cropped as the configuration says: inference with the model will crop by the configuration. Likewise where the
     losses need certain background, or the sampling wrong places, that the data do not have.
     """
-    certain = [CERTAIN] if config.losses.trust == "certain" else []
-    arrays = ("image", "label", *certain, *(["region"] if config.augmentation.copies else []))
+    arrays = ("image", *(_of_labels(config) if labels else ()))
     folders = training_folders(data, selection)
     if CERTAIN in arrays:
         for folder in folders:
             refuse_missing(folder)
     cases = [PreparedCase(folder, config.sampling.cache, arrays) for folder in folders]
-    if config.sampling.wrong_every:
+    if labels and config.sampling.wrong_every:
         unseen = next((case.info.case for case in cases if case.wrong is None), None)
         if unseen is not None:
             raise ValueError(f"{data / unseen} does not say where a network was wrong: run training.mine first")
@@ -51,3 +52,9 @@ def read_training_set(data: Path, config: Config, selection: Selection = ALL_FOR
     for case in cases:
         refuse_other_crop(f"Case {case.info.case} in {data}", case.info.crop, "its data set", info.crop)
     return TrainingSet(cases, info, normalisation_for(config.normalisation, info))
+
+
+def _of_labels(config: Config) -> tuple[str, ...]:
+    """The arrays beside the image that fine-tuning reads."""
+    certain = (CERTAIN,) if config.losses.trust == "certain" else ()
+    return ("label", *certain, *(("region",) if config.augmentation.copies else ()))

@@ -22,7 +22,7 @@ def pretrain(data: Path, output: Path, config: Config, selection: Selection = AL
 
     Raises what `read_training_set` and `train` raise.
     """
-    given = read_training_set(data, config, selection)
+    given = read_training_set(data, config, selection, labels=False)
     torch.manual_seed(config.seed)
     network = DualBranchNet(config.network, 1, config.auxiliary_dropout)
     run = TrainingRun("pretrain", config.pretrain, config, output, Facts(given.names))

@@ -7,7 +7,7 @@ import pytest
 from helpers.prepared_cases import recrop
 
 from lnq.inference.spec import CropSpec, Normalisation
-from training.config import TINY, Losses
+from training.config import TINY, Augmentation, Losses, Sampling
 from training.data.certain import add_certain
 from training.data.prepared import case_folders
 from training.data.splits import Selection
@@ -54,3 +54,17 @@ def test_certain_background_must_be_there_where_the_losses_need_it(prepared: Pat
     for folder in case_folders(prepared):
         add_certain(folder, (-140.0, 120.0))
     assert len(read_training_set(prepared, config).cases) == 3
+
+
+def test_pre_training_needs_no_label_and_nothing_made_from_one(prepared: Path) -> None:
+    config = dataclasses.replace(
+        TINY, losses=Losses(trust="certain"), sampling=Sampling(wrong_every=4), augmentation=Augmentation(copies=4)
+    )
+    for folder in case_folders(prepared):
+        for name in ("label", "region"):
+            (folder / f"{name}.b2nd").unlink()
+    assert config.sampling.cache
+    assert len(read_training_set(prepared, config, labels=False).cases) == 3
+    for missing, its in ((TINY, "label"), (config, "certain background")):
+        with pytest.raises(ValueError, match=its):
+            read_training_set(prepared, missing)
