@@ -34,7 +34,7 @@ from lnq.nodes.metrics import dice
 from lnq.pipeline import infer, mask_of
 from lnq.plain import to_plain
 from training.ablation.score import THRESHOLDS
-from training.ablation.sizes import SIZES
+from training.ablation.sizes import SIZES, drop_usual
 from training.bundle.write import export
 from training.command import plain_console, run_command
 from training.config import Config
@@ -113,11 +113,14 @@ class Cell:
 
     def trained_from(self) -> dict[str, Any]:
         """What its networks depend on, as plain data."""
-        rounds = [dataclasses.replace(self.config(n), threads=0) for n in range(1, len(self.arm.epochs) + 1)]
+        configs = (self.config(number) for number in range(1, len(self.arm.epochs) + 1))
+        rounds = [to_plain(dataclasses.replace(config, threads=0)) for config in configs]
+        for config in rounds:
+            drop_usual(config)
         data = dataclasses.replace(self.command.data, folder=Path(), test=0)
         rules = {"copies": COPIES_VERSION} if self.arm.copies else {}
         return rules | {
-            "arm": to_plain(self.arm), "share": self.share, "config": to_plain(rounds),
+            "arm": to_plain(self.arm), "share": self.share, "config": rounds,
             "data": to_plain(data), "flips": FLIPS,
         }  # fmt: skip
 

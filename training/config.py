@@ -106,7 +106,7 @@ class Losses:
         if not 0.0 < self.hardest <= 1.0:
             raise ValueError(f"losses.hardest must be above 0 and at most 1, not {self.hardest}")
         if not 0.0 <= self.small_node_mm < math.inf:
-            raise ValueError(f"losses.small_node_mm must not be negative or infinite, as {self.small_node_mm:g} is")
+            raise ValueError(f"losses.small_node_mm must be a length or 0, not {self.small_node_mm:g}")
 
 
 @dataclass(frozen=True)

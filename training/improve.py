@@ -72,6 +72,7 @@ def improve(command: Improve, console: Console) -> bool:
         raise ValueError(
             f"{command.model} holds {spec.members} networks: improve one of them, then export them together"
         )
+    WITHOUT_PCE.refuse_unread(command.losses)
     prepared = command.output / "prepared"
     found = find_cases(command.sources, command.annotation, console)
     cases = hold_out([case for case in found if case.label is not None], command.hold_out)

@@ -101,6 +101,7 @@ def read_held_out(command: Search) -> list[Path]:
         raise ValueError(f"--trials must be at least 1, not {command.trials}")
     if not OBJECTIVES[command.method].both:
         raise ValueError(f"Method {command.method} has none of the parameters that are searched")
+    OBJECTIVES[command.method].refuse_unread(command.config.losses)
     names = cases_for("validation", read_splits(command.data / SPLITS_NAME).values(), command.fold)
     held_out = [command.data / name for name in names if (command.data / name / "case.json").is_file()]
     infos = [CaseInfo.read(path) for path in held_out]

@@ -128,6 +128,12 @@ def test_a_cell_knows_the_rules_of_its_copies(tmp_path: Path, monkeypatch: pytes
     assert [cell.trained_from() == earlier for cell, earlier in zip(cells, before, strict=True)] == [False, True]
 
 
+def test_settings_that_came_later_and_change_nothing_leave_cells_as_they_are(tmp_path: Path) -> None:
+    recipe, g = (json.dumps(Cell(Hard(tmp_path), name, 0.2, 0).trained_from()) for name in ("recipe", "g"))
+    assert "small_node_mm" not in recipe + g
+    assert '"batch_dice": true' in recipe and "batch_dice" not in g
+
+
 def test_a_cell_that_was_trained_otherwise_starts_afresh(tmp_path: Path) -> None:
     console = plain_console()
     short, usual = (Cell(Hard(tmp_path, length=length), "recipe", 0.2, 0) for length in (0.5, 1.0))

@@ -79,6 +79,15 @@ _LATER: dict[str, object] = {
 """Entries that came after the first rows were made, with the value that changes nothing."""
 
 
+def drop_usual(config: dict[str, Any]) -> None:
+    """Remove the later entries of a plain configuration that change nothing: records from before them stay valid."""
+    for path, usual in _LATER.items():
+        group, _, name = path.rpartition(".")
+        entries = config[group] if group else config
+        if entries[name] == usual:
+            del entries[name]
+
+
 def settings_digest(size: AblationSize) -> str:
     """8 hex digits that two cells share only if their phantoms and their configurations, except the seed, agree."""
     config = to_plain(size.config)
@@ -86,11 +95,7 @@ def settings_digest(size: AblationSize) -> str:
         config.pop(name, None)
     del config["sampling"]["cache"]
     config["channels_last"] = False  # as it was when the first rows were made: it changes the last bits alone
-    for path, usual in _LATER.items():  # keeps digests from before these entries
-        group, _, name = path.rpartition(".")
-        entries = config[group] if group else config
-        if entries[name] == usual:
-            del entries[name]
+    drop_usual(config)
     phantoms = {"pixels": size.pixels, "train": size.train, "tune": size.tune, "test": size.test}
     seeds = [TRAIN_SEED, TUNE_SEED, TEST_SEED]
     text = json.dumps({"config": config, "phantoms": phantoms, "seeds": seeds}, sort_keys=True)

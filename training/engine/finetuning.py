@@ -52,8 +52,10 @@ def finetune(
 
     `normalisation` stands in for that of the data set, which a few cases tell badly. `make_step` makes the objective's
     step, or a wrapper that observes it, which takes every step as it comes. Raises ValueError where no case has an
-    annotated node, and what `read_training_set`, `FinetuneDataset`, `load_start` and `train` raise.
+    annotated node, and what `Objective.refuse_unread`, `read_training_set`, `FinetuneDataset`, `load_start` and `train`
+    raise.
     """
+    objective.refuse_unread(config.losses)
     if make_step is not finetuning_step:
         config = dataclasses.replace(config, graph=False)
     given = _read(data, config, selection)
@@ -72,6 +74,8 @@ def finetune_together(
     Raises ValueError where samples would differ, and what `finetune` raises before its first step.
     """
     first = wanted[0].config
+    for one in wanted:
+        one.objective.refuse_unread(one.config.losses)
     if any(samples_of(one.config) != samples_of(first) for one in wanted):
         raise ValueError("Runs that are trained together must agree in all that their samples depend on")
     given = _read(data, first, selection)
@@ -96,8 +100,6 @@ def _read(data: Path, config: Config, selection: Selection) -> TrainingSet:
 
 def _job(wanted: Wanted, given: TrainingSet, make_step: StepMaker) -> Job:
     config, objective, init = wanted.config, wanted.objective, wanted.init
-    if config.losses.small_node_mm and "dice_ce" not in objective.supervised:
-        raise ValueError(f"losses.small_node_mm weighs Dice + CE, which method {objective.name} does not have")
     torch.manual_seed(config.seed)
     network = DualBranchNet(config.network, auxiliary_dropout=config.auxiliary_dropout)
     network.auxiliary.requires_grad_(objective.both)

@@ -77,6 +77,11 @@ class Objective:
         """Whether the auxiliary branch takes part."""
         return self.pseudo != "none"
 
+    def refuse_unread(self, settings: Losses) -> None:
+        """Raise ValueError where a setting of the losses is for another objective."""
+        if settings.small_node_mm and "dice_ce" not in self.supervised:
+            raise ValueError(f"losses.small_node_mm is for method {KNOWN.name} alone, not for {self.name}")
+
 
 DBDMP = Objective("dbdmp", EQ_5, "consensus", trust_full=True)
 """The shipped method: row (f) of the paper's Table 1, or (g) when pre-trained, and Dice + CE on full cases."""

@@ -177,8 +177,8 @@ def test_a_share_of_full_cases_without_any_is_refused(prepared: Path) -> None:
     [
         (lambda: Sampling(full_share=1.1), "sampling.full_share must be 0 to 1, not 1.1"),
         (lambda: Augmentation(copies=-1), "augmentation.copies must not be negative, as -1 is"),
-        (lambda: Losses(small_node_mm=-2.0), "losses.small_node_mm must not be negative or infinite, as -2 is"),
-        (lambda: Losses(small_node_mm=math.inf), "losses.small_node_mm must not be negative or infinite, as inf is"),
+        (lambda: Losses(small_node_mm=-2.0), "losses.small_node_mm must be a length or 0, not -2"),
+        (lambda: Losses(small_node_mm=math.nan), "losses.small_node_mm must be a length or 0, not nan"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: Callable[[], object], sentence: str) -> None:

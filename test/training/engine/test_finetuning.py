@@ -16,11 +16,11 @@ from lnq.inference.spec import ModelSpec
 from training.config import Config, Losses
 from training.data.dataset import Sample
 from training.engine.checkpoint import load_checkpoint
-from training.engine.finetuning import finetune
+from training.engine.finetuning import Wanted, finetune, finetune_together
 from training.engine.pretraining import pretrain
 from training.finetune import main as finetune_main
 from training.method.network import DualBranchNet, is_head
-from training.method.step import CROSS_ENTROPY, KNOWN, Objective, Position, Step, finetuning_step
+from training.method.step import CROSS_ENTROPY, KNOWN, WITHOUT_PCE, Objective, Position, Step, finetuning_step
 
 
 def test_exported_model_is_a_start_for_fine_tuning(bundle: Path, prepared: Path, tmp_path: Path) -> None:
@@ -94,10 +94,15 @@ def test_data_without_an_annotated_node_are_refused(tmp_path: Path, make_prepare
 
 def test_weights_of_small_nodes_that_a_method_does_not_read_are_refused(prepared: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(SHORT, losses=Losses(small_node_mm=8.0))
-    with pytest.raises(ValueError) as error:
-        finetune(prepared, tmp_path / "run", config)
-    assert str(error.value) == "losses.small_node_mm weighs Dice + CE, which method dbdmp does not have"
-    assert not (tmp_path / "run").exists()
+    wanted = Wanted(tmp_path / "run", config, objective=WITHOUT_PCE)
+    refused = (
+        lambda: finetune(tmp_path / "nothing", tmp_path / "run", config, objective=WITHOUT_PCE),  # before it is read
+        lambda: finetune_together(tmp_path / "nothing", [wanted]),
+    )
+    for train in refused:
+        with pytest.raises(ValueError) as error:
+            train()
+        assert str(error.value) == "losses.small_node_mm is for method known alone, not for dbdmp_without_pce"
     assert finetune(prepared, tmp_path / "run", config, objective=KNOWN)
 
 
