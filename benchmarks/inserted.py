@@ -47,7 +47,7 @@ from training.scoring.truths import Truth, find_truths, read_instances
 
 MOST_UNSURE = 0.01  # of a CT's voxels: where more is unknown, nobody said what the rest is
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-PEAKS = (0.0, 0.6, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
+PEAKS = (0.0, 0.6, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 
 
 @dataclass(frozen=True)

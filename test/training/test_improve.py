@@ -94,6 +94,16 @@ def test_too_few_cases_are_trained_on_and_not_compared(thorax: Volume, bundle: P
 
 
 @pytest.mark.slow
+def test_a_setting_that_its_method_does_not_read_is_refused_before_a_case_is_prepared(
+    bundle: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(tmp_path), "--model", str(bundle), "-o", str(out), "--losses.small-node-mm", "8"]) == 2
+    sentence = "losses.small_node_mm is for method known alone, not for dbdmp_without_pce"
+    assert capsys.readouterr().err == f"Error: {sentence}\n"
+    assert not out.exists()
+
+
 def test_cases_that_come_later_need_another_folder(raw: Path, bundle: Path, thorax: Volume, capsys) -> None:
     out = raw.parent / "out"
     arguments = [str(raw), "--model", str(bundle), "-o", str(out), *SHORT]

@@ -144,6 +144,7 @@ def test_data_that_cannot_judge_are_refused_before_anything_is_trained(
         (["--trials", "0"], "--trials must be at least 1, not 0"),
         (["--fold", "7"], "There is no fold 7: the folds are 0, 1, 2"),
         (["--method", "cross_entropy"], "Method cross_entropy has none of the parameters that are searched"),
+        (["--losses.small-node-mm", "8"], "losses.small_node_mm is for method known alone, not for dbdmp"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

@@ -34,8 +34,8 @@ def read_training_set(
     """Read the cases of a prepared folder that a run trains on; without `labels` what pre-training needs of them.
 
     Raises ValueError where there is none, where the folder was not prepared to its end, and where a case was not
-    cropped as the configuration says: inference with the model will crop by the configuration. Likewise where the
-    losses need certain background, or the sampling wrong places, that the data do not have.
+    cropped as the configuration says: inference with the model will crop by the configuration. With `labels` also
+    where the losses need certain background, or the sampling wrong places, that the data do not have.
     """
     arrays = ("image", *(_of_labels(config) if labels else ()))
     folders = training_folders(data, selection)
